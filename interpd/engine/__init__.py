@@ -1,0 +1,1 @@
+"""Forms passes, lowers graphs to nnsight, owns the step loop. Knows torch."""

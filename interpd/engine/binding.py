@@ -1,0 +1,50 @@
+"""How a canonical site or raw module path is tied to a place that nnsight can read and replace.
+
+``engine/sites.py`` makes these from the tables and from a probe of the loaded model; ``engine/interpreter.py`` uses
+them. A ``Location`` is visited once in a forward pass, in ascending ``order``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from interpd.graph.schema import SiteSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One visit of a module's input or output in the forward pass."""
+
+    path: str
+    """Module path from the root of the Hugging Face model: ``transformer.h.3.mlp``."""
+    port: str
+    """``input`` or ``output``."""
+    item: int | str | None = None
+    """Which item of a tuple output, or which argument (position or keyword) of the input; ``None``: it is one tensor."""
+    order: int = 0
+    """Place among all visits of the forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A site and where it lives.
+
+    ``view`` turns the tensor at the location into what the site means (heads split, one of q/k/v taken out of a
+    fused projection) and must stay differentiable; ``merge(full, value)`` returns a new full tensor with the site
+    replaced. Both work on any number of rows. Identity: ``merge(full, view(full))`` equals ``full`` bit for bit.
+    """
+
+    site: SiteSchema
+    location: Location
+    view: Callable[[Tensor], Tensor] | None = None
+    """``None``: the tensor itself."""
+    merge: Callable[[Tensor, Tensor], Tensor] | None = None
+    """``None``: the value itself replaces the tensor."""
+    carry: tuple[str, str] | None = None
+    """For ``resid_mid``: (site of the branch added to it, site of the sum). After a write here the engine replaces the
+    sum by ``value + branch``, because the model adds the branch to the residual that it kept, not to what was written."""
+    causal_axes: tuple[int, ...] = ()
+    """Dimensions of the *viewed* tensor that count positions and are cut to the request's own (``pos``, ``query_pos``)."""
+    key_axes: tuple[int, ...] = ()
+    """Dimensions that count keys (``key_pos``): past and present positions."""

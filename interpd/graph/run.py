@@ -1,0 +1,173 @@
+"""A run as data: what is asked (``RunRequest``) and what happens to it (events).
+
+These are the dataclasses that cross the seams service -> scheduler -> worker -> engine (the request) and back
+(the events). Each accepted request ends in exactly one terminal event: Done, Failed or Cancelled (a Failed
+whose error is ``Interrupted``).
+"""
+
+from dataclasses import dataclass, field
+
+from interpd.errors import InterpdError
+from interpd.graph.ir import Generation, Graph, Prompt
+from interpd.graph.types import TensorData
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One request on one model."""
+
+    run_id: str
+    model: str
+    prompts: tuple[Prompt, ...]
+    graph: Graph
+    generation: Generation | None = None
+    reproducible: bool = False
+    """Run alone at a fixed shape, never beside strangers."""
+    stream_tokens: bool = False
+    owner: str = "local"
+    """Whose share of the service this uses."""
+    keep_s: float = 0.0
+    """How long the run and its events outlive a lost connection; 0: losing the connection cancels the run."""
+    deadline_s: float | None = None
+    """Absolute, on the Unix clock (``time.time()``): it crosses processes of one machine or of synchronised ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A tokenised prompt."""
+
+    ids: tuple[int, ...]
+    strings: tuple[str, ...]
+    """The text of each token, as the tokenizer decodes it alone."""
+    offsets: tuple[tuple[int, int], ...]
+    """(start, end) characters of each token in the text; (0, 0) for special tokens and for prompts of ids."""
+    text: str
+    """The text that was tokenised (a rendered chat template included); decoded ids for prompts of ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What is needed to run a result again."""
+
+    graph_digest: str
+    model: str
+    model_revision: str
+    plugins: tuple[tuple[str, str], ...]
+    """(name, version) of each plugin whose operations the graph used."""
+    engine: str
+    """``interpd 0.1.0, torch 2.13.0, transformers 5.23.0, nnsight 0.8.1``."""
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run used."""
+
+    n_tokens: int
+    """Positions computed for this run, prompts and generated tokens."""
+    n_layers_run: int
+    """The deepest layer that ran, as a count; equal to the model's layers unless the pass stopped early."""
+    n_passes: int
+    bytes_returned: int
+    queued_ms: float = 0.0
+    run_ms: float = 0.0
+    shared_with: tuple[int, ...] = ()
+    """For each pass of this run, how many requests shared it (1: it ran alone)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a run."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Event):
+    """Waiting. Sent again when the position changes."""
+
+    position: int
+    reason: str
+    """``waiting for a worker``, ``model is loading``, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The engine has tokenised and checked the request; its passes begin."""
+
+    tokens: tuple[Tokens, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far long work is."""
+
+    done: float
+    total: float
+    """0 when unknown."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGenerated(Event):
+    """One generated token of one prompt (only with ``stream_tokens``)."""
+
+    invoke: int
+    step: int
+    token_id: int
+    text: str
+    """The text that this token adds; may be empty while a multi-token character is incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The finished continuation of one prompt."""
+
+    invoke: int
+    token_ids: tuple[int, ...]
+    text: str
+    stop_reason: str
+    """``length``, ``eos``, ``stop_string`` or ``stop_token``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Event):
+    """One named output."""
+
+    name: str
+    tensor: TensorData
+    axes: tuple[str, ...] = ()
+    """The axis words of the tensor's dimensions, ``""`` where there is none."""
+    partial: bool = False
+    """A result of the same name, more complete, follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Event):
+    """Terminal: everything asked for was delivered."""
+
+    provenance: Provenance
+    cost: Cost
+    generated: tuple[Generated, ...] = ()
+    non_finite: tuple[str, ...] = ()
+    """Names of outputs that hold NaN or infinity."""
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """Terminal: an error, of the class that the caller will see."""
+
+    error: InterpdError
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """Terminal: ended at the caller's wish."""
+
+    stage: str
+    """``queued``, ``running`` or ``streaming``."""
+
+
+TERMINAL = (Done, Failed, Cancelled)

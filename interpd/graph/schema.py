@@ -1,0 +1,202 @@
+"""What a worker offers, as data: operations, methods, artifacts, sites, limits (the ``Manifest``).
+
+The service validates graphs against manifests and the client fetches them, so a new operation or site needs no
+release of either.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from interpd.graph.types import TensorType
+
+CONST_KINDS = ("int", "float", "bool", "str", "dtype", "literal", "index", "ints", "floats", "strs", "tensor", "any")
+"""Kinds of constants: ``index`` is what may stand in ``x[...]``; ``ints``/``floats``/``strs`` are tuples."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortSchema:
+    """One positional parameter of an operation, or one of its outputs."""
+
+    name: str
+    type: TensorType | None = None
+    """``None``: a value of any type, whose rule stands in ``graph/shapes.py`` (built-in operations only)."""
+    variadic: bool = False
+    """The port takes a tuple of values (``torch.cat``)."""
+    optional: bool = False
+    allows_const: bool = False
+    """A number (or, for ports of indices, an index) may stand instead of a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSchema:
+    """One keyword-only constant of an operation or method."""
+
+    name: str
+    kind: str
+    """One of ``CONST_KINDS``, or ``artifact:<kind>`` for the name of an artifact."""
+    required: bool = True
+    default: object = None
+    choices: tuple[object, ...] = ()
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpSchema:
+    """An operation or method, with typed ports."""
+
+    name: str
+    version: int
+    summary: str
+    inputs: tuple[PortSchema, ...]
+    params: tuple[ParamSchema, ...] = ()
+    outputs: tuple[PortSchema, ...] = ()
+    plugin: str = "interpd"
+    """The plugin that brings it; ``interpd`` for the built-in ones."""
+    is_method: bool = False
+    """A method runs passes of its own; it reports progress and can be cancelled."""
+    rows_mix: bool = False
+    """True when a row of the output may depend on other rows: such an operation never sees a stranger's rows."""
+    differentiable: bool = True
+    shape_rule: str = ""
+    """Name of the rule in ``graph/shapes.py``; empty: bind the axis names of the ports (plugin operations)."""
+    doc: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSchema:
+    """A kind of named resource (weights) that operations take, kept as safetensors."""
+
+    kind: str
+    plugin: str
+    fields: tuple[tuple[str, TensorType], ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactInfo:
+    """One artifact that the workers know."""
+
+    name: str
+    kind: str
+    digest: str
+    n_bytes: int
+    dims: tuple[tuple[str, int], ...] = ()
+    """Axis sizes bound by its tensors (``d_sae`` 24576): the checker unifies them with the ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSchema:
+    """A named place in the forward pass, its type and what may be done there."""
+
+    name: str
+    """Canonical (``layers.3.resid_post``) or raw (``transformer.h.3.mlp.output``)."""
+    type: TensorType
+    """As one request sees it: batch 1, its own positions (size unknown until tokenised)."""
+    order: int
+    """Place in the forward pass: a write may use only values whose order is not greater than its own."""
+    layer: int = -1
+    """Which block it lies in; -1 before the first, ``n_layers`` after the last. Decides how far a pass runs."""
+    writable: bool = True
+    canonical: bool = True
+    shares_pass: bool = True
+    """Whether dimension 0 is proved to be rows; otherwise a request that touches it runs alone."""
+    eager_attention: bool = False
+    """Reading it makes the pass use eager attention (scores, patterns)."""
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSchema:
+    """A module that ``module.call`` may apply, or the owner of a parameter for ``param.read``."""
+
+    path: str
+    kind: str
+    """The class name."""
+    d_in: int | None = None
+    """Size of the last dimension it takes; ``None``: cannot be called on a value."""
+    d_out: int | None = None
+    d_out_name: str = ""
+    """Axis word of the result's last dimension: ``d_model``, ``d_vocab``, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentSite:
+    """A canonical site that this model does not offer, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin as a worker found it."""
+
+    name: str
+    distribution: str
+    version: str
+    status: str
+    """``loaded``, ``broken`` or ``not_allowed``."""
+    problem: str = ""
+    """For a broken plugin: plugin, hook, signature, cause."""
+    ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one request. ``None`` nowhere: everything that a stranger sends is bounded."""
+
+    n_nodes: int = 10_000
+    n_prompts: int = 64
+    n_tokens: int = 8_192
+    """Positions of all prompts together, and new tokens."""
+    n_outputs: int = 1_024
+    inline_bytes: int = 4 << 20
+    """Constants inside the graph; larger ones are uploaded."""
+    result_bytes: int = 1 << 30
+    live_bytes: int = 8 << 30
+    """Estimated bytes of values alive at once."""
+    run_s: float = 600.0
+    """A server-side bound on every deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Facts about a resident model that clients show and the checker needs."""
+
+    name: str
+    source: str
+    """Hub id or path, as given."""
+    revision: str
+    """Hub commit, or ``sha256:...`` of the weights of a local path."""
+    architecture: str
+    family: str
+    """Row of the site table (``gpt2``, ``llama``), or ``""`` when only raw paths are offered."""
+    n_parameters: int
+    n_layers: int
+    sizes: Mapping[str, int]
+    """Axis sizes: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
+    max_positions: int
+    """0: no limit known."""
+    dtype: str
+    device: str
+    has_chat_template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a model's workers offer."""
+
+    model: ModelInfo
+    sites: Mapping[str, SiteSchema]
+    absent_sites: tuple[AbsentSite, ...]
+    modules: Mapping[str, ModuleSchema]
+    parameters: Mapping[str, TensorType]
+    ops: Mapping[str, OpSchema]
+    """By name; methods included."""
+    artifact_kinds: Mapping[str, ArtifactSchema]
+    artifacts: Mapping[str, ArtifactInfo]
+    plugins: tuple[PluginInfo, ...]
+    limits: Limits = field(default_factory=Limits)
+    engine: str = ""
+    """Versions of interpd, torch, transformers, nnsight."""

@@ -1,0 +1,1 @@
+"""Built-in operations: pure functions on tensors."""

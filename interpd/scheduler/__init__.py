@@ -1,0 +1,1 @@
+"""Admission, limits, fair queue, placement on replicas. Pure Python."""

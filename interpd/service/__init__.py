@@ -1,0 +1,1 @@
+"""The gRPC edge: proto to domain, deadlines, errors to Status."""

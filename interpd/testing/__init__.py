@@ -1,0 +1,1 @@
+"""Public test kit: conformance of plugins, fakes, tiny models, a pytest plugin."""

@@ -1,0 +1,1 @@
+"""One Ray actor per model replica: load, run, drain, restart."""
