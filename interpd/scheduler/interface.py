@@ -97,13 +97,16 @@ class Front(Protocol):
         """What a model offers. Raises ``ModelNotFound`` (with the nearest name), ``ModelNotReady``."""
 
     async def load(self, spec: ModelSpec) -> ModelStatus:
-        """The status once the model serves. Raises ``InvalidRequest`` (name taken), ``CallerError`` (cause of a failure)."""
+        """The status once the model serves. Raises ``InvalidRequest`` (name taken), ``ModelNotReady`` (cause)."""
 
     async def unload(self, model: str) -> None:
         """Takes a model away: its queued runs fail, its running ones get the drain grace. Raises ``ModelNotFound``."""
 
     async def tokenize(self, model: str, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
-        """The prompts as the model's tokenizer sees them. Raises ``InvalidRequest``, ``ModelNotFound``, ``ModelNotReady``."""
+        """The prompts as the model's tokenizer sees them.
+
+        Raises ``InvalidRequest``, ``ModelNotFound``, ``ModelNotReady``, ``WorkerLost``.
+        """
 
     def submit(self, request: RunRequest) -> RunHandle:
         """A hold on the accepted run. ``request.run_id`` must be new.
@@ -119,13 +122,16 @@ class Front(Protocol):
         """Ends a run; nothing happens when it has ended. Raises ``RunNotFound``."""
 
     async def put_blob(self, model: str | None, digest: str, tensor: TensorData) -> None:
-        """Sends a large constant to the workers of ``model`` (``None``: of all). Raises ``CallerError``, ``DataLoss``."""
+        """Sends a large constant to the workers of ``model`` (``None``: of all).
+
+        Raises ``CallerError``, ``DataLoss``, ``WorkerLost``.
+        """
 
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         """Makes safetensors bytes known to the workers of ``model``. Raises ``CallerError``."""
 
-    async def statistics(self) -> Statistics:
-        """Counters now; engines that do not answer within a second are left out."""
+    def statistics(self) -> Statistics:
+        """Counters now; those of the engines are as old as the pool's last look at them (a second or so)."""
 
     async def drain(self, grace_s: float) -> None:
         """Refuses new runs, waits until all have ended, and after ``grace_s`` cancels the rest."""

@@ -86,8 +86,8 @@ class WorkerLink(Protocol):
     async def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
         """The prompts as tokens. Raises ``InvalidRequest``, ``WorkerLost``."""
 
-    async def statistics(self) -> EngineStatistics:
-        """Counters of the engine. Raises ``WorkerLost``."""
+    def statistics(self) -> EngineStatistics:
+        """Counters of the engine, as old as the pool's last look at it."""
 
 
 class WorkerObserver(Protocol):
