@@ -1,0 +1,63 @@
+"""What is wrong with a declaration, said to the one who wrote it, and what its docstring says.
+
+A plugin's mistakes are found when its module is imported or registered, never in the middle of somebody's run.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+
+NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+"""``family.verb``: what operations and methods are called."""
+
+_ARGUMENT = re.compile(r"\s+(\w+):\s+(.*)")
+
+
+class DeclarationError(TypeError):
+    """A declaration that interpd cannot offer: a mistake in the plugin's source, with what to write instead."""
+
+
+def refuse(kind: str, name: str, fn: Callable[..., object], problems: Sequence[str]) -> DeclarationError:
+    """The error that lists every problem of one declaration, with its signature and place in the source."""
+    head = f"{kind} {name!r}: "
+    listed = problems[0] if len(problems) == 1 else "\n  ".join([f"{len(problems)} problems", *problems])
+    return DeclarationError(f"{head}{listed}\n  in {signature_text(fn)} ({place(fn)})")
+
+
+def signature_text(fn: Callable[..., object]) -> str:
+    """The declaration on one line: ``def encode(resid: Float[Tensor, 'batch pos d_model'], *, sae: Sae) -> ...``."""
+    if inspect.isclass(fn):
+        return f"class {fn.__qualname__}"
+    try:
+        signature = str(inspect.signature(fn))
+    except (TypeError, ValueError):
+        signature = "(...)"
+    return f"def {getattr(fn, '__name__', fn)}{signature}".replace("jaxtyping.", "")
+
+
+def place(fn: Callable[..., object]) -> str:
+    """``module:line`` of a declaration, or its module where the source is not to be had."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    module = getattr(fn, "__module__", "?")
+    return f"{module}, line {code.co_firstlineno}" if code else f"{module}"
+
+
+def summary(fn: Callable[..., object]) -> str:
+    """The first line of the docstring; empty when there is none."""
+    doc = inspect.getdoc(fn) or ""
+    return doc.split("\n", 1)[0].strip()
+
+
+def argument_docs(fn: Callable[..., object]) -> dict[str, str]:
+    """What the ``Args:`` section of the docstring says of each parameter."""
+    docs: dict[str, str] = {}
+    inside, current = False, ""
+    for line in (inspect.getdoc(fn) or "").splitlines():
+        if not line.startswith(" ") and line.strip():
+            inside = line.strip() == "Args:"
+        elif inside and (match := _ARGUMENT.fullmatch(line)):
+            current = match[1]
+            docs[current] = match[2]
+        elif inside and current and line.strip():
+            docs[current] += " " + line.strip()
+    return docs

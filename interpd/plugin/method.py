@@ -1,0 +1,153 @@
+"""``@method``: work that runs forward passes of its own, and the session that it does so with.
+
+An operation is a function of tensors. A method is a function of a *model*: it gets a context, through which it runs
+as many passes as it likes, says how far it is, can be cancelled, and keeps what it made as an artifact. It may be a
+node of a graph; the writes that the graph makes in the method's invoke are in force during every pass it runs.
+
+The two protocols below are implemented by the engine (``interpd/engine/session.py``).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from interpd.graph.run import Tokens
+from interpd.graph.schema import ModelInfo, OpSchema, SiteSchema
+from interpd.plugin.op import build_schema, ports_and_params
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+
+class Session(Protocol):
+    """A resident model, as a method may use it. One model has one engine thread: a pass of a method takes turns with
+    the passes of everybody else, so between two calls of ``forward`` other requests run."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts about the model: ``n_layers``, ``sizes['d_model']``, ``dtype``, ``revision``."""
+
+    @property
+    def sites(self) -> Mapping[str, SiteSchema]:
+        """Every site that may be read or edited, by name, with its type."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the model's weights lie; values of ``forward`` lie there too."""
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The dtype of the model's activations."""
+
+    def encode(self, text: str) -> Tokens:
+        """The tokens of ``text``, special tokens included."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
+    def forward(
+        self,
+        input_ids: "Tensor",
+        *,
+        reads: Sequence[str] = (),
+        edits: "Mapping[str, Callable[[Tensor], Tensor]] | None" = None,
+        lengths: Sequence[int] | None = None,
+        grad: bool = False,
+    ) -> "dict[str, Tensor]":
+        """The values of the sites ``reads`` in one forward pass, which ends after the last site that is needed.
+
+        Args:
+            input_ids: Token ids, ``[batch, pos]``, padded on the right where rows differ in length.
+            reads: Names of sites. Values come back ``[batch, pos, ...]``, padding positions included.
+            edits: What to put in force at a site: a function of its value that returns the new value, of the same
+                shape and dtype. A read of the same site sees the edited value. The writes of the request's own
+                graph in this invoke are in force as well, before the edits.
+            lengths: Tokens of each row; ``None``: no row is padded.
+            grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass.
+
+        Raises:
+            CallerError: No such site, or an edit returned another shape.
+            Interrupted: The run was cancelled or its deadline passed. Let it through.
+        """
+
+    def call(self, module: str, x: "Tensor") -> "Tensor":
+        """``x`` put through a module of the model (``lm_head``, ``ln_final``, or a path), without a forward pass."""
+
+    def parameter(self, name: str) -> "Tensor":
+        """A weight or buffer of the model, by its dotted name. Do not change it: other requests use it too."""
+
+
+class MethodContext(Protocol):
+    """What a method's first parameter is."""
+
+    @property
+    def session(self) -> Session:
+        """The model."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of the prompt (invoke) that the method's node belongs to."""
+
+    @property
+    def input_ids(self) -> "Tensor":
+        """The same tokens, ready for ``forward``: int64 ``[1, pos]`` on the model's device."""
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        """Tells the client how far the work is; ``total`` 0 means unknown."""
+
+    def partial(self, name: str, tensor: "Tensor") -> None:
+        """Sends an intermediate result under ``name``; a later one of the same name replaces it."""
+
+    def raise_if_cancelled(self) -> None:
+        """Ends the method when the run was cancelled. ``forward`` does the same; call this in long work between."""
+
+    def save_artifact(self, name: str, obj: object) -> None:
+        """Keeps an instance of a class marked ``@artifact`` under ``name``: listed, and usable by later requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredMethod:
+    """A method as the engine runs it."""
+
+    schema: OpSchema
+    fn: Callable[..., Any]
+    """Called with the context, then the ports; one value, or a tuple of them for several outputs."""
+
+
+def method(name: str, *, version: int = 1, paper: str | None = None) -> Callable[[Fn], Fn]:
+    """A decorator that declares a function of a ``MethodContext`` as the method ``name``.
+
+    The first positional parameter is the context; further positional ones are ports, keyword-only ones constants or
+    artifacts, and the return annotation gives the outputs, all as for ``@op``. Methods may have no port.
+
+    Args:
+        name: ``family.verb``, for instance ``attribution.run``.
+        version: Raised whenever the meaning changes.
+        paper: Where the method comes from.
+
+    Raises:
+        DeclarationError: The function cannot be a method; the message lists all reasons.
+    """
+
+    def declare(fn: Fn) -> Fn:
+        facts, problems = ports_and_params("method", fn, skip=1)
+        problems[:0] = _context_problems(fn)
+        fn.schema = build_schema(  # type: ignore[attr-defined]
+            "method", name, fn, problems, version=version, paper=paper or "", rows_mix=True, **facts
+        )
+        return fn
+
+    return declare
+
+
+def _context_problems(fn: Callable[..., Any]) -> list[str]:
+    first = next(iter(inspect.signature(fn).parameters.values()), None)
+    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        return ["takes no context; write (ctx: MethodContext, ...) as its first parameter"]
+    if first.annotation in (MethodContext, "MethodContext", first.empty):
+        return []
+    return [f"first parameter {first.name!r} is not the context; write ctx: MethodContext"]

@@ -1,0 +1,58 @@
+"""Where a family of architectures keeps its canonical sites: a table, as data.
+
+A plugin that brings an architecture of its own returns such a table from its site-map hook; the built-in ones
+stand in ``interpd/engine/families.py``. At load every row is probed and self-tested on the very model; a row that
+fails is absent from the manifest, with the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRow:
+    """One site (of every layer, where the name holds ``{i}``) and its place in the module tree."""
+
+    name: str
+    """``layers.{i}.attn.q``; ``{i}`` counts the layers from 0."""
+    axes: tuple[str, ...]
+    """The axis word of each dimension of what the site shows."""
+    path: str
+    """Module path from the root of the model, with ``{i}``: ``transformer.h.{i}.attn.c_attn``."""
+    port: str = "output"
+    """``output`` or ``input`` (then the first tensor among the arguments)."""
+    item: int | str | None = None
+    """Which item of a tuple output."""
+    view: str = ""
+    """How the site lies in the tensor: ``""`` (it is the tensor), ``heads`` (the last dimension holds heads side by
+    side), ``fused`` (as ``heads``, one of several equal parts of the last dimension), ``heads_first``
+    (``[batch head pos d_head]``)."""
+    part: tuple[int, int] = (0, 1)
+    """For ``fused``: which part, of how many."""
+    carry: tuple[str, str] | None = None
+    """(site of the branch, site of the sum), where the model adds a branch to a residual that it kept earlier: after a
+    write here the sum becomes ``value + branch``."""
+    eager_attention: bool = False
+    """The place exists only while the model runs interpd's eager attention."""
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTable:
+    """The canonical sites of a family of architectures."""
+
+    family: str
+    architectures: tuple[str, ...]
+    """Class names of the models that share this module tree."""
+    block: str
+    """Module path of a layer, with ``{i}``."""
+    rows: tuple[SiteRow, ...]
+    """In no particular order: the forward order is measured."""
+    attention: str = ""
+    """Module path of a layer's attention, with ``{i}``; empty: eager attention is not offered."""
+    softmax_in_float32: bool = True
+    """Whether the architecture's own eager attention takes the softmax in float32 whatever the model's dtype."""
+    mlp_width: tuple[str, str] = ("", "")
+    """(module path with ``{i}``, port) whose last dimension is ``d_mlp``."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Canonical names that this family cannot offer, and why."""

@@ -1,0 +1,39 @@
+"""The plugin author's whole vocabulary. Importing it loads no torch.
+
+A plugin is a module that declares functions with ``op`` and ``method`` and classes with ``artifact``, and returns
+them from functions marked ``hookimpl``. ``plugins/README.md`` shows how in ten minutes; ``interpd.testing`` has the
+conformance kit.
+"""
+
+from interpd.config import ModelSpec
+from interpd.errors import CallerError, InvalidRequest
+from interpd.graph.run import Event, Tokens
+from interpd.graph.schema import ModelInfo, SiteSchema
+from interpd.plugin.artifact import artifact, load_artifact, save_artifact
+from interpd.plugin.declaration import DeclarationError
+from interpd.plugin.hookspecs import hookimpl
+from interpd.plugin.method import MethodContext, Session, method
+from interpd.plugin.model import LoadedModel, SiteMap, SitePlace
+from interpd.plugin.op import op
+
+__all__ = [
+    "CallerError",
+    "DeclarationError",
+    "Event",
+    "InvalidRequest",
+    "LoadedModel",
+    "MethodContext",
+    "ModelInfo",
+    "ModelSpec",
+    "Session",
+    "SiteMap",
+    "SitePlace",
+    "SiteSchema",
+    "Tokens",
+    "artifact",
+    "hookimpl",
+    "load_artifact",
+    "method",
+    "op",
+    "save_artifact",
+]
