@@ -13,8 +13,9 @@ from interpd.plugin.artifact import artifact, load_artifact, save_artifact
 from interpd.plugin.declaration import DeclarationError
 from interpd.plugin.hookspecs import hookimpl
 from interpd.plugin.method import MethodContext, Session, method
-from interpd.plugin.model import LoadedModel, SiteMap, SitePlace
+from interpd.plugin.model import LoadedModel
 from interpd.plugin.op import op
+from interpd.plugin.site_table import SiteRow, SiteTable
 
 __all__ = [
     "CallerError",
@@ -26,9 +27,9 @@ __all__ = [
     "ModelInfo",
     "ModelSpec",
     "Session",
-    "SiteMap",
-    "SitePlace",
+    "SiteRow",
     "SiteSchema",
+    "SiteTable",
     "Tokens",
     "artifact",
     "hookimpl",

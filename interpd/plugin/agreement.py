@@ -29,7 +29,7 @@ class AxisSizes:
     def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
         self.sizes: dict[str, int] = dict(sizes or {})
         self._open: dict[str, tuple[int, ...]] = {}
-        self._by: dict[str, str] = {}
+        self._by: dict[str, str] = dict.fromkeys(self.sizes, "the artifacts")
 
     def bind(self, what: str, declared: TensorType, dtype: str, shape: Sequence[int]) -> str:
         """Binds the axes of one value; empty, or what is wrong: ``'out' wants float[pos], got int64[3 4]``."""

@@ -11,7 +11,8 @@ import pluggy
 
 from interpd.config import ModelSpec
 from interpd.graph.run import Event
-from interpd.plugin.model import LoadedModel, SiteMap
+from interpd.plugin.model import LoadedModel
+from interpd.plugin.site_table import SiteTable
 
 if TYPE_CHECKING:
     from interpd.plugin.op import RegisteredOp
@@ -65,7 +66,7 @@ def interpd_model_for_spec(spec: ModelSpec) -> LoadedModel | None:
 
 
 @hookspec(firstresult=True)
-def interpd_sites_for_model(model_config: Any) -> SiteMap | None:
+def interpd_sites_for_model(model_config: Any) -> SiteTable | None:
     """The canonical sites of a model, when this plugin knows its architecture; ``None`` otherwise.
 
     Runs in a worker, after a model was loaded and before its self-test.

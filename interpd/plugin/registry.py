@@ -23,8 +23,9 @@ from interpd.plugin.declaration import DeclarationError
 from interpd.plugin.declared import Declarations
 from interpd.plugin.discovery import BUILT_IN, Candidate, discover
 from interpd.plugin.method import RegisteredMethod
-from interpd.plugin.model import LoadedModel, SiteMap
+from interpd.plugin.model import LoadedModel
 from interpd.plugin.op import RegisteredOp
+from interpd.plugin.site_table import SiteTable
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class Registry:
         """The model that a plugin builds for ``spec``; ``None`` when none knows it. What it raises comes out."""
         return self._hooks.hook.interpd_model_for_spec(spec=spec)
 
-    def sites_for_model(self, model_config: Any) -> SiteMap | None:
+    def sites_for_model(self, model_config: Any) -> SiteTable | None:
         """The sites that a plugin knows for a model of this ``config``; ``None`` when none does."""
         return self._hooks.hook.interpd_sites_for_model(model_config=model_config)
 

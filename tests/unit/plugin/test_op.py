@@ -179,7 +179,7 @@ def test_all_problems_come_at_once():
 
 
 def test_annotations_of_postponed_evaluation_are_read_when_they_can_be():
-    def fn(x: 'Float[Tensor, "a"]') -> 'Float[Tensor, "a"]':
+    def fn(x: "Float[Tensor, 'a']") -> "Float[Tensor, 'a']":  # noqa: F821
         """Quoted."""
 
     assert op("a.b")(fn).schema.inputs == (PortSchema("x", floats("a")),)
@@ -187,5 +187,5 @@ def test_annotations_of_postponed_evaluation_are_read_when_they_can_be():
     def lost(x: 'Float[Elsewhere, "a"]') -> 'Float[Tensor, "a"]':  # noqa: F821
         """Cannot be evaluated."""
 
-    with pytest.raises(DeclarationError, match="annotations cannot be evaluated .*'Elsewhere'.*; drop"):
+    with pytest.raises(DeclarationError, match=r"annotations cannot be evaluated .*'Elsewhere'.*; drop"):
         op("a.b")(lost)
