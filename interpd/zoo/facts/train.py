@@ -1,0 +1,195 @@
+"""Trains the bundled model: ``python -m interpd.zoo.facts.train [--out DIR] [--seed 0]``.
+
+Writes the model, its tokenizer, the world, the metrics and the card to ``--out``, the folder of this file by default.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from interpd.zoo.facts.card import write_card
+from interpd.zoo.facts.corpus import Batch, Corpus
+from interpd.zoo.facts.evaluate import Patching, accuracy, final_logits, make_prompts, make_swaps
+from interpd.zoo.facts.tokenizer import make_tokenizer
+from interpd.zoo.facts.world import World, load_world, make_world, save_world
+
+HERE = Path(__file__).parent
+STEPS = 1400
+ROWS = 256
+PARAGRAPHS_EVERY = 6
+INTERCHANGE_LAYERS = (0, 1, 2)
+LEARNING_RATE, WEIGHT_DECAY, WARM_UP, CONSTANT_SHARE = 2e-3, 0.05, 100, 0.3
+# The number of threads decides the order of sums, so it is part of the recipe.
+THREADS = 2
+EXAMPLE = "Elena Marsh was born in"
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """The untrained model: six blocks of width 128 with full causal attention."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=False,
+            attn_implementation="eager",
+        )
+    )
+
+
+def train(model: PreTrainedModel, corpus: Corpus, *, steps: int, seed: int) -> None:
+    """Train in place, with a progress line every fiftieth step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    generator = torch.Generator().manual_seed(seed)
+    started = time.monotonic()
+    model.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * _schedule(step, steps)
+        is_paragraph = step % PARAGRAPHS_EVERY == PARAGRAPHS_EVERY - 1
+        batch = corpus.paragraphs(ROWS // 2) if is_paragraph else corpus.sentences(ROWS)
+        optimizer.zero_grad()
+        loss = _loss(model, batch, generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"step {step:5d}/{steps}  loss {loss.item():.4f}  {time.monotonic() - started:5.0f} s", flush=True)
+    model.eval()
+
+
+def measure(folder: Path, world: World) -> dict[str, object]:
+    """Metrics of a saved model, computed in float32 from its half-precision weights."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    eager, sdpa = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=kind).eval()
+        for kind in ("eager", "sdpa")
+    )
+    trained, unseen = world.prompts(held_out=False), world.prompts(held_out=True)
+    patching = Patching(eager, tokenizer, world, make_swaps(world))
+    prompts = make_prompts(tokenizer, world, unseen)
+    difference = (final_logits(eager, prompts) - final_logits(sdpa, prompts)).abs().max()
+    return {
+        "model": _describe(eager, folder),
+        "world": {"facts": len(world.facts), "trained_prompts": len(trained), "unseen_prompts": len(unseen)},
+        "accuracy": {
+            "trained": accuracy(eager, tokenizer, world, trained),
+            "unseen": accuracy(eager, tokenizer, world, unseen),
+        },
+        "flips": {"pairs": patching.known, "curves": patching.curves()},
+        "eager_minus_sdpa": float(difference),
+    }
+
+
+def main() -> None:
+    """Make the world, train, save, reload, measure and write the card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the texts")
+    parser.add_argument("--steps", type=int, default=STEPS, help="fewer for a quick trial")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(arguments.seed)
+    save_world(make_world(), arguments.out / "world.json")
+    world = load_world(arguments.out / "world.json")
+    tokenizer = make_tokenizer(world)
+    model = make_model(tokenizer)
+    started = time.monotonic()
+    train(model, Corpus(world, tokenizer, arguments.seed), steps=arguments.steps, seed=arguments.seed)
+    training = {"seed": arguments.seed, "steps": arguments.steps, "rows": ROWS, "threads": THREADS}
+    training["seconds"] = round(time.monotonic() - started)
+    _save(model, tokenizer, arguments.out)
+    metrics = {"training": training, **measure(arguments.out, world)}
+    (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write_card(arguments.out, metrics, _continuation(arguments.out, EXAMPLE))
+    print(f"unseen paraphrases {metrics['accuracy']['unseen']['all']:.4f}; flips {metrics['flips']}")
+
+
+def _describe(model: PreTrainedModel, folder: Path) -> dict[str, object]:
+    names = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+    shape = {name: getattr(model.config, name) for name in names}
+    weight_bytes = (folder / "model.safetensors").stat().st_size
+    return {**shape, "parameters": model.num_parameters(), "weight_bytes": weight_bytes}
+
+
+def _continuation(folder: Path, text: str) -> str:
+    """The prompt and what the saved model adds to it, as a reader would get it."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return tokenizer.decode(model.generate(**tokenizer(text, return_tensors="pt"))[0], skip_special_tokens=True)
+
+
+def _loss(model: PreTrainedModel, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Weighted cross-entropy, a sum over positions and a mean over rows."""
+    choice = torch.randint(len(INTERCHANGE_LAYERS), batch.source.shape, generator=generator)
+    with _interchanging(model, batch, torch.tensor(INTERCHANGE_LAYERS)[choice]):
+        logits = model(input_ids=batch.input_ids[:, :-1], use_cache=False).logits
+    losses = F.cross_entropy(logits.transpose(1, 2), batch.input_ids[:, 1:], reduction="none")
+    return (losses * batch.weights[:, 1:]).sum() / len(losses)
+
+
+@contextmanager
+def _interchanging(model: PreTrainedModel, batch: Batch, layers: Tensor) -> Iterator[None]:
+    """Each interchanged row takes, after block ``layers[row]``, its source's residual at the name's last token."""
+    interchanged = batch.source != torch.arange(len(batch.source))
+
+    def patch(layer: int, output: Tensor) -> Tensor:
+        rows = (interchanged & (layers == layer)).nonzero()[:, 0]
+        sources = batch.source[rows]
+        return output.index_put((rows, batch.name_end[rows]), output[sources, batch.name_end[sources]])
+
+    handles = [
+        model.model.layers[layer].register_forward_hook(lambda _m, _i, output, layer=layer: patch(layer, output))
+        for layer in INTERCHANGE_LAYERS
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Factor of the learning rate: a linear rise, a constant part, a linear fall."""
+    fall = (1 - step / steps) / (1 - CONSTANT_SHARE)
+    return min(1.0, (step + 1) / WARM_UP, max(0.02, fall))
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+        max_new_tokens=32,
+    )
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()
