@@ -1,0 +1,175 @@
+"""Values made from a schema: seeded tensors for ports, and artifacts with random weights."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpd.graph.schema import OpSchema, PortSchema
+from interpd.graph.types import Dim, TensorType
+from interpd.plugin.agreement import AxisSizes, dtype_of, is_open
+from interpd.plugin.artifact import RegisteredArtifact
+from interpd.plugin.op import RegisteredOp
+
+ROW_AXIS = "batch"
+POSITION_AXES = ("pos", "query_pos", "key_pos", "src_pos")
+
+_KNOWN_SIZES = {"batch": 3, "pos": 5, "query_pos": 5, "key_pos": 5, "src_pos": 5, "d_model": 8}
+_OTHER_SIZES = (7, 6, 4, 9, 11, 10, 13, 12)
+
+
+class Sizes:
+    """One size per axis word: all different, unless they are given."""
+
+    def __init__(self, given: Mapping[str, int]) -> None:
+        self.bound = dict(given)
+
+    def of(self, dim: Dim) -> int:
+        """The size of one dimension; an open end (``*batch``) counts as one dimension, of rows."""
+        if dim.size is not None:
+            return dim.size
+        if is_open(dim):
+            return self.bound.get(ROW_AXIS, _KNOWN_SIZES[ROW_AXIS])
+        taken = set(self.bound.values())
+        free = next((size for size in _OTHER_SIZES if size not in taken), 14)
+        return self.bound.setdefault(dim.name, _KNOWN_SIZES.get(dim.name, free))
+
+    def shape(self, declared: TensorType) -> tuple[int, ...]:
+        """The shape of a value of the declared type."""
+        return tuple(map(self.of, declared.dims))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One call of an operation."""
+
+    inputs: tuple[Any, ...]
+    """One per port: a tensor, or a tuple of tensors."""
+    params: Mapping[str, Any]
+    artifact_sizes: Mapping[str, int]
+    """Axis sizes that the artifacts bind."""
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of everything that the operation must not change."""
+        for index, value in enumerate(self.inputs):
+            for part, tensor in enumerate(value if isinstance(value, tuple) else (value,)):
+                if isinstance(tensor, Tensor):
+                    yield f"port {index} ({part})" if isinstance(value, tuple) else f"port {index}", tensor
+        for name, value in self.params.items():
+            if dataclasses.is_dataclass(value):
+                for field in dataclasses.fields(value):
+                    if isinstance(tensor := getattr(value, field.name), Tensor):
+                        yield f"{name}.{field.name}", tensor
+
+
+class Sampler:
+    """Makes samples of one operation."""
+
+    def __init__(
+        self, op: RegisteredOp, example: Mapping[str, Any], artifacts: Mapping[str, Any], kinds: Mapping[str, Any]
+    ) -> None:
+        self.schema: OpSchema = op.schema
+        self._example = example
+        self._artifacts = artifacts
+        self._kinds: Mapping[str, RegisteredArtifact] = kinds
+
+    def sample(self, seed: int = 0, *, dtype: torch.dtype = torch.float32, one: bool = False) -> Sample:
+        """Random inputs of the declared types.
+
+        Args:
+            seed: Equal seeds give equal samples.
+            dtype: What ports and artifacts declared ``Float`` get.
+            one: One row and one position.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        sizes = Sizes(dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {})
+        sizes.bound.update(self._given_sizes())
+        artifacts = {param: self._artifact(kind, sizes, generator, dtype) for param, kind in self._artifact_params()}
+        bound = {name: size for value in artifacts.values() for name, size in artifact_sizes(value).items()}
+        sizes.bound.update(bound)
+        inputs = tuple(self._input(port, sizes, generator, dtype) for port in self.schema.inputs)
+        constants = {param.name: param.default for param in self.schema.params if not param.required}
+        given = {key: value for key, value in self._example.items() if key not in self._port_names()}
+        return Sample(inputs, {**constants, **artifacts, **given}, bound)
+
+    def missing(self) -> list[str]:
+        """Constants without a default that no example gives."""
+        return [
+            param.name
+            for param in self.schema.params
+            if param.required and not param.kind.startswith("artifact:") and param.name not in self._example
+        ]
+
+    def _port_names(self) -> set[str]:
+        return {port.name for port in self.schema.inputs}
+
+    def _given_sizes(self) -> dict[str, int]:
+        """The axis sizes that the example's own tensors bind."""
+        axes = AxisSizes()
+        for port in self.schema.inputs:
+            value = self._example.get(port.name)
+            if isinstance(value, Tensor) and port.type is not None:
+                axes.bind(port.name, port.type, dtype_of(value), value.shape)
+        return axes.sizes
+
+    def _artifact_params(self) -> Iterator[tuple[str, str]]:
+        for param in self.schema.params:
+            kind = param.kind.removeprefix("artifact:")
+            if kind != param.kind and param.required:
+                yield param.name, kind
+
+    def _artifact(self, kind: str, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:
+        if kind in self._artifacts:
+            return cast_artifact(self._artifacts[kind], dtype)
+        return random_artifact(self._kinds[kind], sizes, generator, dtype)
+
+    def _input(self, port: PortSchema, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:
+        if port.name in self._example:
+            value = self._example[port.name]
+            return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        declared = typing.cast(TensorType, port.type)
+        made = [random_tensor(declared, sizes, generator, dtype) for _ in range(2 if port.variadic else 1)]
+        return tuple(made) if port.variadic else made[0]
+
+
+def random_tensor(declared: TensorType, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """A tensor of the declared type; integers are valid indices into every axis."""
+    shape = sizes.shape(declared)
+    if declared.dtype in ("float", "any"):
+        return torch.randn(shape, generator=generator).to(dtype)
+    if declared.dtype.startswith(("float", "bfloat")):
+        return torch.randn(shape, generator=generator).to(getattr(torch, declared.dtype))
+    if declared.dtype == "bool":
+        return torch.rand(shape, generator=generator) < 0.5
+    high = min(sizes.bound.values(), default=2)
+    kind = torch.int64 if declared.dtype == "int" else getattr(torch, declared.dtype)
+    return torch.randint(0, high, shape, generator=generator).to(kind)
+
+
+def random_artifact(kind: RegisteredArtifact, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:
+    """An instance of an artifact class with random weights and the defaults of its metadata."""
+    tensors = {name: random_tensor(declared, sizes, generator, dtype) for name, declared in kind.schema.fields}
+    return kind.cls(**tensors)
+
+
+def cast_artifact(instance: Any, dtype: torch.dtype) -> Any:
+    """The artifact with its floating tensors in ``dtype``, as the engine places it beside a model of that dtype."""
+    tensors = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    floating = {
+        name: value.to(dtype)
+        for name, value in tensors.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    return dataclasses.replace(instance, **floating)
+
+
+def artifact_sizes(instance: Any) -> dict[str, int]:
+    """The axis sizes that an artifact's tensors bind."""
+    axes = AxisSizes()
+    for name, declared in type(instance).schema.fields:
+        if (value := getattr(instance, name)) is not None:
+            axes.bind(name, declared, dtype_of(value), value.shape)
+    return axes.sizes
