@@ -53,7 +53,9 @@ def generate(python: Path, out: Path) -> dict[str, str]:
     files = {p.name: relative(p.read_text()) for p in (out / "interpd" / "v1").iterdir() if p.is_file()}
     services = {p.stem for p in protos if re.search(r"^service ", p.read_text(), flags=re.MULTILINE)}
     # protoc writes an empty gRPC stub for each proto without a service
-    kept = {n: t for n, t in files.items() if not n.endswith("_pb2_grpc.py") or n.removesuffix("_pb2_grpc.py") in services}
+    kept = {
+        n: t for n, t in files.items() if not n.endswith("_pb2_grpc.py") or n.removesuffix("_pb2_grpc.py") in services
+    }
     return kept | {"__init__.py": PACKAGE_DOC, HASHES: source_hashes(HERE / "interpd" / "v1")}
 
 
