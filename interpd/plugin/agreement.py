@@ -90,7 +90,7 @@ def check_values(
         schema: The operation.
         inputs: One value per input port; what is not a tensor (an absent port, a number) is not looked at.
         outputs: One value per output port.
-        sizes: Axis sizes known beforehand, those of artifacts for instance.
+        sizes: Axis sizes known beforehand: those of artifacts, and of integer constants named like an axis.
     """
     axes = AxisSizes(sizes)
     problems = []
@@ -98,15 +98,25 @@ def check_values(
         problems += _bind_port(axes, f"port {port.name!r}", port, value)
     if len(outputs) != len(schema.outputs):
         return [*problems, f"returns {len(outputs)} values, declares {len(schema.outputs)}"]
-    computed = _first_float(schema, inputs)
+    dtypes = [dtype_of(value) for value in inputs if hasattr(value, "shape")]
     for port, value in zip(schema.outputs, outputs, strict=True):
         if not hasattr(value, "shape"):
             problems.append(f"output {port.name!r} is of type {type(value).__name__}, not a tensor")
             continue
         problems += _bind_port(axes, f"output {port.name!r}", port, value)
-        if port.type is not None and port.type.dtype == "float" and computed not in ("", dtype_of(value)):
-            problems.append(f"output {port.name!r} is {dtype_of(value)}, but its first floating port is {computed}")
+        if port.type is not None and (problem := _promised_dtype(port.type.dtype, dtype_of(value), dtypes)):
+            problems.append(f"output {port.name!r} {problem}")
     return problems
+
+
+def _promised_dtype(declared: str, dtype: str, inputs: Sequence[str]) -> str:
+    """What is wrong with an output of a declared family: the checker promised one dtype, from those of the inputs."""
+    if declared == "int" and dtype != "int64":
+        return f"is {dtype}, but Int promises int64; declare {dtype.capitalize()}"
+    first = next((item for item in inputs if item in FLOAT_DTYPES), dtype)
+    if declared == "float" and dtype != first:
+        return f"is {dtype}, but its first floating port is {first}"
+    return ""
 
 
 def _bind_port(axes: AxisSizes, what: str, port: PortSchema, value: Any) -> list[str]:
@@ -116,13 +126,6 @@ def _bind_port(axes: AxisSizes, what: str, port: PortSchema, value: Any) -> list
         return []
     problems = (axes.bind(what, port.type, dtype_of(item), item.shape) for item in tensors)
     return [problem for problem in problems if problem]
-
-
-def _first_float(schema: OpSchema, inputs: Sequence[Any]) -> str:
-    for port, value in zip(schema.inputs, inputs, strict=False):
-        if port.type is not None and port.type.dtype == "float" and hasattr(value, "shape"):
-            return dtype_of(value)
-    return ""
 
 
 def dtype_of(value: Any) -> str:

@@ -137,7 +137,15 @@ def method(name: str, *, version: int = 1, paper: str | None = None) -> Callable
         facts, problems = ports_and_params("method", fn, skip=1)
         problems[:0] = _context_problems(fn)
         fn.schema = build_schema(  # type: ignore[attr-defined]
-            "method", name, fn, problems, version=version, paper=paper or "", rows_mix=True, **facts
+            "method",
+            name,
+            fn,
+            problems,
+            version=version,
+            paper=paper or "",
+            rows_mix=True,
+            differentiable=False,
+            **facts,
         )
         return fn
 

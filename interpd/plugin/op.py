@@ -31,30 +31,33 @@ class RegisteredOp:
     """One value, or a tuple of them for several outputs; ``None``: the engine itself carries the operation out."""
 
 
-def op(name: str, *, version: int = 1, paper: str | None = None, rows_mix: bool = False) -> Callable[[Fn], Fn]:
+def op(
+    name: str, *, version: int = 1, paper: str | None = None, rows_mix: bool = False, differentiable: bool = True
+) -> Callable[[Fn], Fn]:
     """A decorator that declares a function on tensors as the operation ``name``.
 
     Positional parameters are ports: ``resid: Float[Tensor, "batch pos d_model"]``; the annotation is the schema, and
-    an axis word binds one size in all ports, outputs and artifacts. Keyword-only parameters are constants (``int``,
+    an axis word binds one size in all ports, outputs and artifacts, and an ``int`` constant of its name binds it too
+    (``k: int`` and ``Float[Tensor, "pos k"]``). Keyword-only parameters are constants (``int``,
     ``float``, ``bool``, ``str``, ``Literal``, ``tuple[int, ...]``) or artifacts (a class marked ``@artifact``). The
     return annotation gives the outputs: one tensor, a tuple of tensors, or a frozen dataclass of tensors. An output
-    declared ``Float`` has the dtype of the first port declared ``Float``.
+    declared ``Float`` has the dtype of the first floating input; one declared ``Int`` is int64.
 
     Args:
         name: ``family.verb``, for instance ``sae.encode``.
         version: Raised whenever the meaning changes; graphs name the version that they were written for.
         paper: Where the operation comes from: ``arXiv:1703.01365``, ``doi:10...`` or an ``https`` address.
         rows_mix: Whether a row of the output may depend on other rows of the input.
+        differentiable: Whether gradients can be taken through it; ``False`` makes the checker refuse to.
 
     Raises:
         DeclarationError: The function cannot be an operation; the message lists all reasons.
     """
 
     def declare(fn: Fn) -> Fn:
-        inputs, problems = ports_and_params("op", fn, skip=0)
-        fn.schema = build_schema(  # type: ignore[attr-defined]
-            "op", name, fn, problems, version=version, paper=paper or "", rows_mix=rows_mix, **inputs
-        )
+        facts, problems = ports_and_params("op", fn, skip=0)
+        facts |= {"version": version, "paper": paper or "", "rows_mix": rows_mix, "differentiable": differentiable}
+        fn.schema = build_schema("op", name, fn, problems, **facts)  # type: ignore[attr-defined]
         return fn
 
     return declare

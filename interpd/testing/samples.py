@@ -49,8 +49,8 @@ class Sample:
     inputs: tuple[Any, ...]
     """One per port: a tensor, or a tuple of tensors."""
     params: Mapping[str, Any]
-    artifact_sizes: Mapping[str, int]
-    """Axis sizes that the artifacts bind."""
+    sizes: Mapping[str, int]
+    """Axis sizes that artifacts, and integer constants named like an axis, bind."""
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of everything that the operation must not change."""
@@ -87,13 +87,22 @@ class Sampler:
         generator = torch.Generator().manual_seed(seed)
         sizes = Sizes(dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {})
         sizes.bound.update(self._given_sizes())
+        constants = self._constants()
+        bound = {name: value for name, value in constants.items() if type(value) is int and name in self._axes()}
+        sizes.bound.update(bound)
         artifacts = {param: self._artifact(kind, sizes, generator, dtype) for param, kind in self._artifact_params()}
-        bound = {name: size for value in artifacts.values() for name, size in artifact_sizes(value).items()}
+        bound |= {name: size for value in artifacts.values() for name, size in artifact_sizes(value).items()}
         sizes.bound.update(bound)
         inputs = tuple(self._input(port, sizes, generator, dtype) for port in self.schema.inputs)
-        constants = {param.name: param.default for param in self.schema.params if not param.required}
-        given = {key: value for key, value in self._example.items() if key not in self._port_names()}
-        return Sample(inputs, {**constants, **artifacts, **given}, bound)
+        return Sample(inputs, {**artifacts, **constants}, bound)
+
+    def _constants(self) -> dict[str, Any]:
+        defaults = {param.name: param.default for param in self.schema.params if not param.required}
+        return defaults | {key: value for key, value in self._example.items() if key not in self._port_names()}
+
+    def _axes(self) -> set[str]:
+        ports = (*self.schema.inputs, *self.schema.outputs)
+        return {dim.name for port in ports if port.type is not None for dim in port.type.dims}
 
     def missing(self) -> list[str]:
         """Constants without a default that no example gives."""
@@ -118,7 +127,7 @@ class Sampler:
     def _artifact_params(self) -> Iterator[tuple[str, str]]:
         for param in self.schema.params:
             kind = param.kind.removeprefix("artifact:")
-            if kind != param.kind and param.required:
+            if kind != param.kind and param.required and param.name not in self._example:
                 yield param.name, kind
 
     def _artifact(self, kind: str, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:
@@ -144,7 +153,7 @@ def random_tensor(declared: TensorType, sizes: Sizes, generator: torch.Generator
         return torch.randn(shape, generator=generator).to(getattr(torch, declared.dtype))
     if declared.dtype == "bool":
         return torch.rand(shape, generator=generator) < 0.5
-    high = min(sizes.bound.values(), default=2)
+    high = max(1, min(sizes.bound.values(), default=2))
     kind = torch.int64 if declared.dtype == "int" else getattr(torch, declared.dtype)
     return torch.randint(0, high, shape, generator=generator).to(kind)
 

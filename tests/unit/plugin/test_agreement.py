@@ -36,6 +36,7 @@ def test_values_that_agree_give_no_problem():
         ([Value((3, 4))], [Value((3, 8))], "d_sae is 8, but 9 in the artifacts"),
         ([Value((3, 4))], [Value((3, 9), "torch.int64")], "output 'out' wants float[pos=3 d_sae=9], got int64[3 9]"),
         ([Value((3, 4))], [Value((3, 9), "torch.float64")], "output 'out' is float64, but its first floating port is"),
+        ([Value((3, 4), "torch.float16")], [Value((3, 9))], "is float32, but its first floating port is float16"),
         ([Value((3, 4))], [], "returns 0 values, declares 1"),
         ([Value((3, 4))], ["text"], "output 'out' is of type str, not a tensor"),
     ],
@@ -56,3 +57,10 @@ def test_open_axes_take_any_number_of_dimensions_but_the_same():
     )
     assert axes.bind("d", TensorType("any", (Dim("..."), Dim("d"))), "bool", (4,)) == ""
     assert axes.bind("e", TensorType("any", (Dim("..."), Dim("d"))), "bool", ()) != ""
+
+
+def test_an_output_declared_int_is_int64():
+    schema = OpSchema("a.b", 1, "", (port("x", "pos"),), outputs=(port("out", "pos", dtype="int"),))
+    assert check_values(schema, [Value((3,))], [Value((3,), "torch.int64")]) == []
+    problems = check_values(schema, [Value((3,))], [Value((3,), "torch.int32")])
+    assert problems == ["output 'out' is int32, but Int promises int64; declare Int32"]

@@ -122,7 +122,7 @@ def narrow(x: Float[Tensor, " pos"], *, n: int) -> Float[Tensor, " pos"]:
 
 FAULTS = [
     (mutates, "leaves_its_inputs_alone", "op 'faulty.mutates@1' changes its port 0 in place"),
-    (mixes, "keeps_rows_apart", "op 'faulty.mixes@1' mixes rows: output 'out' changes with rows [1] of 3 alone"),
+    (mixes, "keeps_rows_apart", "op 'faulty.mixes@1' mixes rows: output 'out' changes with rows [1] of 3"),
     (reduces, "keeps_rows_apart", "or declare @op(..., rows_mix=True)"),
     (leaks, "keeps_rows_apart", "op 'faulty.leaks@1' mixes rows: output 'out' changes with NaN in row 1"),
     (rolls, "keeps_rows_apart", "op 'faulty.rolls@1' mixes rows"),
