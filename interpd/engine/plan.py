@@ -41,7 +41,9 @@ class Engine(Protocol):
 
     @property
     def busy_with(self) -> tuple[tuple[str, ...], str]:
-        """(run ids in the current step, what runs now: ``pass``, ``op sae.encode@1``, ``method ...``), for the watchdog.
+        """(run ids, what runs now: ``pass``, ``op sae.encode@1``, ``method ...``), for the watchdog.
+
+        For a pass the runs that share it, for an operation or method the one run that it belongs to.
 
         The only member that other threads may read.
         """
