@@ -1,0 +1,33 @@
+"""Facts that every model has, also one that a plugin built and that is no ``PreTrainedModel``."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def text_config(model: nn.Module) -> Any:
+    """The config of the language model: its own part of the config of a model of several modalities."""
+    config = model.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def n_layers(model: nn.Module) -> int:
+    """How many blocks the config counts; 0 when it does not say."""
+    return getattr(text_config(model), "num_hidden_layers", None) or 0
+
+
+def n_vocab(model: nn.Module) -> int:
+    """How many token ids the embedding knows."""
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else text_config(model).vocab_size
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights are."""
+    return next(model.parameters()).device
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of the first floating weight."""
+    return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())

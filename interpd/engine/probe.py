@@ -1,0 +1,224 @@
+"""What a loaded model does in a forward pass, found by running it: visits, shapes, rows, callable modules.
+
+The model runs on a few tokens in three batches with plain torch hooks. Sizes that follow the batch or the length
+are told from constants by comparing batches of distinct prime sizes; dimension 0 counts as rows only when it
+follows the batch, also with explicit position ids, and when row 0 stays as it was while the other rows change.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from interpd.engine.model_config import device_of, n_vocab
+
+Item = int | str | None
+Key = tuple[str, str, Item]
+"""(module path, ``input`` or ``output``, which item)"""
+
+_SMALL, _LARGE = (2, 5), (3, 7)
+# row 0 is computed by the same kernels in both runs; this only allows for sums in another order
+_ROW_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One tensor that a module takes in or gives back, once in every forward pass."""
+
+    path: str
+    port: str
+    item: Item
+    order: int
+    """Place among all visits of the forward pass."""
+    dtype: torch.dtype
+    sizes: tuple[int | str | None, ...]
+    """``batch``, ``pos``, a constant, or ``None`` for a size that follows something else."""
+    has_rows: bool
+    """Whether dimension 0 is proved to be rows that do not see one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """All that was learned."""
+
+    places: Mapping[Key, Place]
+    """In forward order."""
+    first_items: Mapping[tuple[str, str], Item]
+    """By (module path, port): the item that ``.input`` or ``.output`` means, its first tensor."""
+    n_calls: Mapping[str, int]
+    """How often each module is called in a forward pass."""
+    plain: Mapping[str, tuple[int, int]]
+    """(last size in, last size out) of modules that map one tensor to one tensor of the same leading shape."""
+    visits: tuple[tuple[str, str], ...]
+    """(module path, port) of every visit, in order."""
+
+    def first(self, path: str, port: str) -> Place | None:
+        """The first tensor of a module's input or output; ``None`` when it has none, or not exactly one visit."""
+        if (path, port) not in self.first_items:
+            return None
+        return self.places.get((path, port, self.first_items[path, port]))
+
+
+@dataclass(slots=True)
+class _Recording:
+    visits: list[tuple[str, str]] = field(default_factory=list)
+    shapes: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    dtypes: dict[Key, torch.dtype] = field(default_factory=dict)
+    row_sums: dict[Key, Tensor] = field(default_factory=dict)
+    plain: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, path: str, port: str, items: Iterator[tuple[Item, Tensor]]) -> None:
+        self.visits.append((path, port))
+        for item, tensor in items:
+            key = (path, port, item)
+            self.shapes[key] = tuple(tensor.shape)
+            self.dtypes[key] = tensor.dtype
+            if tensor.ndim:
+                row = tensor[0].detach().double()
+                self.row_sums[key] = torch.stack([row.sum(), row.abs().sum()])
+
+
+def probe_model(model: nn.Module) -> Probe:
+    """What the model does in a forward pass with its present attention. Three short passes."""
+    ids = probe_ids(model, *_LARGE)
+    other = ids.clone()
+    other[1:] = probe_ids(model, *_LARGE, seed=1)[1:]
+    small = _record(model, probe_ids(model, *_SMALL), explicit_positions=False)
+    large = _record(model, ids, explicit_positions=False)
+    moved = _record(model, other, explicit_positions=True)
+    n_calls = {path: small.visits.count((path, "input")) for path in {path for path, _ in small.visits}}
+    orders = {visit: order for order, visit in enumerate(small.visits)}
+    places = {
+        key: _place(key, orders[key[:2]], small, large, moved)
+        for key in small.shapes
+        if n_calls[key[0]] == 1 and all(_same_rank(key, small, run) for run in (large, moved))
+    }
+    first_items: dict[tuple[str, str], Item] = {}
+    for path, port, item in places:
+        first_items.setdefault((path, port), item)
+    return Probe(places, first_items, n_calls, small.plain, tuple(small.visits))
+
+
+def probe_ids(model: nn.Module, batch: int, pos: int, seed: int = 0) -> Tensor:
+    """Token ids ``[batch pos]`` that are the same for the same seed, on the model's device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(n_vocab(model), (batch, pos), generator=generator).to(device_of(model))
+
+
+def forward_inputs(model: nn.Module, input_ids: Tensor, *, explicit_positions: bool = False) -> dict[str, object]:
+    """The arguments of a plain pass over ``input_ids`` without padding and without a cache."""
+    inputs: dict[str, object] = {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "use_cache": False,
+    }
+    if explicit_positions and "position_ids" in inspect.signature(model.forward).parameters:
+        inputs["position_ids"] = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    return inputs
+
+
+def _same_rank(key: Key, one: _Recording, other: _Recording) -> bool:
+    return key in other.shapes and len(other.shapes[key]) == len(one.shapes[key])
+
+
+def _place(key: Key, order: int, small: _Recording, large: _Recording, moved: _Recording) -> Place:
+    sizes: list[int | str | None] = []
+    for dim, (a, b) in enumerate(zip(small.shapes[key], large.shapes[key], strict=True)):
+        if dim == 0 and (a, b) == (_SMALL[0], _LARGE[0]):
+            sizes.append("batch")
+        elif (a, b) == (_SMALL[1], _LARGE[1]):
+            sizes.append("pos")
+        else:
+            sizes.append(a if a == b else None)
+    has_rows = bool(sizes) and sizes[0] == "batch" and _same_first_row(key, large, moved)
+    return Place(*key, order, small.dtypes[key], tuple(sizes), has_rows)
+
+
+def _same_first_row(key: Key, one: _Recording, other: _Recording) -> bool:
+    if one.shapes[key] != other.shapes[key]:
+        return False
+    a, b = one.row_sums[key], other.row_sums[key]
+    # a sum near zero is judged by the size of what was summed
+    return torch.allclose(a, b, rtol=0.0, atol=_ROW_TOLERANCE * float(a[1]), equal_nan=True)
+
+
+def with_taps(own: Probe, eager: Probe, taps: str) -> Probe | None:
+    """The probe of the model's own attention with the places below modules named ``taps`` from the eager one.
+
+    ``None`` when the two visit the other modules in different orders, so that no common order exists.
+    """
+    common = tuple(visit for visit in eager.visits if taps not in visit[0].split("."))
+    if common != own.visits:
+        return None
+    orders = {visit: order for order, visit in enumerate(eager.visits)}
+    tapped = {key: place for key, place in eager.places.items() if taps in place.path.split(".")}
+    known = {**own.places, **tapped}
+    places = {key: replace(place, order=orders[key[:2]]) for key, place in known.items()}
+    ordered = dict(sorted(places.items(), key=lambda entry: entry[1].order))
+    firsts = {**own.first_items, **{(path, port): item for path, port, item in tapped}}
+    return Probe(ordered, firsts, {**eager.n_calls, **own.n_calls}, own.plain, eager.visits)
+
+
+@torch.no_grad()
+def _record(model: nn.Module, input_ids: Tensor, *, explicit_positions: bool) -> _Recording:
+    recording = _Recording()
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            hooks.enter_context(_recorded(recording, path, module))
+        model(**forward_inputs(model, input_ids, explicit_positions=explicit_positions))
+    return recording
+
+
+def _recorded(recording: _Recording, path: str, module: nn.Module) -> ExitStack:
+    def before(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        recording.add(path, "input", _tensors((*enumerate(args), *kwargs.items())))
+
+    def after(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object) -> None:
+        recording.add(path, "output", _tensors(_items(output)))
+        if len(args) == 1 and not kwargs and (sizes := _plain_map(args[0], output)):
+            recording.plain[path] = sizes
+
+    handles = ExitStack()
+    handles.enter_context(module.register_forward_pre_hook(before, with_kwargs=True))
+    handles.enter_context(module.register_forward_hook(after, with_kwargs=True))
+    return handles
+
+
+def _items(output: object) -> tuple[tuple[Item, object], ...]:
+    if isinstance(output, tuple | list):
+        return tuple(enumerate(output))
+    if isinstance(output, Mapping):
+        return tuple(output.items())
+    return ((None, output),)
+
+
+def _tensors(items: tuple[tuple[Item, object], ...]) -> Iterator[tuple[Item, Tensor]]:
+    return ((item, value) for item, value in items if isinstance(value, Tensor))
+
+
+def _plain_map(taken: object, given: object) -> tuple[int, int] | None:
+    if not (isinstance(taken, Tensor) and isinstance(given, Tensor) and taken.is_floating_point() and taken.ndim > 1):
+        return None
+    if taken.shape[:-1] != given.shape[:-1]:
+        return None
+    return taken.shape[-1], given.shape[-1]
+
+
+@torch.no_grad()
+def acts_on_last_dim(module: nn.Module, d_in: int, like: Tensor) -> bool:
+    """Whether ``module`` maps the last dimension of any tensor, each row for itself (``like``: dtype and device)."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, d_in, generator=generator).to(like)
+    try:
+        whole, flat, alone = module(x), module(x[0]), module(x[0, 1])
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        # the module wants another shape or more arguments: that is the answer
+        return False
+    if not all(isinstance(value, Tensor) for value in (whole, flat, alone)) or flat.shape[:-1] != (3,):
+        return False
+    scale = float(whole.abs().max()) or 1.0
+    tolerance = 100 * torch.finfo(like.dtype).eps * scale
+    return all(torch.allclose(a, b, rtol=0, atol=tolerance) for a, b in ((whole[0], flat), (flat[1], alone)))
