@@ -1,0 +1,109 @@
+"""Eager attention whose scores, pattern and rotated queries and keys can be read and replaced.
+
+The model's own attention (sdpa) never forms the scores. This one computes what the architecture's own eager
+attention computes, operation by operation, and passes each intermediate through an identity module (a *tap*)
+below the attention module, ``<attention>.interpd_taps.<name>``, so that it is a module output like any other. It
+enters through the public attention and mask registries of transformers.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from interpd.plugin.site_table import SiteTable
+
+EAGER = "interpd_eager"
+"""The name under which transformers knows this attention."""
+
+TAPS = "interpd_taps"
+"""The submodule that holds the taps."""
+
+
+class Taps(nn.Module):
+    """The identity modules of one attention module, in the order in which they are visited."""
+
+    def __init__(self, softmax_in_float32: bool) -> None:
+        super().__init__()
+        self.softmax_in_float32 = softmax_in_float32
+        self.q_rot = nn.Identity()
+        """``[batch head query_pos d_head]``"""
+        self.k_rot = nn.Identity()
+        """``[batch kv_head key_pos d_head]``, past keys included"""
+        self.scores = nn.Identity()
+        """``[batch head query_pos key_pos]``, scaled, before the mask"""
+        self.pattern = nn.Identity()
+        """``[batch head query_pos key_pos]``, after the softmax"""
+
+
+def _repeat(heads: Tensor, n: int) -> Tensor:
+    # [batch kv_head pos d_head] -> each key head beside the n query heads that share it
+    if n == 1:
+        return heads
+    batch, n_heads, pos, d_head = heads.shape
+    return heads[:, :, None].expand(batch, n_heads, n, pos, d_head).reshape(batch, n_heads * n, pos, d_head)
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, Tensor]:
+    """(output ``[batch pos head d_head]``, pattern), as the architecture's own eager attention computes them.
+
+    Called by transformers. Dropout is off (models are in eval mode); windows come in with ``attention_mask``.
+    """
+    taps = getattr(module, TAPS)
+    query, key = taps.q_rot(query), taps.k_rot(key)
+    n_shared = query.shape[1] // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = taps.scores(torch.matmul(query, _repeat(key, n_shared).transpose(2, 3)) * scale)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
+    pattern = taps.pattern(torch.softmax(scores, dim=-1, dtype=softmax_dtype).to(value.dtype))
+    return torch.matmul(pattern, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
+
+
+def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:
+    """Why this model cannot run the eager attention; empty when it can."""
+    if table is None or not table.attention:
+        return f"eager attention is not known for {type(model).__name__}"
+    for option in ("reorder_and_upcast_attn", "add_cross_attention"):
+        if getattr(model.config, option, False):
+            return f"the config sets {option}, which the eager attention does not reproduce"
+    return ""
+
+
+def add_taps(model: nn.Module, table: SiteTable, depth: int) -> None:
+    """Puts the taps into every attention module, and makes the eager attention known to transformers."""
+    AttentionInterface.register(EAGER, eager_attention)
+    AttentionMaskInterface.register(EAGER, eager_mask)
+    for layer in range(depth):
+        attention = model.get_submodule(table.attention.format(i=layer))
+        attention.add_module(TAPS, Taps(table.softmax_in_float32).eval())
+
+
+class AttentionSwitch:
+    """Chooses between a model's own attention and the eager one, between passes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._config = model.config
+        self.own = getattr(model.config, "_attn_implementation", None)
+        """What the model was loaded with, usually ``sdpa``; ``None`` where there is no choice."""
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether passes run the eager attention now."""
+        return getattr(self._config, "_attn_implementation", None) == EAGER
+
+    def set(self, eager: bool) -> None:
+        """Makes the next passes run the eager attention, or the model's own."""
+        if eager == self.is_eager:
+            return
+        # the setter of the config: `set_attn_implementation` would walk all modules for every pass
+        self._config._attn_implementation = EAGER if eager else self.own

@@ -1,0 +1,27 @@
+"""Resident tiny models, made once."""
+
+from functools import cache
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@cache
+def _resident(architecture):
+    from interpd.config import ModelSpec
+    from interpd.engine.resident import Loaded, make_resident
+    from interpd.testing.tiny_models import tiny_model
+
+    tiny = tiny_model(architecture)
+    model = tiny.model.requires_grad_(False)
+    return make_resident(Loaded(model, tiny.tokenizer, ModelSpec(f"tiny/{architecture}"), "sha256:tiny"))
+
+
+@pytest.fixture
+def residents():
+    """Makes (once) the resident tiny model of an architecture; gives it back with its own attention."""
+    yield _resident
+    for architecture in ("gpt2", "llama", "mistral", "qwen2"):
+        _resident(architecture).set_attention(False)
