@@ -21,7 +21,8 @@ class Location:
     port: str
     """``input`` or ``output``."""
     item: int | str | None = None
-    """Which item of a tuple output, or which argument (position or keyword) of the input; ``None``: it is one tensor."""
+    """Which item of a tuple (or mapping) output; ``None``: the output is one tensor. For an input always which
+    argument: a position or a keyword."""
     order: int = 0
     """Place among all visits of the forward pass."""
 
@@ -43,8 +44,10 @@ class Binding:
     """``None``: the value itself replaces the tensor."""
     carry: tuple[str, str] | None = None
     """For ``resid_mid``: (site of the branch added to it, site of the sum). After a write here the engine replaces the
-    sum by ``value + branch``, because the model adds the branch to the residual that it kept, not to what was written."""
+    sum by ``value + branch`` before anything else at the sum's place, because the model adds the branch to the residual
+    that it kept, not to what was written."""
     causal_axes: tuple[int, ...] = ()
-    """Dimensions of the *viewed* tensor that count positions and are cut to the request's own (``pos``, ``query_pos``)."""
+    """Dimensions of the *viewed* tensor that count positions, cut to the request's own: ``pos``, ``query_pos``."""
     key_axes: tuple[int, ...] = ()
-    """Dimensions that count keys (``key_pos``): past and present positions."""
+    """Dimensions that count keys (``key_pos``): past and present positions. In a decode step of a layer with a sliding
+    window they are the last ones only, as many as the window keeps."""

@@ -1,0 +1,235 @@
+"""Bindings of canonical sites and raw module paths, made from a table, the config and the probe."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from interpd.engine.attention import TAPS
+from interpd.engine.binding import Binding, Location
+from interpd.engine.model_config import n_layers, text_config
+from interpd.engine.probe import Place, Probe
+from interpd.graph.schema import AbsentSite, SiteSchema
+from interpd.graph.types import ITEM_BYTES, Dim, TensorType
+from interpd.plugin.site_table import SiteRow, SiteTable
+
+View = Callable[[Tensor], Tensor]
+Merge = Callable[[Tensor, Tensor], Tensor]
+Pair = tuple[View | None, Merge | None]
+
+_OWN_POSITIONS = ("pos", "query_pos")
+_QUANTITIES = {"batch": 1, "pos": None, "query_pos": None, "key_pos": None}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` for ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def axis_sizes(model: nn.Module, table: SiteTable, probe: Probe) -> dict[str, int]:
+    """The size of each axis of the model: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
+    config = text_config(model)
+    names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads"}
+    sizes = {axis: size for axis, name in names.items() if isinstance(size := getattr(config, name, None), int)}
+    if sizes.keys() >= {"head", "d_model"}:
+        sizes["kv_head"] = getattr(config, "num_key_value_heads", None) or sizes["head"]
+        sizes["d_head"] = getattr(config, "head_dim", None) or sizes["d_model"] // sizes["head"]
+    path, port = table.mlp_width
+    if path and (place := probe.first(path.format(i=0), port)):
+        sizes["d_mlp"] = int(place.sizes[-1] or 0)
+    return sizes
+
+
+_EMBEDDINGS = (
+    ("embed", "d_model", "get_input_embeddings", "token embeddings"),
+    ("logits", "d_vocab", "get_output_embeddings", "next-token logits"),
+)
+
+
+def plain_table(model: nn.Module) -> SiteTable:
+    """The table of an architecture that has none: ``embed`` and ``logits``, at the embeddings that the model names.
+
+    ``block`` is the list of modules that is as long as the model is deep, or empty.
+    """
+    paths = {module: path for path, module in model.named_modules()}
+    rows = []
+    for name, axis, accessor, doc in _EMBEDDINGS:
+        module = getattr(model, accessor)() if hasattr(model, accessor) else None
+        if module in paths:
+            rows.append(SiteRow(name, ("batch", "pos", axis), paths[module], doc=doc))
+    return SiteTable("", (type(model).__name__,), _block_path(model), tuple(rows))
+
+
+def _block_path(model: nn.Module) -> str:
+    depth = n_layers(model)
+    lists = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    return next((f"{path}.{{i}}" for path, module in lists if len(module) == depth), "")
+
+
+class Layers:
+    """Tells which layer a place lies in."""
+
+    def __init__(self, table: SiteTable, depth: int, probe: Probe) -> None:
+        self._prefix, _, self._rest = table.block.partition("{i}")
+        self._depth = depth
+        orders = {visit: order for order, visit in enumerate(probe.visits)}
+        # without a known block everything counts as deep as the model: a cost estimate may be too high, never too low
+        self._first = orders.get((table.block.format(i=0), "input"), -1)
+
+    def of(self, path: str, order: int) -> int:
+        """-1 before the first block, ``n_layers`` after the last."""
+        if self._prefix and path.startswith(self._prefix):
+            return int(path.removeprefix(self._prefix).split(".")[0])
+        return -1 if order < self._first else self._depth
+
+
+def _whole(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
+    return None, None
+
+
+def _heads(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
+    shape = tuple(sizes[axis] for axis in row.axes[-2:])
+    return (lambda full: full.unflatten(-1, shape)), (lambda _, value: value.flatten(-2))
+
+
+def _fused(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
+    part, n_parts = row.part
+    shape = tuple(sizes[axis] for axis in row.axes[-2:])
+
+    def view(full: Tensor) -> Tensor:
+        return full.chunk(n_parts, dim=-1)[part].unflatten(-1, shape)
+
+    def merge(full: Tensor, value: Tensor) -> Tensor:
+        parts = list(full.chunk(n_parts, dim=-1))
+        parts[part] = value.flatten(-2)
+        return torch.cat(parts, dim=-1)
+
+    return view, merge
+
+
+def _heads_first(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
+    return (lambda full: full.transpose(1, 2)), (lambda _, value: value.transpose(1, 2))
+
+
+VIEWS: dict[str, Callable[[SiteRow, Mapping[str, int]], Pair]] = {
+    "": _whole,
+    "heads": _heads,
+    "fused": _fused,
+    "heads_first": _heads_first,
+}
+"""What the ``view`` of a ``SiteRow`` stands for."""
+
+
+def canonical_bindings(
+    table: SiteTable, depth: int, sizes: Mapping[str, int], probe: Probe, eager_obstacle: str = ""
+) -> tuple[dict[str, Binding], list[AbsentSite]]:
+    """(the bindings of a table's sites by name, the sites that the model does not have, with reasons).
+
+    ``eager_obstacle``: why the sites that need eager attention are absent; empty when they are not.
+    """
+    bindings: dict[str, Binding] = {}
+    absent: list[AbsentSite] = []
+    layers = Layers(table, depth, probe)
+    for row in table.rows:
+        for layer in range(depth) if "{i}" in row.name else (0,):
+            name, path = row.name.format(i=layer), row.path.format(i=layer)
+            item_known = row.item is not None
+            place = probe.places.get((path, row.port, row.item)) if item_known else probe.first(path, row.port)
+            if row.eager_attention and eager_obstacle:
+                absent.append(AbsentSite(name, eager_obstacle))
+            elif place is None:
+                absent.append(AbsentSite(name, _why_missing(probe, path, row)))
+            elif missing := [axis for axis in row.axes if axis not in _QUANTITIES and axis not in sizes]:
+                absent.append(AbsentSite(name, f"the size of {missing[0]} is not known"))
+            else:
+                bindings[name] = _bind(row, layer, place, sizes, layers)
+    absent += [
+        AbsentSite(name.format(i=layer), reason)
+        for name, reason in table.absent.items()
+        for layer in (range(depth) if "{i}" in name else (0,))
+    ]
+    return bindings, absent
+
+
+def _why_missing(probe: Probe, path: str, row: SiteRow) -> str:
+    n_calls = probe.n_calls.get(path, 0)
+    if n_calls == 1:
+        return f"module {path!r} has no tensor as {row.port}"
+    return f"module {path!r} is called {n_calls} times in a forward pass, expected once"
+
+
+def _bind(row: SiteRow, layer: int, place: Place, sizes: Mapping[str, int], layers: Layers) -> Binding:
+    dims = tuple(Dim(axis, _QUANTITIES.get(axis, sizes.get(axis))) for axis in row.axes)
+    schema = SiteSchema(
+        name=row.name.format(i=layer),
+        type=TensorType(dtype_name(place.dtype), dims),
+        order=place.order,
+        layer=layers.of(place.path, place.order),
+        shares_pass=place.has_rows,
+        eager_attention=row.eager_attention,
+        doc=row.doc,
+    )
+    view, merge = VIEWS[row.view](row, sizes)
+    carry = None if row.carry is None else (row.carry[0].format(i=layer), row.carry[1].format(i=layer))
+    return Binding(schema, _location(place), view, merge, carry, *_position_axes(row.axes))
+
+
+def _location(place: Place) -> Location:
+    return Location(place.path, place.port, place.item, place.order)
+
+
+def _position_axes(axes: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    own = tuple(index for index, axis in enumerate(axes) if axis in _OWN_POSITIONS)
+    keys = tuple(index for index, axis in enumerate(axes) if axis == "key_pos")
+    return own, keys
+
+
+def raw_bindings(probe: Probe, table: SiteTable, depth: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, Binding]]:
+    """(name, binding) of every module's ``.input`` and ``.output`` and of the further items of tuple outputs."""
+    layers, words = Layers(table, depth, probe), axis_words(sizes)
+    for place in probe.places.values():
+        is_first = probe.first_items[place.path, place.port] == place.item
+        if not place.path or TAPS in place.path.split(".") or dtype_name(place.dtype) not in ITEM_BYTES:
+            continue
+        if is_first:
+            name = f"{place.path}.{place.port}"
+        elif place.port == "output":
+            name = f"{place.path}.output.{place.item}"
+        else:
+            continue
+        yield name, _bind_raw(name, place, words, layers)
+
+
+def _bind_raw(name: str, place: Place, words: Mapping[int, str], layers: Layers) -> Binding:
+    dims = _raw_dims(place, words)
+    schema = SiteSchema(
+        name=name,
+        type=TensorType(dtype_name(place.dtype), dims),
+        order=place.order,
+        layer=layers.of(place.path, place.order),
+        canonical=False,
+        shares_pass=place.has_rows,
+    )
+    own, keys = _position_axes(tuple(dim.name for dim in dims))
+    return Binding(schema, _location(place), causal_axes=own, key_axes=keys)
+
+
+def _raw_dims(place: Place, words: Mapping[int, str]) -> tuple[Dim, ...]:
+    # two dimensions that follow the length: queries, then keys
+    names = iter(("query_pos", "key_pos") if place.sizes.count("pos") == 2 else ("pos",) * len(place.sizes))
+    dims = []
+    for index, size in enumerate(place.sizes):
+        if size == "batch":
+            dims.append(Dim("batch", 1))
+        elif size == "pos":
+            dims.append(Dim(next(names), None))
+        else:
+            is_last = index == len(place.sizes) - 1
+            dims.append(Dim(words.get(size, "") if is_last else "", size))
+    return tuple(dims)
+
+
+def axis_words(sizes: Mapping[str, int]) -> dict[int, str]:
+    """The axis word of each size that only one of the model's widths has."""
+    widths = {axis: size for axis, size in sizes.items() if axis.startswith("d_")}
+    return {size: axis for axis, size in widths.items() if list(widths.values()).count(size) == 1}
