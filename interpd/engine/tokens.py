@@ -1,0 +1,86 @@
+"""Prompts as token ids, strings and offsets."""
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerFast
+
+from interpd.errors import InvalidRequest
+from interpd.graph.ir import Prompt
+from interpd.graph.run import Tokens
+
+
+def tokenize(tokenizer: PreTrainedTokenizerFast | None, prompt: Prompt, *, n_vocab: int, problem: str = "") -> Tokens:
+    """The prompt as tokens, without padding and without truncation.
+
+    Text takes the tokenizer's own special tokens unless ``prompt.add_special_tokens`` is off; chat messages are
+    rendered with the tokenizer's template, and the turn of the assistant is opened unless the last message is its
+    own. Ids are taken as they are.
+
+    Args:
+        tokenizer: ``None`` when the model has none that can be used; then only ids are taken.
+        prompt: What to tokenise.
+        n_vocab: How many rows the embedding has; an id beyond would read foreign memory.
+        problem: Why there is no tokenizer.
+
+    Raises:
+        InvalidRequest: No tokenizer, no template, no token, an id out of range, not exactly one kind of prompt.
+    """
+    given = [kind for kind in ("text", "messages", "token_ids") if getattr(prompt, kind) is not None]
+    if len(given) != 1:
+        raise InvalidRequest(
+            f"a prompt is exactly one of text, messages and token_ids, got {' and '.join(given) or 'none'}"
+        )
+    if prompt.token_ids is not None:
+        return _from_ids(tokenizer, prompt.token_ids, n_vocab)
+    if tokenizer is None:
+        raise InvalidRequest(f"{problem or 'the model has no tokenizer'}: give the prompt as token_ids")
+    if prompt.messages is not None:
+        return _from_text(tokenizer, _render(tokenizer, prompt.messages), n_vocab, add_special_tokens=False)
+    return _from_text(tokenizer, prompt.text or "", n_vocab, add_special_tokens=prompt.add_special_tokens)
+
+
+def _from_text(tokenizer: PreTrainedTokenizerFast, text: str, n_vocab: int, *, add_special_tokens: bool) -> Tokens:
+    # verbose=False: no warning about lengths, which the checker judges
+    encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
+    ids = tuple(encoded["input_ids"])
+    _check(ids, n_vocab)
+    offsets = tuple((int(start), int(end)) for start, end in encoded["offset_mapping"])
+    return Tokens(ids, _strings(tokenizer, ids), offsets, text)
+
+
+def _from_ids(tokenizer: PreTrainedTokenizerFast | None, ids: tuple[int, ...], n_vocab: int) -> Tokens:
+    _check(ids, n_vocab)
+    nowhere = ((0, 0),) * len(ids)
+    if tokenizer is None:
+        return Tokens(ids, tuple(f"<{id_}>" for id_ in ids), nowhere, "")
+    return Tokens(ids, _strings(tokenizer, ids), nowhere, decode(tokenizer, ids))
+
+
+def _check(ids: tuple[int, ...], n_vocab: int) -> None:
+    if not ids:
+        raise InvalidRequest("the prompt has no tokens: give at least one character or token id")
+    for place, id_ in enumerate(ids):
+        if isinstance(id_, bool) or not isinstance(id_, int) or not 0 <= id_ < n_vocab:
+            raise InvalidRequest(f"token id {id_!r} at position {place} is outside the vocabulary of {n_vocab}")
+
+
+def _render(tokenizer: PreTrainedTokenizerFast, messages: tuple[tuple[str, str], ...]) -> str:
+    if not tokenizer.chat_template:
+        raise InvalidRequest("the model's tokenizer has no chat template: give the prompt as text")
+    if not messages:
+        raise InvalidRequest("the prompt has no messages")
+    turns = [{"role": role, "content": content} for role, content in messages]
+    try:
+        return tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=turns[-1]["role"] != "assistant"
+        )
+    except TemplateError as error:
+        raise InvalidRequest(f"the chat template refuses these messages: {error}") from error
+
+
+def decode(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> str:
+    """The text of ``ids``, special tokens included, exactly as the tokenizer decodes them together."""
+    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _strings(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(decode(tokenizer, (id_,)) for id_ in ids)

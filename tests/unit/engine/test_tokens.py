@@ -1,0 +1,95 @@
+"""Prompts as tokens: text, chat and ids; what has no tokens is refused."""
+
+import pytest
+
+from interpd.config import ModelSpec
+from interpd.engine.tokens import tokenize
+from interpd.errors import InvalidRequest
+from interpd.graph.ir import Prompt
+from interpd.testing.tiny_models import tiny_tokenizer
+
+PLAIN = tiny_tokenizer()
+CHAT = tiny_tokenizer(with_bos=True, with_chat=True)
+
+
+def tokens(tokenizer, **prompt):
+    return tokenize(tokenizer, Prompt(**prompt), n_vocab=321)
+
+
+def test_offsets_point_into_the_text():
+    found = tokens(PLAIN, text="Elena Marsh was born")
+    assert "".join(found.text[start:end] for start, end in found.offsets) == "Elena Marsh was born"
+    assert len(found.ids) == len(found.strings) == len(found.offsets)
+
+
+def test_special_tokens_lie_nowhere_in_the_text():
+    found = tokens(CHAT, text="Lily")
+    assert (found.strings[0], found.offsets[0]) == ("<s>", (0, 0))
+    assert tokens(CHAT, text="Lily", add_special_tokens=False).ids == found.ids[1:]
+
+
+def test_strings_keep_the_spaces_that_the_tokenizer_keeps():
+    assert "".join(tokens(PLAIN, text="in the park").strings) == "in the park"
+
+
+def test_chat_messages_are_rendered_and_the_turn_of_the_assistant_opened():
+    found = tokens(CHAT, messages=(("user", "Hello"),))
+    assert found.text == "<s><user> Hello\n<assistant>"
+    assert found.ids.count(CHAT.bos_token_id) == 1
+
+
+def test_a_turn_of_the_assistant_is_not_opened_twice():
+    found = tokens(CHAT, messages=(("user", "Hello"), ("assistant", "Hi")))
+    assert found.text == "<s><user> Hello\n<assistant> Hi\n"
+
+
+def test_ids_are_taken_as_they_are():
+    found = tokens(CHAT, token_ids=(5, 300, 5))
+    assert (found.ids, found.offsets) == ((5, 300, 5), ((0, 0),) * 3)
+    assert found.text == CHAT.decode([5, 300, 5])
+
+
+def test_an_empty_text_is_its_special_tokens_or_nothing():
+    assert tokens(CHAT, text="").ids == (CHAT.bos_token_id,)
+    with pytest.raises(InvalidRequest, match="the prompt has no tokens"):
+        tokens(PLAIN, text="")
+
+
+@pytest.mark.parametrize("ids", [(321,), (-1,), (1, 2, 10**9), (True,), (1.5,), ()])
+def test_ids_outside_the_vocabulary_are_refused(ids):
+    with pytest.raises(InvalidRequest, match=r"outside the vocabulary of 321|no tokens"):
+        tokens(PLAIN, token_ids=ids)
+
+
+@pytest.mark.parametrize(("prompt", "got"), [({}, "none"), ({"text": "a", "token_ids": (1,)}, "text and token_ids")])
+def test_a_prompt_is_exactly_one_thing(prompt, got):
+    with pytest.raises(InvalidRequest, match=f"got {got}"):
+        tokens(PLAIN, **prompt)
+
+
+def test_a_tokenizer_without_a_template_refuses_chat():
+    with pytest.raises(InvalidRequest, match="no chat template"):
+        tokens(PLAIN, messages=(("user", "Hello"),))
+
+
+def test_what_a_template_raises_is_the_callers():
+    strict = tiny_tokenizer()
+    strict.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InvalidRequest, match="roles must alternate"):
+        tokens(strict, messages=(("user", "Hello"),))
+
+
+def test_a_model_without_a_tokenizer_takes_ids_only():
+    assert tokens(None, token_ids=(3, 4)).strings == ("<3>", "<4>")
+    with pytest.raises(InvalidRequest, match="no tokenizer: give the prompt as token_ids"):
+        tokens(None, text="Hello")
+
+
+def test_a_sentencepiece_like_tokenizer_puts_bos_first(shared):
+    from interpd.worker.loading import load_model
+
+    tokenizer = load_model(ModelSpec(str(shared / "models" / "stories260K"))).tokenizer
+    found = tokenize(tokenizer, Prompt(text="Once upon a time"), n_vocab=512)
+    assert found.ids[0] == 1
+    assert found.strings[:3] == ("<s>", "Once", "upon")
+    assert [found.text[start:end] for start, end in found.offsets] == ["", "Once", " upon", " a", " time"]
