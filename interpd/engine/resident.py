@@ -1,0 +1,208 @@
+"""A model that stays in memory, with everything the engine and the manifest need to know about it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from interpd.config import ModelSpec
+from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
+from interpd.engine.binding import Binding
+from interpd.engine.families import TABLES
+from interpd.engine.model_config import device_of, dtype_of, n_layers, n_vocab, text_config
+from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
+from interpd.engine.selftest import failing_sites
+from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, plain_table, raw_bindings
+from interpd.engine.tokens import decode, tokenize
+from interpd.errors import FeatureUnsupported, InvalidRequest
+from interpd.graph.ir import Prompt
+from interpd.graph.run import Tokens
+from interpd.graph.schema import AbsentSite, ModelInfo, ModuleSchema, SiteSchema
+from interpd.graph.types import ITEM_BYTES, Dim, TensorType
+from interpd.plugin.site_table import SiteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as loading hands it over: on its device, in eval mode, without gradients of its weights."""
+
+    model: nn.Module
+    """A transformers ``PreTrainedModel``, or what a plugin built to be called as one is."""
+    tokenizer: PreTrainedTokenizerFast | None
+    spec: ModelSpec
+    revision: str
+    """Hub commit, or ``sha256:...`` of a local folder."""
+    tokenizer_problem: str = ""
+    """Why there is no tokenizer."""
+
+
+class SiteTables(Protocol):
+    """What this module asks of the plugin registry."""
+
+    def sites_for_model(self, model_config: Any) -> SiteTable | None:
+        """The site table of a plugin for this architecture; ``None`` when no plugin has one."""
+
+
+@dataclass(slots=True)
+class ResidentModel:
+    """A loaded model with its sites, modules and parameters."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerFast | None
+    info: ModelInfo
+    bindings: Mapping[str, Binding]
+    """Canonical sites and raw module paths, by name; canonical ones first, in forward order."""
+    absent_sites: tuple[AbsentSite, ...]
+    modules: Mapping[str, ModuleSchema]
+    parameters: Mapping[str, TensorType]
+    """Weights and buffers."""
+    attention: AttentionSwitch
+    eager_obstacle: str = ""
+    """Why the model cannot run eager attention; empty when it can."""
+    tokenizer_problem: str = ""
+
+    @property
+    def sites(self) -> dict[str, SiteSchema]:
+        """The schema of every site, by name."""
+        return {name: binding.site for name, binding in self.bindings.items()}
+
+    def set_attention(self, eager: bool) -> None:
+        """Makes the next passes run the attention whose scores and patterns can be seen, or the model's own.
+
+        Raises ``FeatureUnsupported`` where the model has no eager attention.
+        """
+        if eager and self.eager_obstacle:
+            raise FeatureUnsupported(f"model {self.info.name!r}: {self.eager_obstacle}")
+        self.attention.set(eager)
+
+    def tokenize(self, prompt: Prompt) -> Tokens:
+        """The prompt as tokens. Raises ``InvalidRequest``, also for more tokens than the model has positions."""
+        tokens = tokenize(self.tokenizer, prompt, n_vocab=self.n_vocab, problem=self.tokenizer_problem)
+        limit = self.info.max_positions
+        if limit and len(tokens.ids) > limit:
+            raise InvalidRequest(
+                f"the prompt has {len(tokens.ids)} tokens, model {self.info.name!r} takes at most {limit}"
+            )
+        return tokens
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, special tokens included; empty without a tokenizer."""
+        return "" if self.tokenizer is None else decode(self.tokenizer, tuple(ids))
+
+    @property
+    def n_vocab(self) -> int:
+        """How many token ids the embedding knows."""
+        return n_vocab(self.model)
+
+    def module(self, path: str) -> nn.Module:
+        """The module at ``path`` of the Hugging Face model."""
+        return self.model.get_submodule(path)
+
+    def parameter(self, name: str) -> Tensor:
+        """The weight or buffer called ``name``, detached, not copied."""
+        owner, _, leaf = name.rpartition(".")
+        return getattr(self.model.get_submodule(owner), leaf).detach()
+
+
+def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> ResidentModel:
+    """The loaded model, probed and self-tested: about ten short passes, and one more per 15 canonical sites.
+
+    Args:
+        loaded: The model; identity modules are added to its attention modules.
+        registry: Asked first for the site table of the architecture; ``None``: the built-in tables only.
+    """
+    model = loaded.model
+    table = _table(model, registry)
+    depth = n_layers(model)
+    switch = AttentionSwitch(model)
+    probe, obstacle = _probe(model, switch, table, depth)
+    table = table or plain_table(model)
+    sizes = axis_sizes(model, table, probe)
+    canonical, absent = canonical_bindings(table, depth, sizes, probe, obstacle)
+    failures = failing_sites(model, switch, canonical)
+    absent += [AbsentSite(name, f"self-test: {reason}") for name, reason in failures.items()]
+    kept = {name: binding for name, binding in canonical.items() if name not in failures}
+    in_order = sorted(kept.items(), key=lambda entry: entry[1].site.order)
+    return ResidentModel(
+        model=model,
+        tokenizer=loaded.tokenizer,
+        info=_info(loaded, table, depth, sizes),
+        bindings={**dict(in_order), **dict(raw_bindings(probe, table, depth, sizes))},
+        absent_sites=tuple(absent),
+        modules=_modules(model, probe, sizes),
+        parameters=_parameters(model, sizes),
+        attention=switch,
+        eager_obstacle=obstacle,
+        tokenizer_problem=loaded.tokenizer_problem,
+    )
+
+
+def _table(model: nn.Module, registry: SiteTables | None) -> SiteTable | None:
+    from_plugin = None if registry is None else registry.sites_for_model(model.config)
+    return from_plugin or TABLES.get(type(model).__name__)
+
+
+def _probe(model: nn.Module, switch: AttentionSwitch, table: SiteTable | None, depth: int) -> tuple[Probe, str]:
+    """(what the model does, why its eager attention is not offered)."""
+    own = probe_model(model)
+    obstacle = eager_obstacle(model, table)
+    if obstacle or table is None:
+        return own, obstacle
+    add_taps(model, table, depth)
+    switch.set(True)
+    try:
+        tapped = with_taps(own, probe_model(model), TAPS)
+    finally:
+        switch.set(False)
+    if tapped is None:
+        return own, "eager attention visits the modules in another order"
+    return tapped, ""
+
+
+def _info(loaded: Loaded, table: SiteTable, depth: int, sizes: Mapping[str, int]) -> ModelInfo:
+    model, spec, config = loaded.model, loaded.spec, text_config(loaded.model)
+    return ModelInfo(
+        name=spec.name or spec.source.rstrip("/").rpartition("/")[2],
+        source=spec.source,
+        revision=loaded.revision,
+        architecture=type(model).__name__,
+        family=table.family,
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        n_layers=depth,
+        sizes=sizes,
+        max_positions=getattr(config, "max_position_embeddings", None) or 0,
+        dtype=dtype_name(dtype_of(model)),
+        device=str(device_of(model)),
+        has_chat_template=bool(loaded.tokenizer is not None and loaded.tokenizer.chat_template),
+    )
+
+
+def _modules(model: nn.Module, probe: Probe, sizes: Mapping[str, int]) -> dict[str, ModuleSchema]:
+    words = axis_words(sizes)
+    verdicts: dict[tuple[object, ...], bool] = {}
+    like = next(model.parameters())
+    schemas = {}
+    for path, module in model.named_modules():
+        if not path or TAPS in path.split("."):
+            continue
+        d_in, d_out = probe.plain.get(path, (None, None))
+        # layers repeat: one verdict per kind of module and sizes
+        kind = (type(module), path.rpartition(".")[2], d_in, d_out)
+        if d_in is not None and kind not in verdicts:
+            verdicts[kind] = acts_on_last_dim(module, d_in, like)
+        if not verdicts.get(kind, False):
+            d_in = d_out = None
+        schemas[path] = ModuleSchema(path, type(module).__name__, d_in, d_out, words.get(d_out, ""))
+    return schemas
+
+
+def _parameters(model: nn.Module, sizes: Mapping[str, int]) -> dict[str, TensorType]:
+    words = axis_words(sizes)
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    return {
+        name: TensorType(dtype_name(tensor.dtype), tuple(Dim(words.get(size, ""), size) for size in tensor.shape))
+        for name, tensor in named
+        if dtype_name(tensor.dtype) in ITEM_BYTES
+    }
