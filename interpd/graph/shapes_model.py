@@ -1,0 +1,93 @@
+"""Types of what belongs to the model: sites, modules, weights, token ids."""
+
+from dataclasses import replace
+
+from interpd.graph.dims import Call, Refusal, Scope, as_ints, same_size
+from interpd.graph.ir import Node
+from interpd.graph.promotion import FLOATS, category
+from interpd.graph.shapes_index import check_position, fits_into
+from interpd.graph.types import Dim, TensorType
+
+QUERY_AXES = ("pos", "query_pos")
+"""Axes that count the positions of a pass."""
+
+
+def _parts(call: Call) -> tuple[Node, Scope]:
+    assert call.node is not None, "the checker sets the node of a call"
+    assert call.scope is not None, "the checker sets the scope of a call"
+    return call.node, call.scope
+
+
+def site_type(call: Call) -> TensorType:
+    """The type of the node's site for its own prompt, as far as sizes are known."""
+    node, scope = _parts(call)
+    kind = scope.manifest.sites[call.params["site"]].type
+    n_tokens = scope.n_tokens[node.invoke]
+    step = node.steps.start if node.steps else 0
+    decoding = scope.decoding or step > 0
+    n_keys = n_tokens if not decoding else None
+    if decoding and n_tokens is not None and node.steps and node.steps.stop == step + 1:
+        n_keys = n_tokens + step
+    sizes = {"pos": 1 if decoding else n_tokens, "query_pos": 1 if decoding else n_tokens, "key_pos": n_keys}
+    return TensorType(kind.dtype, tuple(Dim(d.name, sizes.get(d.name)) if d.size is None else d for d in kind.dims))
+
+
+def site_read(call: Call) -> TensorType:
+    """The site's type, with as many positions as were asked for."""
+    value = site_type(call)
+    positions = call.params["positions"]
+    if positions is None:
+        return value
+    for place, dim in enumerate(value.dims):
+        if dim.name in QUERY_AXES:
+            chosen = as_ints(positions)
+            for position in chosen:
+                check_position(position, dim, value, "params.positions")
+            return replace(value, dims=(*value.dims[:place], Dim(dim.name, len(chosen)), *value.dims[place + 1 :]))
+    raise Refusal(f"{value} has no positions to choose from", "params.positions", "BAD_PARAM")
+
+
+def site_write(call: Call) -> tuple[TensorType, ...]:
+    """Nothing comes out; the value broadcasts to the site's type."""
+    wanted, value = site_type(call), call.tensor(0)
+    families = value.dtype == "any" or category(value.dtype) == category(wanted.dtype)
+    if not families or not fits_into(value, wanted):
+        raise Refusal(f"wants {wanted} or what broadcasts to it, got {value}", "inputs[0]")
+    return ()
+
+
+def site_grad(call: Call) -> TensorType:
+    """The type of the value with respect to which the gradient is taken."""
+    target = call.tensor(0)
+    if target.dtype not in FLOATS or any(dim.size not in (1, None) for dim in target.dims):
+        raise Refusal(f"wants one floating number, got {target}: reduce it with torch.sum", "inputs[0]", "BAD_TARGET")
+    wrt = call.tensor(1)
+    if wrt.dtype not in FLOATS:
+        raise Refusal(f"wants a floating value, got {wrt}", "inputs[1]", "BAD_TARGET")
+    return wrt
+
+
+def module_call(call: Call) -> TensorType:
+    """The value with its last dimension turned into the module's own."""
+    _, scope = _parts(call)
+    path = call.params["module"]
+    module = scope.manifest.modules[path]
+    value = call.floating(0)
+    dtype = scope.manifest.model.dtype
+    if value.dtype != dtype and value.dtype in FLOATS - {"float"}:
+        raise Refusal(f"wants {dtype} like the model, got {value}: cast it with tensor.to", "inputs[0]")
+    if not value.dims or not same_size(value.dims[-1].size, module.d_in):
+        raise Refusal(f"wants a last dimension of {module.d_in} for module {path!r}, got {value}", "inputs[0]")
+    last = value.dims[-1] if module.d_out is None else Dim(module.d_out_name, module.d_out)
+    return TensorType(value.dtype, (*value.dims[:-1], last))
+
+
+def param_read(call: Call) -> TensorType:
+    """The type in the manifest."""
+    return _parts(call)[1].manifest.parameters[call.params["name"]]
+
+
+def tokens_ids(call: Call) -> TensorType:
+    """int64[batch=1 pos], of the prompt alone, in generations too."""
+    node, scope = _parts(call)
+    return TensorType("int64", (Dim("batch", 1), Dim("pos", scope.n_tokens[node.invoke])))
