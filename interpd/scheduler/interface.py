@@ -134,4 +134,4 @@ class Front(Protocol):
         """Counters now; those of the engines are as old as the pool's last look at them (a second or so)."""
 
     async def drain(self, grace_s: float) -> None:
-        """Refuses new runs, waits until all have ended, and after ``grace_s`` cancels the rest."""
+        """Refuses new runs, waits until all have ended, and after ``grace_s`` ends the rest with ``Draining``."""
