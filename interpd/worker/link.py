@@ -46,11 +46,7 @@ class EngineStatistics:
     """Counters of one replica's engine since its process started."""
 
     n_steps: int = 0
-    n_rows: int = 0
-    """Runs in these steps, summed: ``n_rows / n_steps`` is the mean number of runs that shared a step."""
-    n_shared_steps: int = 0
-    """Steps in which more than one run took part."""
-    n_tokens: int = 0
+    """Forward passes, decode steps and slices of methods."""
     busy_s: float = 0.0
     resident_bytes: int = 0
     """Memory of the worker process."""

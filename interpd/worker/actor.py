@@ -1,0 +1,131 @@
+"""The Ray actor that holds one replica: an asyncio side that always answers, and one thread on which the engine lives.
+
+Methods answer with a value or with the ``InterpdError`` that says why not: what Ray raises is then always about the
+process, never about the request.
+"""
+
+import asyncio
+import hashlib
+import importlib
+import logging
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from interpd.engine.plan import Engine
+from interpd.errors import InterpdError, ModelNotReady
+from interpd.graph.ir import Prompt
+from interpd.graph.run import Event, RunRequest, Tokens
+from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.types import TensorData
+from interpd.telemetry import ROOT
+from interpd.worker.engine_thread import EngineThread
+from interpd.worker.options import Busy, ReplicaOptions
+
+
+class ReplicaActor:
+    """One replica. Ray makes it in a process of its own; see ``ray_link.py`` for the other end."""
+
+    def __init__(self, options: ReplicaOptions) -> None:
+        self._options = options
+        self._prepare_process()
+        self._loop = asyncio.get_event_loop()
+        self._out: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
+        self._thread = EngineThread(self._make_engine, self._deliver, batch_wait_s=options.batch_wait_ms / 1e3)
+
+    async def start(self) -> Manifest | InterpdError:
+        """Loads the model; what it offers, or why it could not be loaded."""
+        try:
+            await asyncio.wrap_future(self._thread.start())
+        except InterpdError as error:
+            return error
+        # the actor boundary: the cause of a failed load is an answer, whatever raised it
+        except Exception as error:
+            name = self._options.spec.name
+            return ModelNotReady(f"model {name!r} failed to load: {type(error).__name__}: {error}", model=name)
+        return await self.describe()
+
+    async def describe(self) -> Manifest | InterpdError:
+        """What the engine offers now."""
+        return await _answer(self._thread.call("describe", lambda engine: engine.describe()))
+
+    async def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...] | InterpdError:
+        """The prompts as tokens."""
+        return await _answer(self._thread.call("tokenize", lambda engine: engine.tokenize(prompts)))
+
+    async def put_blob(self, digest: str, tensor: TensorData) -> InterpdError | None:
+        """Keeps an uploaded constant."""
+        return await _answer(self._thread.call("put_blob", lambda engine: engine.put_blob(digest, tensor)))
+
+    async def put_artifact(self, name: str, kind: str, data: bytes) -> ArtifactInfo | InterpdError:
+        """Writes the bytes to a file of this worker's and makes it known."""
+        path = Path(self._options.artifact_dir) / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+        if not path.exists():
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_bytes(data)
+            part.rename(path)
+        return await _answer(
+            self._thread.call("put_artifact", lambda engine: engine.put_artifact(name, kind, str(path)))
+        )
+
+    async def submit(self, requests: Sequence[RunRequest]) -> None:
+        """Takes requests in; their events come from ``events``."""
+        self._thread.submit(requests)
+
+    async def cancel(self, run_ids: Sequence[str]) -> None:
+        """Cancels runs before the next step."""
+        self._thread.cancel(run_ids)
+
+    async def events(self) -> AsyncIterator[list[Event]]:
+        """Batches of events as the steps cause them; raises when the engine broke. For one reader."""
+        failure = asyncio.wrap_future(self._thread.failure)
+        while not failure.done() or not self._out.empty():
+            waiting = asyncio.ensure_future(self._out.get())
+            await asyncio.wait((waiting, failure), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                batch = list(waiting.result())
+                while not self._out.empty():
+                    batch += self._out.get_nowait()
+                yield batch
+            else:
+                waiting.cancel()
+        failure.result()
+
+    async def busy(self) -> Busy:
+        """What the engine's thread does now; for the watchdog."""
+        return replace(self._thread.busy(), resident_bytes=psutil.Process().memory_info().rss)
+
+    async def pid(self) -> int:
+        """The process that holds the model."""
+        return os.getpid()
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        self._loop.call_soon_threadsafe(self._out.put_nowait, events)
+
+    def _prepare_process(self) -> None:
+        """Sets what must stand before torch is imported.
+
+        Ray gives an actor without CPUs one thread, and leaves all GPUs visible to one without GPUs.
+        """
+        logging.getLogger(ROOT).setLevel(logging.WARNING)
+        os.environ["OMP_NUM_THREADS"] = str(math.ceil(self._options.spec.num_cpus))
+        if not self._options.spec.num_gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def _make_engine(self) -> Engine:
+        module, _, function = self._options.engine_factory.partition(":")
+        make: Callable[[ReplicaOptions], Engine] = getattr(importlib.import_module(module), function)
+        return make(self._options)
+
+
+async def _answer(future: "Future[Any]") -> Any:
+    try:
+        return await asyncio.wrap_future(future)
+    except InterpdError as error:
+        return error

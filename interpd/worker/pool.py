@@ -1,0 +1,256 @@
+"""All replicas of all models: the ``Workers`` that the scheduler sees, on Ray."""
+
+import asyncio
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+
+from interpd.config import Config, ModelSpec
+from interpd.errors import InterpdError, InvalidRequest, LimitExceeded, ModelNotFound, ModelNotReady, WorkerLost
+from interpd.graph.run import Event
+from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.types import TensorData
+from interpd.telemetry import Log
+from interpd.worker.link import (
+    FAILED,
+    LOADING,
+    READY,
+    RESTARTING,
+    UNLOADING,
+    Lost,
+    ModelStatus,
+    WorkerLink,
+    WorkerObserver,
+)
+from interpd.worker.options import ENGINE_FACTORY, ReplicaOptions
+from interpd.worker.ray_link import RayLink
+from interpd.worker.replica import Replica
+
+log = Log("pool")
+
+
+@dataclass(slots=True)
+class _Model:
+    """A model and its replicas."""
+
+    spec: ModelSpec
+    settled: "asyncio.Future[None]"
+    """Done when the first replica serves or all have failed."""
+    replicas: list[Replica] = field(default_factory=list)
+    links: dict[int, RayLink] = field(default_factory=dict)
+    """Of replicas that serve now, by index."""
+    failed: dict[int, InterpdError] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    """The last one known; it outlives a restart."""
+    artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Uploaded ones by name: kind and bytes, for processes that start later."""
+    detail: str = ""
+    is_leaving: bool = False
+    n_restarts: int = 0
+
+    @property
+    def state(self) -> str:
+        """One of ``MODEL_STATES``."""
+        if self.is_leaving:
+            return UNLOADING
+        if self.links:
+            return READY
+        if len(self.failed) == self.spec.replicas:
+            return FAILED
+        return LOADING if self.manifest is None else RESTARTING
+
+    def status(self) -> ModelStatus:
+        """The model as others see it."""
+        info = self.manifest.model if self.manifest else None
+        return ModelStatus(
+            self.spec.name, self.state, self.detail, info, self.spec.replicas, len(self.links), self.n_restarts
+        )
+
+
+class RayPool:
+    """Implements ``worker.link.Workers`` and ``worker.replica.ReplicaKeeper``. Ray must run.
+
+    Args:
+        config: What replicas are told, and timeouts.
+        state_dir: Where uploaded artifacts are written.
+        engine_factory: ``module:function`` of ours that makes an engine.
+    """
+
+    def __init__(self, config: Config, state_dir: Path, *, engine_factory: str = ENGINE_FACTORY) -> None:
+        self._config = config
+        self._state_dir = state_dir
+        self._engine_factory = engine_factory
+        self._models: dict[str, _Model] = {}
+        self._observer: WorkerObserver | None = None
+
+    def observe(self, observer: WorkerObserver) -> None:
+        """Names the one observer."""
+        self._observer = observer
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Every model that is loaded, loading or failed."""
+        return tuple(model.status() for model in self._models.values())
+
+    def manifest(self, model: str) -> Manifest:
+        """What the model offers."""
+        found = self._get(model)
+        if found.manifest is None:
+            raise ModelNotReady(
+                f"model {model!r} is {found.state}{_because(found.detail)}", model=model, state=found.state
+            )
+        return found.manifest
+
+    def links(self, model: str) -> tuple[WorkerLink, ...]:
+        """The replicas that take requests now."""
+        return tuple(self._models[model].links.values()) if model in self._models else ()
+
+    async def load(self, spec: ModelSpec) -> None:
+        """Returns when the model serves. A model that failed may be loaded again under its name."""
+        old = self._models.get(spec.name)
+        if old is not None:
+            if old.state != FAILED:
+                raise InvalidRequest(f"model name {spec.name!r} is taken; unload it first, or give another name")
+            await self._end(old)
+        model = _Model(spec, asyncio.get_running_loop().create_future())
+        self._models[spec.name] = model
+        self._refuse_without_gpus(spec)
+        options = self._options(spec)
+        model.replicas = [Replica(index, options, self._config.worker, self) for index in range(spec.replicas)]
+        self._changed()
+        await asyncio.shield(model.settled)
+
+    async def unload(self, model: str) -> None:
+        """Ends the model's replicas at once."""
+        found = self._get(model)
+        found.is_leaving = True
+        await self._end(found)
+        self._models.pop(model, None)
+        self._changed()
+
+    async def put_blob(self, model: str | None, digest: str, tensor: TensorData) -> None:
+        """Sends a constant to every replica of ``model``, or of all."""
+        models = self._models.values() if model is None else [self._get(model)]
+        links = [link for found in models for link in found.links.values()]
+        await self._to_all(links, lambda link: link.put_blob(digest, tensor))
+
+    async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
+        """Makes an artifact known to every replica of ``model``, and to those that start later."""
+        found = self._get(model)
+        infos = await self._to_all(list(found.links.values()), lambda link: link.put_artifact(name, kind, data))
+        found.artifacts[name] = (kind, data)
+        found.manifest = await next(iter(found.links.values())).describe()
+        self._changed()
+        return infos[0]
+
+    async def close(self) -> None:
+        """Ends every replica."""
+        await asyncio.gather(*(self._end(model) for model in self._models.values()))
+        self._models.clear()
+
+    # what replicas say
+
+    def on_ready(self, replica: Replica, link: RayLink, manifest: Manifest) -> None:
+        """A replica serves."""
+        model = self._models[replica.model]
+        model.links[replica.index] = link
+        model.manifest = manifest
+        model.detail = ""
+        if not model.settled.done():
+            model.settled.set_result(None)
+        log.info("model serves", model=replica.model, worker=link.name, device=manifest.model.device)
+        self._changed()
+
+    def on_events(self, link: RayLink, events: Sequence[Event]) -> None:
+        """Events of a replica's runs."""
+        if self._observer is not None:
+            self._observer.on_events(link, events)
+
+    def on_lost(self, replica: Replica, link: RayLink, lost: Lost) -> None:
+        """A replica's process is gone."""
+        model = self._models[replica.model]
+        model.links.pop(replica.index, None)
+        model.n_restarts += 1
+        model.detail = lost.error.message
+        if self._observer is not None:
+            self._observer.on_lost(link, lost)
+        self._changed()
+
+    def on_failed(self, replica: Replica, error: InterpdError) -> None:
+        """A replica is given up."""
+        model = self._models[replica.model]
+        model.failed[replica.index] = error
+        model.detail = error.message
+        if model.state == FAILED and not model.settled.done():
+            model.settled.set_exception(error)
+        self._changed()
+
+    async def equip(self, link: RayLink) -> None:
+        """Gives a new process the artifacts that were uploaded."""
+        for name, (kind, data) in self._models[link.model].artifacts.items():
+            await link.put_artifact(name, kind, data)
+
+    # inside
+
+    def _get(self, model: str) -> _Model:
+        if model not in self._models:
+            near = difflib.get_close_matches(model, self._models, n=1)
+            hint = f"; nearest is {near[0]!r}" if near else ""
+            raise ModelNotFound(f"no model {model!r}{hint}", model=model)
+        return self._models[model]
+
+    def _options(self, spec: ModelSpec) -> ReplicaOptions:
+        folder = self._state_dir / "artifacts" / spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        worker = self._config.worker
+        return ReplicaOptions(
+            spec=spec,
+            artifact_dir=str(folder),
+            plugins=self._config.plugins,
+            limits=self._config.limits,
+            share_passes=worker.share_passes,
+            max_batch_tokens=worker.max_batch_tokens,
+            batch_wait_ms=worker.batch_wait_ms,
+            engine_factory=self._engine_factory,
+        )
+
+    def _refuse_without_gpus(self, spec: ModelSpec) -> None:
+        """Ray would wait for ever for a GPU that this node does not have."""
+        asked = spec.num_gpus * spec.replicas
+        free = ray.available_resources().get("GPU", 0.0) if asked else 0.0
+        if asked > free:
+            text = f"model {spec.name!r} asks for {asked:g} GPUs, {free:g} are free; unload another or set num_gpus = 0"
+            error = LimitExceeded(text, asked=asked, free=free)
+            model = self._models[spec.name]
+            model.failed, model.detail = dict.fromkeys(range(spec.replicas), error), text
+            self._changed()
+            raise error
+
+    async def _to_all(
+        self, links: Iterable[RayLink], call: Callable[[RayLink], Awaitable[ArtifactInfo | None]]
+    ) -> list[ArtifactInfo]:
+        answers = await asyncio.gather(*(call(link) for link in links))
+        if not answers:
+            raise WorkerLost("no worker serves now; try again in a moment")
+        return [answer for answer in answers if answer is not None]
+
+    async def _end(self, model: _Model) -> None:
+        await asyncio.gather(*(replica.stop() for replica in model.replicas))
+        if not model.settled.done():
+            model.settled.set_exception(ModelNotReady(f"model {model.spec.name!r} was unloaded while it was loading"))
+            model.settled.exception()
+        for link in model.links.values():
+            error = WorkerLost(f"model {model.spec.name!r} was unloaded while it held the run", model=model.spec.name)
+            if self._observer is not None:
+                self._observer.on_lost(link, Lost(error))
+        model.links.clear()
+
+    def _changed(self) -> None:
+        if self._observer is not None:
+            self._observer.on_change()
+
+
+def _because(detail: str) -> str:
+    return f": {detail}" if detail else "; try again in a moment"

@@ -1,0 +1,181 @@
+"""The supervision of one replica: start, watch, restart, give up.
+
+    starting ──ready──> serving ──process died, hung, engine broke──> waiting (backoff) ──> starting ...
+       └──first load failed, or too many restarts in a row──> failed
+
+Ray itself never restarts an actor here (``max_restarts=0``): a restart that nobody sees would hide which runs were
+lost. The first load is not repeated, because its reason (a wrong path, no memory) rarely goes away.
+"""
+
+import asyncio
+import contextlib
+import math
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayError
+
+from interpd.config import WorkerConfig
+from interpd.errors import InterpdError, ModelNotReady, OpFailed, WorkerLost
+from interpd.graph.schema import Manifest
+from interpd.telemetry import Log
+from interpd.worker.actor import ReplicaActor
+from interpd.worker.link import Lost
+from interpd.worker.options import Busy, ReplicaOptions
+from interpd.worker.ray_link import RETRY_AFTER_S, RayLink
+
+MAX_BACKOFF_S = 30.0
+LOOK_S = 0.5
+"""Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
+
+log = Log("replica")
+
+
+class ReplicaKeeper(Protocol):
+    """Who hears what becomes of a replica: the pool."""
+
+    def on_ready(self, replica: "Replica", link: RayLink, manifest: Manifest) -> None:
+        """It serves."""
+
+    def on_events(self, link: RayLink, events: Any) -> None:
+        """Events of its runs."""
+
+    def on_lost(self, replica: "Replica", link: RayLink, lost: Lost) -> None:
+        """Its process is gone; it will be started again."""
+
+    def on_failed(self, replica: "Replica", error: InterpdError) -> None:
+        """It is given up."""
+
+    async def equip(self, link: RayLink) -> None:
+        """Gives a new process what was uploaded to the old one."""
+
+
+class Replica:
+    """One replica, for as long as its model is loaded.
+
+    Args:
+        index: Among the replicas of the model.
+        options: What its processes are told.
+        config: Timeouts.
+        keeper: Who hears.
+    """
+
+    def __init__(self, index: int, options: ReplicaOptions, config: WorkerConfig, keeper: ReplicaKeeper) -> None:
+        self.index, self._options, self._config, self._keeper = index, options, config, keeper
+        self.model = options.spec.name
+        self.n_starts = 0
+        self.has_served = False
+        self._n_failures = 0
+        self._link: RayLink | None = None
+        self._task = asyncio.ensure_future(self._supervise())
+
+    async def stop(self) -> None:
+        """Ends supervision and process."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if self._link is not None:
+            self._kill(self._link)
+
+    async def _supervise(self) -> None:
+        while True:
+            link = self._link = self._start_process()
+            try:
+                async with asyncio.timeout(self._config.load_timeout_s):
+                    manifest = await link.start()
+                    await self._keeper.equip(link)
+            except (InterpdError, TimeoutError) as error:
+                self._kill(link)
+                if not await self._may_try_again(error):
+                    return
+                continue
+            self.has_served = True
+            self._keeper.on_ready(self, link, manifest)
+            lost = await self._watch(link)
+            self._kill(link)
+            self._keeper.on_lost(self, link, lost)
+            await self._back_off()
+
+    def _start_process(self) -> RayLink:
+        self.n_starts += 1
+        spec = self._options.spec
+        # CPUs are threads of a tensor library here, not a resource that Ray should ration on one node
+        actor_class = ray.remote(num_cpus=0, num_gpus=spec.num_gpus, max_restarts=0, max_task_retries=0)(ReplicaActor)
+        actor = actor_class.options(max_concurrency=1000).remote(self._options)
+        name = f"{self.model}/{self.index}.{self.n_starts}"
+        return RayLink(name, self.model, actor, self._keeper.on_events)
+
+    async def _may_try_again(self, error: InterpdError | TimeoutError) -> bool:
+        if isinstance(error, TimeoutError):
+            text = f"model {self.model!r} was not loaded after {self._config.load_timeout_s:g} s"
+            error = ModelNotReady(text, model=self.model)
+        self._n_failures += 1
+        log.warning("load failed", model=self.model, replica=self.index, error=error.message)
+        if not self.has_served or self._n_failures >= self._config.max_restarts:
+            self._keeper.on_failed(self, error)
+            return False
+        await self._back_off()
+        return True
+
+    async def _back_off(self) -> None:
+        wait_s = self._config.restart_backoff_s * 2 ** max(0, self._n_failures - 1)
+        await asyncio.sleep(min(wait_s, MAX_BACKOFF_S))
+
+    async def _watch(self, link: RayLink) -> Lost:
+        """Waits until the process is of no use any more."""
+        tasks = (asyncio.ensure_future(self._read(link)), asyncio.ensure_future(self._watchdog(link)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            lost = next(iter(done)).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+        log.warning("worker lost", model=self.model, replica=self.index, cause=lost.error.message)
+        return lost
+
+    async def _read(self, link: RayLink) -> Lost:
+        """Passes events on until there are none any more."""
+        try:
+            async for batch in link.actor.events.options(num_returns="streaming").remote():
+                self._n_failures = 0
+                self._keeper.on_events(link, await batch)
+        except RayError as error:
+            return Lost(self._worker_lost(f"died ({type(error).__name__})"))
+        return Lost(self._worker_lost("ended"))
+
+    async def _watchdog(self, link: RayLink) -> Lost:
+        """Looks at the engine until it hangs, or does not answer at all."""
+        limit_s = self._config.op_timeout_s
+        while True:
+            await asyncio.sleep(min(LOOK_S, limit_s / 4))
+            try:
+                async with asyncio.timeout(limit_s):
+                    busy = await link.look()
+            except TimeoutError:
+                return self._hung(link.last_busy)
+            except WorkerLost as error:
+                # the reader of events sees the same death, with less to say
+                return Lost(error)
+            if busy.for_s > limit_s:
+                return self._hung(busy)
+
+    def _hung(self, busy: Busy) -> Lost:
+        what = busy.what or "the process"
+        error = self._worker_lost(f"was stopped because {what!r} took longer than {self._config.op_timeout_s:g} s")
+        if not what.startswith(("op ", "method ")):
+            return Lost(error)
+        limit = f"{self._config.op_timeout_s:g} s (worker.op_timeout_s)"
+        message = f"{what!r} took longer than {limit}; its worker was stopped and is being restarted"
+        return Lost(error, {run_id: OpFailed(message, op=what) for run_id in busy.run_ids})
+
+    def _worker_lost(self, what: str) -> WorkerLost:
+        retry_after_s = max(RETRY_AFTER_S, math.ceil(self._config.restart_backoff_s))
+        return WorkerLost(
+            f"the worker of model {self.model!r} {what} while it held the run; it is being restarted, so try again",
+            retry_after_s=retry_after_s,
+            model=self.model,
+        )
+
+    def _kill(self, link: RayLink) -> None:
+        with contextlib.suppress(RayError, ValueError):
+            ray.kill(link.actor, no_restart=True)
