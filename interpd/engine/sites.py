@@ -40,23 +40,17 @@ def axis_sizes(model: nn.Module, table: SiteTable, probe: Probe) -> dict[str, in
     return sizes
 
 
-_EMBEDDINGS = (
-    ("embed", "d_model", "get_input_embeddings", "token embeddings"),
-    ("logits", "d_vocab", "get_output_embeddings", "next-token logits"),
-)
-
-
 def plain_table(model: nn.Module) -> SiteTable:
-    """The table of an architecture that has none: ``embed`` and ``logits``, at the embeddings that the model names.
+    """The table of an architecture that has none: ``embed`` at the embedding that the model names, and ``logits``.
 
     ``block`` is the list of modules that is as long as the model is deep, or empty.
     """
     paths = {module: path for path, module in model.named_modules()}
-    rows = []
-    for name, axis, accessor, doc in _EMBEDDINGS:
-        module = getattr(model, accessor)() if hasattr(model, accessor) else None
-        if module in paths:
-            rows.append(SiteRow(name, ("batch", "pos", axis), paths[module], doc=doc))
+    # what the model returns, not what its head computes: some cap or scale the logits in between
+    rows = [SiteRow("logits", ("batch", "pos", "d_vocab"), "", item="logits", doc="next-token logits, as returned")]
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    if embeddings in paths:
+        rows.append(SiteRow("embed", ("batch", "pos", "d_model"), paths[embeddings], doc="token embeddings"))
     return SiteTable("", (type(model).__name__,), _block_path(model), tuple(rows))
 
 
