@@ -16,8 +16,8 @@ class Holder(Protocol):
     def release(self, run: Run) -> None:
         """Counts one out."""
 
-    def cancel(self, run_id: str) -> None:
-        """Ends the run."""
+    def stop(self, run: Run) -> None:
+        """Ends the run, if it has not ended."""
 
 
 class Hold:
@@ -39,7 +39,7 @@ class Hold:
 
     def cancel(self) -> None:
         """Ends the run with ``Cancelled``."""
-        self._holder.cancel(self._run.run_id)
+        self._holder.stop(self._run)
 
     def release(self) -> None:
         """Says that this reader is gone."""

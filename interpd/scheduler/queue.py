@@ -2,8 +2,9 @@
 
 Each owner has a counter of the tokens that it was served, divided by its weight; the waiting owner with the smallest
 counter is next, whatever the lengths of their queues. An owner that comes back after a pause is lifted to the smallest
-counter of those who wait, so that nobody saves up a claim by staying away. Between two owners that both wait, the
-difference of what they were served stays below two of the largest requests.
+counter of those who wait (when nobody waits, to that of the owner served last), so that nobody saves up a claim by
+staying away. Between two owners that both wait, the difference of what they were served stays below two of the largest
+requests.
 
 Source: Sheng et al., Fairness in Serving Large Language Models, OSDI 2024 (arXiv:2401.00588), algorithm 2. We charge an
 estimate when a run is taken and correct it when the run ends; they charge decoded tokens as they come.
@@ -70,10 +71,10 @@ class FairQueue:
         if not self._lines:
             raise IndexError("pop from an empty queue")
         owner = min(self._lines, key=self._served.__getitem__)
-        self._level = self._served[owner]
         run = next(iter(self._lines[owner].values()))
-        self.remove(run)
         self.charge(owner, run.cost_tokens)
+        self._level = self._served[owner]
+        self.remove(run)
         return run
 
     def remove(self, run: Run) -> None:

@@ -147,9 +147,7 @@ class Scheduler:
 
     def cancel(self, run_id: str) -> None:
         """Ends a run at its caller's wish."""
-        run = self._book.get(run_id)
-        if run.state is not RunState.ENDED:
-            self._end(run, run.cancelled())
+        self.stop(self._book.get(run_id))
 
     async def put_blob(self, model: str | None, digest: str, tensor: TensorData) -> None:
         """Sends a constant to the workers."""
@@ -211,7 +209,7 @@ class Scheduler:
             else:
                 self._dispatch(model)
 
-    # what time does
+    # what time and readers do
 
     def tick(self) -> None:
         """Ends what is past its time and tells waiting runs their position."""
@@ -242,9 +240,14 @@ class Scheduler:
         run.n_readers -= 1
         if run.n_readers == 0:
             run.unread_since = self._clock()
-            if run.keep_s == 0 and run.state is not RunState.ENDED:
-                self._end(run, run.cancelled())
+            if run.keep_s == 0:
+                self.stop(run)
             self._book.sweep(self._clock())
+
+    def stop(self, run: Run) -> None:
+        """Ends a run at its caller's wish."""
+        if run.state is not RunState.ENDED:
+            self._end(run, run.cancelled())
 
     # the machine
 

@@ -121,6 +121,7 @@ class FakeEngine:
         name: Of the model.
         limits: That its manifest states.
         clock: Monotonic seconds; ``fake.sleep`` ends by it.
+        wall: Seconds of the Unix clock; deadlines end by it.
         sleep: What passes the time of ``fake.hang`` and between the slices of ``fake.sleep``.
         crash: What ``fake.crash`` does; must not return.
     """
@@ -131,11 +132,12 @@ class FakeEngine:
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         crash: Callable[[], None] = kill_own_process,
     ) -> None:
         self._manifest = _manifest(name, limits or Limits())
-        self._clock, self._sleep, self._crash = clock, sleep, crash
+        self._clock, self._wall, self._sleep, self._crash = clock, wall, sleep, crash
         self._runs: dict[str, _Run] = {}
         self._events: list[Event] = []
         self._blobs: dict[str, TensorData] = {}
@@ -216,7 +218,7 @@ class FakeEngine:
 
     def _advance(self, run: _Run) -> None:
         request = run.request
-        if request.deadline_s is not None and time.time() > request.deadline_s:
+        if request.deadline_s is not None and self._wall() > request.deadline_s:
             error = DeadlineExceeded("the deadline passed while the run was on the engine", stage="running")
             self._events.append(Failed(request.run_id, error))
             return

@@ -176,7 +176,8 @@ class FakeWorkers:
         links = self._links.setdefault(model, [])
         for _ in range(n_replicas):
             self._n_started += 1
-            timing = {} if self._clock is None else {"clock": self._clock, "sleep": lambda seconds: None}
+            clock = self._clock
+            timing = {} if clock is None else {"clock": clock, "wall": clock, "sleep": lambda seconds: None}
             engine = FakeEngine(model, limits=self._limits, crash=_crash, **timing)
             links.append(FakeLink(f"{model}/{self._n_started}", model, engine, self._wake))
             self._manifests[model] = engine.describe()
