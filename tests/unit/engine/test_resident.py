@@ -1,5 +1,6 @@
 """What a resident model knows about itself."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,16 @@ def test_trained_models_pass_the_self_test(shared, name, family, n_sites):
     resident = make_resident(load_model(ModelSpec(str(shared / "models" / name))))
     assert resident.info.family == family
     assert sum(site.canonical for site in resident.sites.values()) == n_sites
+    assert not [site for site in resident.absent_sites if site.reason.startswith("self-test")]
+
+
+def test_the_bundled_model_passes_the_self_test():
+    from interpd.worker.loading import load_model
+    from interpd.zoo import facts
+
+    resident = make_resident(load_model(ModelSpec(str(Path(facts.__file__).parent))))
+    assert resident.info.family == "llama"
+    assert resident.info.dtype == "float32"
     assert not [site for site in resident.absent_sites if site.reason.startswith("self-test")]
 
 
