@@ -29,9 +29,13 @@ class Log:
         """What went wrong and stays wrong until somebody acts."""
         self._emit(logging.ERROR, message, facts)
 
-    def _emit(self, level: int, message: str, facts: dict[str, object]) -> None:
+    def exception(self, message: str, **facts: object) -> None:
+        """An error with the traceback of the exception that is being handled."""
+        self._emit(logging.ERROR, message, facts, exc_info=True)
+
+    def _emit(self, level: int, message: str, facts: dict[str, object], exc_info: bool = False) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", message, extra={"facts": facts})
+            self._logger.log(level, "%s", message, extra={"facts": facts}, exc_info=exc_info)
 
 
 class FactsFormatter(logging.Formatter):
@@ -40,16 +44,16 @@ class FactsFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S")
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line; a traceback follows it."""
         facts: dict[str, Any] = getattr(record, "facts", {})
-        head = super().format(record)
+        head = super().formatMessage(record)
         return " ".join([head, *(f"{key}={_quoted(value)}" for key, value in facts.items())])
 
 
 def _quoted(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return repr(text) if not text or any(c in text for c in " \n=") else text
+    return repr(text) if not text or any(c.isspace() or c == "=" for c in text) else text
 
 
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
