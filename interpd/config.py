@@ -18,8 +18,8 @@ from interpd.errors import InvalidRequest
 from interpd.graph.schema import Limits
 
 ENV_PREFIX = "INTERPD_"
-ENV_RESERVED = ("INTERPD_CONFIG", "INTERPD_SHARED", "INTERPD_REQUIRE_SHARED", "INTERPD_TRACE_HOOKS", "INTERPD_SERVER")
-"""Variables with our prefix that are no keys: the path of the file, and what tests, plugins and the client read."""
+ENV_RESERVED = ("INTERPD_CONFIG", "INTERPD_SHARED", "INTERPD_REQUIRE_SHARED", "INTERPD_SERVER")
+"""Variables with our prefix that are no keys: the path of the file, and what tests and the client read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,7 @@ class Config:
     drain_grace_s: float = key(
         20.0, "How long running requests may go on after SIGTERM or an unload.", flag="--drain-grace-s"
     )
+    trace_hooks: bool = key(False, "Whether workers log each call of a plugin's hook.", flag="--trace-hooks")
     log_level: str = key("info", "debug, info, warning or error.", flag="--log-level")
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
     limits: Limits = field(default_factory=Limits)

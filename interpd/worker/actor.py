@@ -7,7 +7,6 @@ process, never about the request.
 import asyncio
 import hashlib
 import importlib
-import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,13 +17,13 @@ from typing import Any
 
 import psutil
 
+from interpd import telemetry
 from interpd.engine.plan import Engine
 from interpd.errors import InterpdError, ModelNotReady
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
-from interpd.telemetry import ROOT
 from interpd.worker.engine_thread import EngineThread
 from interpd.worker.options import Busy, ReplicaOptions
 
@@ -113,7 +112,7 @@ class ReplicaActor:
 
         Ray gives an actor without CPUs one thread, and leaves all GPUs visible to one without GPUs.
         """
-        logging.getLogger(ROOT).setLevel(logging.WARNING)
+        telemetry.configure("info" if self._options.trace_hooks else "warning")
         os.environ["OMP_NUM_THREADS"] = str(math.ceil(self._options.spec.num_cpus))
         if not self._options.spec.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -59,7 +59,7 @@ class EngineThread:
         def work(engine: Engine) -> None:
             for request in requests:
                 self._held.add(request.run_id)
-                engine.submit(request)
+                self._submit(engine, request)
 
         self._inbox.put(work)
 
@@ -84,8 +84,7 @@ class EngineThread:
                 future.set_exception(error)
             # the actor boundary: a call that fails in an unforeseen way must not take the runs with it
             except Exception as error:
-                log.error("a call failed", call=name, error=repr(error))
-                future.set_exception(InternalError(f"a bug in interpd: {name} raised {type(error).__name__}: {error}"))
+                future.set_exception(_bug(name, error))
             finally:
                 self._end()
 
@@ -120,8 +119,9 @@ class EngineThread:
             engine.close()
         # the actor boundary: an engine that raised has an unknown state, so the process is given up
         except Exception as error:
-            log.error("the engine broke", error=repr(error))
-            self._give_up(error)
+            reason = _bug("the engine", error)
+            self._deliver([Failed(run_id, reason) for run_id in self._held])
+            self.failure.set_exception(reason)
 
     def _take_in(self, engine: Engine) -> bool:
         """Does what the inbox asks, waiting for something while the engine has no work; False: stop."""
@@ -144,6 +144,17 @@ class EngineThread:
             return None
         return max(0.0, window_ends - time.monotonic()) if window_ends is not None else 0.0
 
+    def _submit(self, engine: Engine, request: RunRequest) -> None:
+        self._begin("check")
+        try:
+            engine.submit(request)
+        # the actor boundary: a request that cannot even be taken in must not hurt those that are running
+        except Exception as error:
+            self._held.discard(request.run_id)
+            self._deliver([Failed(request.run_id, _bug("taking a request in", error))])
+        finally:
+            self._end()
+
     def _step(self, engine: Engine) -> None:
         self._begin("")
         events = [event for event in engine.step() if event.run_id in self._held]
@@ -157,11 +168,6 @@ class EngineThread:
         if events:
             self._deliver(events)
 
-    def _give_up(self, error: Exception) -> None:
-        reason = InternalError(f"a bug in interpd: the engine raised {type(error).__name__}: {error}")
-        self._deliver([Failed(run_id, reason) for run_id in self._held])
-        self.failure.set_exception(error)
-
     def _begin(self, call: str) -> None:
         self._call = call
         self._since = time.monotonic()
@@ -169,3 +175,8 @@ class EngineThread:
     def _end(self) -> None:
         self._busy_s += time.monotonic() - self._since
         self._since = 0.0
+
+
+def _bug(what: str, error: Exception) -> InternalError:
+    log.exception("a bug", what=what)
+    return InternalError(f"a bug in interpd: {what} raised {type(error).__name__}: {error}")

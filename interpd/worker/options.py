@@ -21,6 +21,7 @@ class ReplicaOptions:
     share_passes: bool = True
     max_batch_tokens: int = 8192
     batch_wait_ms: float = 2.0
+    trace_hooks: bool = False
     engine_factory: str = ENGINE_FACTORY
 
 

@@ -213,6 +213,7 @@ class RayPool:
             share_passes=worker.share_passes,
             max_batch_tokens=worker.max_batch_tokens,
             batch_wait_ms=worker.batch_wait_ms,
+            trace_hooks=self._config.trace_hooks,
             engine_factory=self._engine_factory,
         )
 

@@ -1,0 +1,29 @@
+"""How a replica's process makes its engine: plugins, weights, sites, then nnsight. Imported in that process only."""
+
+import math
+
+import torch
+
+from interpd.engine.nnsight_engine import NnsightEngine
+from interpd.engine.plan import Engine
+from interpd.engine.resident import make_resident
+from interpd.plugin.registry import load_registry
+from interpd.telemetry import Log
+from interpd.worker.loading import load_model
+from interpd.worker.options import ReplicaOptions
+
+log = Log("hooks")
+
+
+def make_engine(options: ReplicaOptions) -> Engine:
+    """The engine of one replica, its model resident and its sites tested. Raises what loading raises."""
+    torch.set_num_threads(math.ceil(options.spec.num_cpus))
+    registry = load_registry(options.plugins, trace=log.info if options.trace_hooks else None)
+    resident = make_resident(load_model(options.spec, registry), registry)
+    return NnsightEngine(
+        resident,
+        registry,
+        options.limits,
+        share_passes=options.share_passes,
+        max_batch_tokens=options.max_batch_tokens,
+    )
