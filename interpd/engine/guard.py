@@ -1,0 +1,113 @@
+"""One call of a plugin's function, walled off: it cannot change what others hold, nor torch's global state.
+
+The function gets copies of its tensors, so whatever it does to them stays with it; that it did is an error all the
+same, because next time it may be somebody else's result.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interpd.errors import OpFailed
+from interpd.graph.schema import OpSchema
+from interpd.plugin.agreement import check_values
+
+
+def call_guarded(
+    schema: OpSchema, fn: Callable[..., Any], args: Sequence[Any], params: Mapping[str, Any], sizes: Mapping[str, int]
+) -> tuple[Any, ...]:
+    """What a plugin's operation returns, as a tuple, checked against its declaration.
+
+    Args:
+        schema: The declaration.
+        fn: The function.
+        args: Values of its ports.
+        params: Its constants and artifacts.
+        sizes: Axis sizes that its artifacts bind.
+
+    Raises:
+        OpFailed: It changed an input in place, or returned what it had not declared. What it raises comes out.
+    """
+    copies = [_copied(arg) for arg in args]
+    named = {f"port {port.name!r}": arg for port, arg in zip(schema.inputs, copies, strict=False)}
+    held = _versions({**named, **{f"artifact {name!r}": value for name, value in params.items()}})
+    with unchanged_globals():
+        outputs = as_tuple(fn(*copies, **params))
+    changed = [where for where, (tensor, version) in held.items() if tensor._version != version]
+    if changed:
+        raise OpFailed(f"{describe(schema)} changed {', '.join(changed)} in place; it must return new tensors")
+    problems = check_values(schema, copies, outputs, sizes)
+    if problems:
+        raise OpFailed(f"{describe(schema)} broke its declaration: {'; '.join(problems)}")
+    return outputs
+
+
+def describe(schema: OpSchema) -> str:
+    """``op 'sae.encode@1' of plugin 'sae'``."""
+    kind = "method" if schema.is_method else "op"
+    return f"{kind} {schema.name + '@' + str(schema.version)!r} of plugin {schema.plugin!r}"
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Outputs by port, of a function that returns one value or several."""
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchState:
+    """What of torch is global: grad mode, default dtype, random states."""
+
+    grad: bool
+    dtype: torch.dtype
+    random: Tensor
+    gpu_random: tuple[Tensor, ...]
+
+    @classmethod
+    def now(cls) -> "TorchState":
+        """The present state."""
+        on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        gpu_random = tuple(torch.cuda.get_rng_state_all()) if on_gpu else ()
+        return cls(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_rng_state(), gpu_random)
+
+    def restore(self) -> None:
+        """Makes this the present state."""
+        torch.set_grad_enabled(self.grad)
+        torch.set_default_dtype(self.dtype)
+        torch.set_rng_state(self.random)
+        if self.gpu_random:
+            torch.cuda.set_rng_state_all(list(self.gpu_random))
+
+
+@contextmanager
+def unchanged_globals() -> Iterator[None]:
+    """Puts torch's global state back to what it was."""
+    before = TorchState.now()
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, tuple):
+        return tuple(_copied(item) for item in value)
+    return value
+
+
+def _versions(values: Mapping[str, Any]) -> dict[str, tuple[Tensor, int]]:
+    """Every tensor in ``values`` with its version counter, by where it is."""
+    found: dict[str, tuple[Tensor, int]] = {}
+    for where, value in values.items():
+        if isinstance(value, Tensor):
+            found[where] = (value, value._version)
+        elif isinstance(value, tuple):
+            found.update(_versions({f"{where}[{i}]": item for i, item in enumerate(value)}))
+        elif is_dataclass(value):
+            found.update(_versions({f"{where}.{item.name}": getattr(value, item.name) for item in fields(value)}))
+    return found
