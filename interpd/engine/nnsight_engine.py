@@ -1,0 +1,312 @@
+"""The engine: takes requests in, forms passes, runs them, and says what happened.
+
+One thread calls it. Whoever has waited longest decides what the next step is (a shared pass, a step of a generation
+batch, a slice of a method) and goes to the end of the line, so that long work and short take turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import monotonic, time
+
+import torch
+
+from interpd.engine.batching import Candidate, bucket, pass_class
+from interpd.engine.generation import GenerationBatch, members_of
+from interpd.engine.gradients import differentiate
+from interpd.engine.method_pass import MethodPass
+from interpd.engine.model_access import ModelAccess
+from interpd.engine.nnsight_driver import Driver
+from interpd.engine.passes import blamed_on, run_plain_pass
+from interpd.engine.planning import make_program
+from interpd.engine.resident import ResidentModel
+from interpd.engine.results import done, engine_versions, plugins_of, results_of
+from interpd.engine.runs import Phase, Run
+from interpd.engine.session import MethodTask
+from interpd.engine.store import Store
+from interpd.errors import Cancelled as CancelledError
+from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError
+from interpd.graph.check import check
+from interpd.graph.ir import Prompt
+from interpd.graph.order import plan_order
+from interpd.graph.run import Cancelled, Event, Failed, RunRequest, Started, Tokens
+from interpd.graph.schema import ArtifactInfo, Limits, Manifest
+from interpd.graph.types import TensorData
+from interpd.plugin.registry import Registry
+
+MAX_BATCH_TOKENS = 8192
+
+
+class NnsightEngine:
+    """Runs requests on one resident model: implements ``engine.plan.Engine``.
+
+    Args:
+        resident: The model.
+        registry: Operations, methods and artifact kinds.
+        limits: What the manifest states and the checker enforces.
+        share_passes: ``False`` runs every request alone.
+        max_batch_tokens: Positions of a shared pass at most, padding included.
+    """
+
+    def __init__(
+        self,
+        resident: ResidentModel,
+        registry: Registry,
+        limits: Limits | None = None,
+        *,
+        share_passes: bool = True,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+    ) -> None:
+        model = resident.model
+        self._store = Store(registry.artifact_kinds, model.device, model.dtype)
+        self._access = ModelAccess(resident, Driver(model), self._store)
+        self._registry = registry
+        self._share_passes, self._max_batch_tokens = share_passes, max_batch_tokens
+        self._stateful = bool(getattr(model, "_is_stateful", False))
+        self._manifest = _manifest(resident, registry, limits or Limits())
+        self._runs: dict[str, Run] = {}
+        self._batches: list[GenerationBatch] = []
+        self._tasks: dict[str, MethodTask] = {}
+        self._events: list[Event] = []
+        self._turn = 0
+
+    def describe(self) -> Manifest:
+        """What this engine offers now."""
+        return replace(self._manifest, artifacts=dict(self._store.artifacts))
+
+    def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
+        """The prompts as token ids, strings and offsets. Raises ``InvalidRequest``."""
+        return tuple(self._access.resident.tokenize(prompt) for prompt in prompts)
+
+    def put_blob(self, digest: str, tensor: TensorData) -> None:
+        """Keeps an uploaded constant. Raises ``DataLoss`` when content and digest disagree."""
+        self._store.put_blob(digest, tensor)
+
+    def put_artifact(self, name: str, kind: str, path: str) -> ArtifactInfo:
+        """Makes the safetensors file at ``path`` known under ``name``. Raises ``CallerError``."""
+        return self._store.put_artifact(name, kind, path)
+
+    def submit(self, request: RunRequest) -> None:
+        """Takes a request in. Whatever is wrong with it comes back as its ``Failed`` event."""
+        try:
+            self._runs[request.run_id] = self._run_of(request)
+        except InterpdError as error:
+            self._events.append(Failed(request.run_id, error))
+
+    def _run_of(self, request: RunRequest) -> Run:
+        tokens = self.tokenize(request.prompts)
+        manifest = self.describe()
+        report = check(request, manifest, [len(prompt.ids) for prompt in tokens])
+        report.raise_if_bad()
+        offered = (self._registry, self._access.resident.bindings, manifest)
+        program = make_program(request, tokens, (plan_order(request, manifest), report.types), offered, self._store)
+        kind = pass_class(program, stateful=self._stateful)
+        shared = [index for index in range(program.order.n_passes) if len(program.invokes_of_pass(index)) > 1]
+        if kind.alone and shared and not request.reproducible:
+            raise FeatureUnsupported(f"{kind.alone}: give each prompt a request of its own")
+        run = Run(program, self._access, self._next_turn())
+        run.used.plugins = plugins_of(run, self._registry.plugins)
+        return run
+
+    def cancel(self, run_id: str) -> None:
+        """Ends a run before its next step; unknown ids are ignored."""
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            return
+        self._end(run, CancelledError(f"run {run_id!r} was cancelled"))
+        self._events.append(Cancelled(run_id, "running" if run.used.started else "queued"))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether ``step`` has anything to do."""
+        return bool(self._runs or self._events)
+
+    @property
+    def busy_with(self) -> tuple[tuple[str, ...], str]:
+        """(run ids in the current step, what runs now)."""
+        return self._access.busy_with
+
+    def step(self) -> Sequence[Event]:
+        """Runs one pass, decode step or slice of a method, and returns the events it caused, in order."""
+        with torch.no_grad():
+            self._begin_new()
+            self._expire()
+            self._serve_oldest()
+            self._differentiate()
+            self._end_finished()
+        self._access.busy_with = ((), "")
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        """Frees the model."""
+        for run in list(self._runs.values()):
+            self.cancel(run.id)
+        self._batches.clear()
+        self._store.close()
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def _begin_new(self) -> None:
+        for run in self._runs.values():
+            if run.phase is Phase.NEW:
+                run.begin()
+
+    def _expire(self) -> None:
+        now = time()
+        for run in self._runs.values():
+            deadline = run.program.request.deadline_s
+            if deadline is not None and deadline < now and run.phase is not Phase.ENDED:
+                self._end(run, DeadlineExceeded(f"the deadline passed {now - deadline:.1f} s ago"))
+
+    def _end(self, run: Run, error: InterpdError) -> None:
+        run.fail(error)
+        task = self._tasks.pop(run.id, None)
+        if task is not None:
+            task.end(error)
+
+    def _serve_oldest(self) -> None:
+        waiting = [run for run in self._runs.values() if run.phase in (Phase.PASS, Phase.GENERATION, Phase.METHOD)]
+        for batch in self._batches:
+            batch.drop_ended()
+        self._batches = [batch for batch in self._batches if batch.members]
+        first = min([*waiting, *self._batches], key=lambda item: item.turn, default=None)
+        if first is None:
+            return
+        if isinstance(first, GenerationBatch):
+            self._step_batch(first)
+        elif first.phase is Phase.METHOD:
+            self._step_method(first)
+        elif first.phase is Phase.PASS:
+            self._run_pass(self._bucket(first, waiting))
+        else:
+            self._start_batch(self._bucket(first, waiting))
+
+    def _bucket(self, first: Run, waiting: Sequence[Run]) -> list[Run]:
+        """Those that share the next pass with ``first``, all of them at the end of the line now."""
+        others = [run for run in waiting if run is not first and run.phase is first.phase]
+        others.sort(key=lambda run: run.turn)
+        candidates = [self._candidate(run) for run in others] if self._share_passes else []
+        chosen = bucket(self._candidate(first), candidates, max_tokens=self._max_batch_tokens)
+        runs = [self._runs[candidate.run_id] for candidate in chosen]
+        for run in runs:
+            self._take_turn(run)
+        return runs
+
+    def _candidate(self, run: Run) -> Candidate:
+        program = run.program
+        lengths = tuple(len(program.tokens[invoke].ids) for invoke in program.invokes_of_pass(run.pass_index))
+        return Candidate(run.id, pass_class(program, stateful=self._stateful), lengths)
+
+    def _take_turn(self, run: Run) -> None:
+        run.turn = self._next_turn()
+        if run.used.started is None:
+            run.used.started = monotonic()
+            self._events.append(Started(run.id, run.program.tokens))
+
+    def _run_pass(self, runs: list[Run]) -> None:
+        eager = pass_class(runs[0].program).eager_attention
+        before = {run.id: run.values.snapshot() for run in runs}
+        try:
+            self._busy(runs, "pass")
+            run_plain_pass(self._access, runs, eager=eager)
+        except Exception as error:  # a pass that failed: its requests are told apart by running each alone
+            if len(runs) == 1:
+                runs[0].fail(blamed_on(error, runs[0].program))
+                return
+            for run in runs:
+                run.values = before[run.id]
+                self._run_pass([run])
+            return
+        for run in runs:
+            run.advance()
+
+    def _start_batch(self, runs: list[Run]) -> None:
+        eager = pass_class(runs[0].program).eager_attention
+        members = [member for run in runs for member in members_of(self._access, run)]
+        batch = GenerationBatch(self._access, members, eager=eager, turn=self._next_turn())
+        self._batches.append(batch)
+        self._step_batch(batch)
+
+    def _step_batch(self, batch: GenerationBatch) -> None:
+        batch.turn = self._next_turn()
+        try:
+            self._busy(batch.runs, "pass")
+            self._events += batch.step()
+        except Exception as error:  # a pass that failed: its requests are told apart by running each alone
+            runs = batch.runs
+            if len(runs) == 1:
+                runs[0].fail(blamed_on(error, runs[0].program))
+                return
+            self._batches.remove(batch)
+            for alone in batch.split():
+                self._batches.append(alone)
+                self._step_batch(alone)
+
+    def _step_method(self, run: Run) -> None:
+        self._take_turn(run)
+        step = run.next_method()
+        task = self._tasks.get(run.id)
+        if task is None:
+            task = self._tasks[run.id] = MethodTask(run, step, self._access, self._events.append)
+        try:
+            self._busy([run], f"method {step.op}@{step.schema.version}")
+            task.resume()
+        except InterpdError as error:
+            del self._tasks[run.id]
+            run.fail(error)
+            return
+        if task.outputs is not None:
+            del self._tasks[run.id]
+            run.put_method(task.outputs)
+            run.advance()
+        elif task.request is not None:
+            self._busy([run], "pass")
+            try:
+                task.answer = MethodPass(self._access, run, step, task.request).run()
+            except Exception as error:  # a pass that failed: the method is told, and may go on
+                task.error = error
+
+    def _differentiate(self) -> None:
+        runs = [run for run in self._runs.values() if run.phase is Phase.GRADIENT]
+        if runs:
+            self._busy(runs, "pass")
+            differentiate(runs)
+
+    def _busy(self, runs: Sequence[Run], what: str) -> None:
+        self._access.busy_with = (tuple(run.id for run in runs), what)
+
+    def _end_finished(self) -> None:
+        for run in [run for run in self._runs.values() if run.phase is Phase.ENDED]:
+            del self._runs[run.id]
+            self._events += self._last_events(run)
+            run.forget()
+
+    def _last_events(self, run: Run) -> list[Event]:
+        if run.error is not None:
+            return [Failed(run.id, run.error)]
+        started = [] if run.used.started else [Started(run.id, run.program.tokens)]
+        try:
+            results, non_finite, warnings = results_of(run)
+        except InterpdError as error:
+            return [*started, Failed(run.id, error)]
+        facts = (self._manifest.model, self._manifest.engine, monotonic())
+        return [*started, *results, done(run, results, non_finite, warnings, facts)]
+
+
+def _manifest(resident: ResidentModel, registry: Registry, limits: Limits) -> Manifest:
+    offered = {**registry.ops, **registry.methods}
+    return Manifest(
+        model=resident.info,
+        sites=resident.sites,
+        absent_sites=resident.absent_sites,
+        modules=resident.modules,
+        parameters=resident.parameters,
+        ops={name: registered.schema for name, registered in offered.items()},
+        artifact_kinds={kind: registered.schema for kind, registered in registry.artifact_kinds.items()},
+        artifacts={},
+        plugins=registry.plugins,
+        limits=limits,
+        engine=engine_versions(),
+    )

@@ -1,0 +1,119 @@
+"""The next token of one prompt, and when a continuation ends.
+
+Every prompt has a sampler of its own, so that its tokens do not depend on who shares the pass.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from interpd.engine.resident import ResidentModel
+from interpd.graph.ir import Generation
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+
+
+class Sampler:
+    """Chooses tokens from logits: the greatest, or a draw after temperature, top-k and top-p, in this order.
+
+    Args:
+        options: Of the request.
+        invoke: Of the prompt; equal seeds give different prompts different draws.
+        device: Of the logits.
+    """
+
+    def __init__(self, options: Generation, invoke: int, device: torch.device) -> None:
+        self._options = options
+        self._generator = torch.Generator(device)
+        if options.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed((options.seed + invoke) % (1 << 63))
+
+    def choose(self, logits: Tensor) -> int:
+        """A token id from logits ``[d_vocab]``."""
+        logits = logits.float()
+        if not self._options.do_sample:
+            return int(logits.argmax())
+        probabilities = torch.softmax(self._warped(logits), dim=-1)
+        if not bool(torch.isfinite(probabilities).all()):
+            # a request that wrote NaN into its own stream; a draw from it would raise
+            return int(logits.argmax())
+        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+
+    def _warped(self, logits: Tensor) -> Tensor:
+        options = self._options
+        logits = logits / options.temperature
+        if options.top_k:
+            least = logits.topk(min(options.top_k, logits.shape[-1])).values[-1]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if options.top_p < 1.0:
+            ascending, order = logits.sort()
+            drop = ascending.softmax(-1).cumsum(-1) <= 1 - options.top_p
+            drop[-1] = False
+            logits = logits.masked_fill(torch.zeros_like(drop).scatter(0, order, drop), -torch.inf)
+        return logits
+
+
+def end_ids(resident: ResidentModel) -> frozenset[int]:
+    """The ids with which a text of this model ends, from its generation config, its config and its tokenizer."""
+    model = resident.model
+    sources = (getattr(model, "generation_config", None), model.config, resident.tokenizer)
+    found: set[int] = set()
+    for source in sources:
+        ids = getattr(source, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else () if ids is None else (ids,))
+    return frozenset(found)
+
+
+@dataclass(slots=True)
+class Continuation:
+    """What was generated for one prompt."""
+
+    resident: ResidentModel
+    options: Generation
+    max_tokens: int
+    """New tokens at most: what was asked for, less what the model has no positions for."""
+    ends: frozenset[int]
+    ids: list[int] = field(default_factory=list)
+    reason: str = ""
+    """Why it ended; empty: it goes on."""
+    _shown: int = 0
+    _piece_from: int = 0
+    _streamed: str = ""
+
+    def add(self, token: int) -> str:
+        """Takes a token in; the text that it adds, empty while a character is incomplete."""
+        self.ids.append(token)
+        if token in self.ends and not self.options.ignore_eos:
+            self.reason = "eos"
+            return ""
+        piece = self._next_piece()
+        if token in self.options.stop_token_ids:
+            self.reason = "stop_token"
+        elif self._has_stop_string(piece):
+            self.reason = "stop_string"
+        elif len(self.ids) >= self.max_tokens:
+            self.reason = "length"
+        return piece
+
+    def _next_piece(self) -> str:
+        # decoded with the tokens before it: the text of a token may depend on them
+        before = self.resident.decode(self.ids[self._piece_from : self._shown])
+        text = self.resident.decode(self.ids[self._piece_from :])
+        if text.endswith(_INCOMPLETE) or len(text) <= len(before):
+            return ""
+        self._piece_from, self._shown = self._shown, len(self.ids)
+        return text[len(before) :]
+
+    def _has_stop_string(self, piece: str) -> bool:
+        longest = max(map(len, self.options.stop_strings), default=0)
+        recent = self._streamed[-longest:] + piece if longest else ""
+        self._streamed = recent
+        return any(stop in recent for stop in self.options.stop_strings)
+
+    @property
+    def text(self) -> str:
+        """All text, without the token that ended it; a stop string stays in."""
+        return self.resident.decode(self.ids[:-1] if self.reason == "eos" else self.ids)

@@ -1,0 +1,193 @@
+"""What a method sees of the model, and how its passes take turns with everybody else's.
+
+A method is plain code that calls ``session.forward`` as often as it likes. It runs in a greenlet on the engine's
+thread: each call hands a ``PassRequest`` to the engine, which runs that pass in a step of its own and comes back with
+the values. A cancel or a deadline is raised out of the call.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Tensor
+
+from interpd.engine.guard import TorchState, as_tuple, describe
+from interpd.engine.interpreter import loaded_params
+from interpd.engine.method_pass import PassRequest
+from interpd.engine.model_access import ModelAccess
+from interpd.engine.planning import Step, filled
+from interpd.engine.runs import Run
+from interpd.engine.tensors import to_data
+from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError, OpFailed
+from interpd.graph.ir import Prompt
+from interpd.graph.run import Event, Progress, Result, Tokens
+from interpd.graph.schema import ModelInfo, SiteSchema
+from interpd.plugin.agreement import check_values
+
+
+class EngineSession:
+    """The ``Session`` of a method (see ``plugin/method.py``)."""
+
+    def __init__(self, access: ModelAccess, ask: Callable[[PassRequest], dict[str, Tensor]]) -> None:
+        self._access, self._ask = access, ask
+        self.info: ModelInfo = access.resident.info
+        self.sites: Mapping[str, SiteSchema] = access.resident.sites
+        self.device: torch.device = access.device
+        self.dtype: torch.dtype = access.resident.model.dtype
+
+    def encode(self, text: str) -> Tokens:
+        """The tokens of ``text``, special tokens included."""
+        return self._access.resident.tokenize(Prompt(text=text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return self._access.resident.decode(int(id_) for id_ in ids)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        reads: Sequence[str] = (),
+        edits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        lengths: Sequence[int] | None = None,
+        grad: bool = False,
+    ) -> dict[str, Tensor]:
+        """The values of sites in one forward pass: see ``plugin.method.Session.forward``."""
+        batch, n_pos = input_ids.shape
+        own = tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch
+        return self._ask(PassRequest(input_ids.to(self.device), tuple(reads), dict(edits or {}), own, grad))
+
+    def call(self, module: str, x: Tensor) -> Tensor:
+        """``x`` put through a module of the model: its path, or a site that is a module's whole output."""
+        binding = self._access.resident.bindings.get(module)
+        if binding is not None and binding.view is None and binding.location.port == "output":
+            module = binding.location.path
+        return self._access.call(module, x)
+
+    def parameter(self, name: str) -> Tensor:
+        """A weight or buffer of the model."""
+        return self._access.parameter(name)
+
+
+class EngineContext:
+    """The ``MethodContext`` of one call of a method (see ``plugin/method.py``)."""
+
+    def __init__(self, task: "MethodTask", session: EngineSession) -> None:
+        self._task = task
+        self.session = session
+        self.tokens: Tokens = task.run.program.tokens[task.step.invoke]
+        self.input_ids: Tensor = task.access.ids(self.tokens.ids)
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        """Tells the client how far the work is."""
+        self._task.emit(Progress(self._task.run.id, float(done), float(total), message))
+
+    def partial(self, name: str, tensor: Tensor) -> None:
+        """Sends an intermediate result."""
+        self._task.emit(Result(self._task.run.id, name, to_data(tensor), ("",) * tensor.ndim, partial=True))
+
+    def raise_if_cancelled(self) -> None:
+        """Gives the engine a turn, and ends the method when the run was cancelled or its deadline passed."""
+        self._task.ask(None)
+
+    def save_artifact(self, name: str, obj: object) -> None:
+        """Keeps an artifact under ``name``."""
+        self._task.access.store.save_artifact(name, obj)
+
+
+@dataclass
+class MethodTask:
+    """A method under way."""
+
+    run: Run
+    step: Step
+    access: ModelAccess
+    emit: Callable[[Event], None]
+    request: PassRequest | None = None
+    """The pass that it waits for; ``None``: only for its turn."""
+    answer: Any = None
+    error: BaseException | None = None
+    """Raised out of the call that the method waits in, instead of an answer."""
+    outputs: tuple[Any, ...] | None = None
+    """What it returned."""
+    _state: TorchState | None = None
+    _greenlet: greenlet = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._greenlet = greenlet(self._body)
+
+    def resume(self) -> None:
+        """Lets the method go on until it wants a pass, returns or raises.
+
+        Raises ``InterpdError``: what the method raised, as the caller shall see it.
+        """
+        outside = TorchState.now()
+        (self._state or replace(outside, grad=True)).restore()
+        self._greenlet.parent = getcurrent()
+        try:
+            self._switch()
+        except InterpdError as raised:
+            raised.facts.setdefault("node", self.step.name)
+            raise
+        except torch.OutOfMemoryError as raised:
+            raise DeviceOutOfMemory(f"{self.step.name} ({self.step.op}): {raised}") from raised
+        except Exception as raised:  # the run of one node: a method may raise anything, and only its run ends
+            raise self._blamed(raised) from raised
+        finally:
+            self._state = TorchState.now()
+            outside.restore()
+
+    def _switch(self) -> None:
+        answer, error = self.answer, self.error
+        self.request = self.answer = self.error = None
+        if error is not None:
+            self._greenlet.throw(error)
+        elif self._state is None:
+            self._greenlet.switch()
+        else:
+            self._greenlet.switch(answer)
+
+    def end(self, error: InterpdError) -> None:
+        """Raises ``error`` out of the call that the method waits in, so that it can clean up; it gets no other turn."""
+        if self._state is None:
+            return
+        self.error = error
+        try:
+            self.resume()
+        except InterpdError:
+            # the error itself, or what the method made of it: the run has ended either way
+            return
+
+    def ask(self, request: PassRequest | None) -> Any:
+        """Called by the method: waits for its turn, and for the pass if it wants one."""
+        if getcurrent() is not self._greenlet:
+            raise CallerError("a method can run passes only from its own code, not from an edit of a pass")
+        self.request = request
+        return self._greenlet.parent.switch()
+
+    def _body(self) -> None:
+        step, run = self.step, self.run
+        args = [filled(arg, run.values.get) for arg in step.inputs]
+        args = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+        params, sizes = loaded_params(self.access, step, run.values)
+        if step.fn is None:
+            raise InternalError(f"{step.name}: nothing runs {step.op!r}")
+        context = EngineContext(self, EngineSession(self.access, self.ask))
+        outputs = tuple(
+            value.detach() if isinstance(value, Tensor) else value
+            for value in as_tuple(step.fn(context, *args, **params))
+        )
+        problems = check_values(step.schema, args, outputs, sizes)
+        if problems:
+            raise OpFailed(f"{describe(step.schema)} broke its declaration: {'; '.join(problems)}")
+        self.outputs = outputs
+
+    def _blamed(self, error: Exception) -> OpFailed:
+        return OpFailed(
+            f"{self.step.name}: {describe(self.step.schema)} raised {type(error).__name__}: {error}",
+            node=self.step.name,
+            op=self.step.op,
+            plugin=self.step.schema.plugin,
+        )
