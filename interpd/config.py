@@ -27,7 +27,7 @@ class ModelSpec:
     """Which model to keep resident, and how."""
 
     source: str
-    """Hub id or local folder."""
+    """Hub id, local folder, or the name of a bundled model (``facts``)."""
     name: str = ""
     """What clients call it; the last part of ``source`` when empty."""
     revision: str | None = None

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from interpd import zoo
 from interpd.config import ModelSpec
 from interpd.engine.resident import Loaded
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
@@ -70,8 +71,13 @@ def _locate(spec: ModelSpec) -> tuple[Path, str]:
         return folder, ""
     if folder.exists():
         raise InvalidRequest(f"model source {spec.source!r} is a file, expected the folder that holds it")
+    if spec.source in zoo.names():
+        return zoo.path(spec.source), ""
     if not is_hub_id(spec.source):
-        raise ModelNotFound(f"model source {spec.source!r} is neither a folder here nor an id of the hub (OWNER/NAME)")
+        raise ModelNotFound(
+            f"model source {spec.source!r} is neither a folder here, nor an id of the hub (OWNER/NAME), nor a bundled "
+            f"model ({', '.join(zoo.names())})"
+        )
     return fetch(spec.source, spec.revision)
 
 

@@ -178,7 +178,7 @@ def test_a_folder_without_a_tokenizer_is_served_for_ids(folder):
 
 
 def test_a_source_that_is_nothing_is_not_found(tmp_path):
-    with pytest.raises(ModelNotFound, match="neither a folder here nor an id of the hub"):
+    with pytest.raises(ModelNotFound, match="neither a folder here, nor an id of the hub .* nor a bundled model"):
         load(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRequest, match="is a file, expected the folder"):
@@ -241,3 +241,8 @@ def test_real_models_load(shared):
 def test_real_encoder_decoder_models_are_refused(shared):
     with pytest.raises(FeatureUnsupported, match="encoder-decoder model"):
         load(shared / "models" / "g2p-bart-us")
+
+
+def test_a_bundled_model_is_loaded_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no folder of that name here
+    assert load_model(ModelSpec("facts")).model.config.num_hidden_layers == 6
