@@ -24,7 +24,8 @@ def site_type(call: Call) -> TensorType:
     kind = scope.manifest.sites[call.params["site"]].type
     n_tokens = scope.n_tokens[node.invoke]
     step = node.steps.start if node.steps else 0
-    decoding = scope.decoding or step > 0
+    only_prefill = node.steps is not None and node.steps.stop == 1
+    decoding = step > 0 or (scope.decoding and not only_prefill)
     n_keys = n_tokens if not decoding else None
     if decoding and n_tokens is not None and node.steps and node.steps.stop == step + 1:
         n_keys = n_tokens + step

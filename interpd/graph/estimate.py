@@ -1,0 +1,97 @@
+"""What a request will cost, as far as it can be known before it runs."""
+
+from dataclasses import dataclass
+from math import inf
+
+from interpd.graph.order import BEFORE
+from interpd.graph.subject import Subject
+from interpd.graph.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A forecast; ``None`` where it depends on what is not known yet (token counts)."""
+
+    n_tokens: int | None
+    """Positions computed: prompts, and generated tokens but the last."""
+    n_layers_run: int
+    """The deepest block that runs, as a count."""
+    n_passes: int
+    """Forward passes, without those of methods; a generation of N tokens takes N."""
+    bytes_returned: int | None
+    live_bytes: int | None
+    """Bytes of values alive at once at the worst moment, outputs included; the model's own memory is not."""
+    least_bytes_returned: int = 0
+    """What is certain: unknown sizes count as nothing."""
+    least_live_bytes: int = 0
+
+
+def estimate(subject: Subject) -> Estimate:
+    """The forecast of a request that has been typed and planned."""
+    plan = subject.plan
+    assert plan is not None, "the order is planned before"
+    known = None not in subject.n_tokens
+    steps = max(subject.n_steps, 1)
+    prompt_tokens = sum(count or 0 for count in subject.n_tokens)
+    running = [invoke for invoke in plan.invokes if invoke.last_order > BEFORE]
+    tokens = sum(n or 0 for n, i in zip(subject.n_tokens, plan.invokes, strict=True) if i.last_order > BEFORE)
+    layers = max((min(invoke.last_layer + 1, subject.manifest.model.n_layers) for invoke in running), default=0)
+    returned, returned_known = _returned(subject)
+    live, live_known = _live(subject)
+    return Estimate(
+        n_tokens=(tokens if not subject.n_steps else prompt_tokens + len(running) * (steps - 1)) if known else None,
+        n_layers_run=layers,
+        n_passes=len({invoke.pass_index for invoke in running}) * steps,
+        bytes_returned=returned if returned_known else None,
+        live_bytes=live if live_known else None,
+        least_bytes_returned=returned,
+        least_live_bytes=live,
+    )
+
+
+def _n_values(subject: Subject, index: int) -> int:
+    """How many values a node has over the steps that stay until the end."""
+    node = subject.plan.nodes[index] if subject.plan else None
+    if node is None or not node.stacked or node.steps is None:
+        return 1
+    return (node.steps.stop or 0) - node.steps.start
+
+
+def _returned(subject: Subject) -> tuple[int, bool]:
+    total, known = 0, True
+    for ref in subject.graph.outputs.values():
+        types = subject.types[ref.node]
+        size = types[ref.output].n_bytes if types is not None else None
+        total += (size or 0) * _n_values(subject, ref.node)
+        known = known and size is not None
+    return total, known
+
+
+def _live(subject: Subject) -> tuple[int, bool]:
+    """The greatest sum of the values between their making and their last use."""
+    assert subject.plan is not None, "the order is planned before"
+    plan, n = subject.plan, len(subject.graph.nodes)
+    order = sorted(range(n), key=lambda index: (plan.nodes[index].ready, index))
+    when = {index: time for time, index in enumerate(order)}
+    last: list[float] = [0.0] * n
+    for index, refs in enumerate(subject.refs):
+        for ref in refs:
+            last[ref.node] = max(last[ref.node], when[index])
+    for ref in subject.graph.outputs.values():
+        last[ref.node] = inf
+    frees: dict[float, int] = {}
+    alive, most, known = 0, 0, True
+    for time, index in enumerate(order):
+        size = _bytes(subject.types[index])
+        known = known and size is not None
+        kept = (size or 0) * (_n_values(subject, index) if last[index] == inf else 1)
+        alive += kept
+        most = max(most, alive)
+        frees[last[index]] = frees.get(last[index], 0) + kept
+        alive -= frees.pop(time, 0)
+    return most, known
+
+
+def _bytes(types: tuple[TensorType, ...] | None) -> int | None:
+    sizes = [kind.n_bytes for kind in types or ()]
+    return None if None in sizes else sum(size or 0 for size in sizes)

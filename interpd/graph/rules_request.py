@@ -1,0 +1,147 @@
+"""Rules about the request around the graph: its size, prompts, generation and outputs."""
+
+from collections.abc import Iterator
+from math import isfinite
+
+from interpd.errors import Violation
+from interpd.graph.ir import Generation, Prompt
+from interpd.graph.names import quoted
+from interpd.graph.schema import OpSchema
+from interpd.graph.subject import Subject
+from interpd.graph.types import TensorData
+
+MOST_NESTED = 8
+"""Tuples within tuples: an index list inside an index is 2 deep."""
+
+MOST_GRADIENTS = 256
+"""Gradients of one request; each walks backwards through the model."""
+
+LONGEST_NAME = 200
+
+
+def too_large(subject: Subject) -> Iterator[Violation]:
+    """Counts, nesting and inline constants, without looking at what anything means."""
+    limits, graph, request = subject.manifest.limits, subject.graph, subject.request
+    counts = (
+        ("graph.nodes", "nodes", len(graph.nodes), limits.n_nodes),
+        ("graph.outputs", "outputs", len(graph.outputs), limits.n_outputs),
+        ("prompts", "prompts", len(request.prompts), limits.n_prompts),
+        ("generation.max_new_tokens", "new tokens", subject.n_steps, limits.n_tokens),
+    )
+    for path, what, count, most in counts:
+        if count > most:
+            yield Violation("LIMIT", path, f"{count} {what}, at most {most} are allowed")
+    if len(graph.nodes) <= limits.n_nodes:
+        yield from _constants_too_large(subject)
+        n_gradients = sum(node.op == "site.grad" for node in graph.nodes)
+        if n_gradients > MOST_GRADIENTS:
+            yield Violation("LIMIT", "graph.nodes", f"{n_gradients} gradients, at most {MOST_GRADIENTS} are allowed")
+
+
+def _constants_too_large(subject: Subject) -> Iterator[Violation]:
+    total = 0
+    for index, node in enumerate(subject.graph.nodes):
+        level = [*node.inputs, *node.params.values()] if node.params else node.inputs
+        for _ in range(MOST_NESTED):
+            tuples = [arg for arg in level if isinstance(arg, tuple)]
+            for arg in level:
+                total += len(arg.data) if isinstance(arg, TensorData) else len(arg) if isinstance(arg, str) else 8
+            if not tuples:
+                break
+            level = [item for arg in tuples for item in arg]
+        else:
+            yield subject.fault("LIMIT", index, "", f"tuples are nested deeper than {MOST_NESTED}")
+    most = subject.manifest.limits.inline_bytes
+    # references and small constants are counted at 8 bytes, which a graph of the largest size may well use up
+    if total - 64 * len(subject.graph.nodes) > most:
+        yield Violation("LIMIT", "graph.nodes", f"{total} bytes of constants, at most {most} inline: upload large ones")
+
+
+def bad_prompts(subject: Subject) -> Iterator[Violation]:
+    """Prompts that are not exactly one thing, or that the model cannot take."""
+    if not subject.request.prompts:
+        yield Violation("BAD_PROMPT", "prompts", "wants at least one prompt, got none")
+    for index, prompt in enumerate(subject.request.prompts):
+        for message in _prompt_problems(subject, prompt):
+            yield Violation("BAD_PROMPT", f"prompts[{index}]", message)
+        if subject.n_tokens[index] == 0:
+            yield Violation("BAD_PROMPT", f"prompts[{index}]", "has no tokens, at least one is needed")
+
+
+def _prompt_problems(subject: Subject, prompt: Prompt) -> Iterator[str]:
+    forms = [name for name in ("text", "messages", "token_ids") if getattr(prompt, name) is not None]
+    if len(forms) != 1:
+        yield f"wants exactly one of text, messages and token_ids, got {' and '.join(forms) or 'none'}"
+    if prompt.messages is not None and not subject.manifest.model.has_chat_template:
+        yield f"has messages, but model {subject.manifest.model.name!r} has no chat template: give text"
+    if prompt.token_ids:
+        d_vocab = subject.manifest.model.sizes.get("d_vocab")
+        wrong = min(prompt.token_ids) if min(prompt.token_ids) < 0 else max(prompt.token_ids)
+        if wrong < 0 or (d_vocab is not None and wrong >= d_vocab):
+            yield f"has token id {wrong}, allowed: 0..{'?' if d_vocab is None else d_vocab - 1}"
+
+
+def too_many_tokens(subject: Subject) -> Iterator[Violation]:
+    """Positions beyond the model's or the caller's bound, as far as token counts are known."""
+    extra = max(subject.n_steps - 1, 0)
+    longest = subject.manifest.model.max_positions
+    for index, count in enumerate(subject.n_tokens):
+        if count is not None and longest and count + extra > longest:
+            what = f"{count} tokens" + (f" and {extra} generated ones" if extra else "")
+            yield Violation("LIMIT", f"prompts[{index}]", f"{what}, the model takes at most {longest} positions")
+    total = sum(count or 0 for count in subject.n_tokens) + len(subject.n_tokens) * extra
+    most = subject.manifest.limits.n_tokens
+    if total > most:
+        yield Violation("LIMIT", "prompts", f"{total} positions in all, at most {most} are allowed")
+
+
+def bad_generation(subject: Subject) -> Iterator[Violation]:
+    """Options that mean nothing, or that would be ignored."""
+    generation = subject.request.generation
+    if generation is not None:
+        for name, message in _generation_problems(generation, subject.manifest.model.sizes.get("d_vocab")):
+            yield Violation("BAD_GENERATION", f"generation.{name}", message)
+
+
+def _generation_problems(generation: Generation, d_vocab: int | None) -> Iterator[tuple[str, str]]:
+    if generation.max_new_tokens < 1:
+        yield "max_new_tokens", f"wants at least 1, got {generation.max_new_tokens}"
+    if not (isfinite(generation.temperature) and generation.temperature > 0):
+        yield "temperature", f"wants a positive number, got {generation.temperature}: for greedy use do_sample=False"
+    if generation.top_k < 0:
+        yield "top_k", f"wants 0 (no limit) or more, got {generation.top_k}"
+    if not 0 < generation.top_p <= 1:
+        yield "top_p", f"wants 0 < top_p <= 1, got {generation.top_p}"
+    if generation.seed is not None and not 0 <= generation.seed < 1 << 63:
+        yield "seed", f"wants 0 <= seed < 2**63, got {generation.seed}"
+    if not generation.do_sample:
+        for name, default in (("temperature", 1.0), ("top_k", 0), ("top_p", 1.0)):
+            if getattr(generation, name) != default:
+                yield name, f"{getattr(generation, name)} has no effect without sampling: set do_sample=True"
+    if not all(generation.stop_strings):
+        yield "stop_strings", "an empty stop string would end every generation at once"
+    for token in generation.stop_token_ids:
+        if token < 0 or (d_vocab is not None and token >= d_vocab):
+            yield "stop_token_ids", f"has token id {token}, allowed: 0..{'?' if d_vocab is None else d_vocab - 1}"
+
+
+def bad_outputs(subject: Subject) -> Iterator[Violation]:
+    """Outputs that name nothing, and graphs that return nothing."""
+    graph = subject.graph
+    methods = any(schema.is_method for schema in _schemas_used(subject))
+    if not graph.outputs and subject.request.generation is None and not methods:
+        yield Violation("BAD_OUTPUT", "graph.outputs", "is empty, so nothing would come back: save at least one value")
+    for name, ref in graph.outputs.items():
+        path = f"graph.outputs[{quoted(name)}]"
+        if not name or len(name) > LONGEST_NAME:
+            yield Violation("BAD_OUTPUT", path, f"wants a name of 1 to {LONGEST_NAME} characters")
+        if not 0 <= ref.node < len(graph.nodes):
+            yield Violation("DANGLING_REFERENCE", path, f"node {ref.node} does not exist, there are {len(graph.nodes)}")
+        elif ref.node not in subject.bad and not 0 <= ref.output < len(subject.schema(ref.node).outputs):
+            node = f"{subject.name(ref.node)} ({graph.nodes[ref.node].op})"
+            yield Violation("BAD_OUTPUT", path, f"{node} has no output {ref.output}")
+
+
+def _schemas_used(subject: Subject) -> list[OpSchema]:
+    ops = {node.op for node in subject.graph.nodes}
+    return [subject.manifest.ops[op] for op in ops if op in subject.manifest.ops]

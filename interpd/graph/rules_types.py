@@ -1,0 +1,73 @@
+"""Rules about types: what flows along each reference, in the prompt's pass and in the steps after it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from interpd.errors import Violation
+from interpd.graph.dims import Call, Refusal, Scope
+from interpd.graph.ir import Arg, Blob, Ref
+from interpd.graph.schema import OpSchema
+from interpd.graph.shapes import output_types
+from interpd.graph.subject import Subject, Types
+from interpd.graph.types import Dim, TensorData, TensorType
+
+
+def mismatches(subject: Subject) -> Iterator[Violation]:
+    """Values that do not fit where they are used. Fills ``types`` and, for generations, ``decode_types``."""
+    yield from _typed(subject, Scope(subject.manifest, subject.n_tokens), subject.types)
+    if subject.n_steps > 1:
+        yield from _typed(subject, Scope(subject.manifest, subject.n_tokens, decoding=True), subject.decode_types)
+
+
+def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Violation]:
+    defaults: dict[str, dict[str, Any]] = {}
+    for index, node in enumerate(subject.graph.nodes):
+        if index in subject.bad or any(types[ref.node] is None for ref in subject.refs[index]):
+            types.append(None)
+            continue
+        schema = subject.manifest.ops[node.op]
+        params = defaults.get(node.op)
+        if params is None:
+            params = defaults[node.op] = {param.name: param.default for param in schema.params}
+        call = Call([_value(arg, types) for arg in node.inputs], {**params, **node.params}, node, scope)
+        try:
+            types.append(output_types(schema, call, subject.manifest))
+        except Refusal as refusal:
+            types.append(None)
+            yield subject.fault(refusal.code, index, refusal.where, _sentence(subject, index, schema, refusal))
+
+
+def _value(arg: Arg, types: list[Types]) -> Any:
+    """What a rule sees of an argument."""
+    if isinstance(arg, Ref):
+        out = types[arg.node]
+        assert out is not None, "nodes that use an untyped one are skipped"
+        return out[arg.output]
+    if isinstance(arg, TensorData):
+        return arg.type
+    if isinstance(arg, Blob):
+        return TensorType(arg.dtype, tuple(Dim("", size) for size in arg.shape))
+    if isinstance(arg, tuple):
+        return tuple(_value(item, types) for item in arg)
+    return arg
+
+
+def _sentence(subject: Subject, index: int, schema: OpSchema, refusal: Refusal) -> str:
+    """``node 'feat' (sae.encode@1): port 'resid' wants ..., got ... from node 'acts'``."""
+    kind, _, rest = refusal.where.replace("[", ".").partition(".")
+    name, source = "", ""
+    if kind == "inputs":
+        place = int(rest.split("]")[0])
+        name = f"port {schema.inputs[place].name!r} "
+        arg = subject.graph.nodes[index].inputs[place] if place < len(subject.graph.nodes[index].inputs) else None
+        if isinstance(arg, Ref):
+            source = f" from {subject.name(arg.node)}"
+    elif kind == "params":
+        name = f"param {rest!r} "
+    return f"{subject.name(index)} ({schema.name}@{schema.version}): {name}{_joined(refusal.message, source)}"
+
+
+def _joined(message: str, source: str) -> str:
+    """The message with the source of the value put before its advice."""
+    head, colon, advice = message.partition(": ")
+    return f"{head}{source}{colon}{advice}"

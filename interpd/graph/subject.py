@@ -1,0 +1,87 @@
+"""A request under check: what is asked, what the model offers, and what the rules have found out so far."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from interpd.errors import Violation
+from interpd.graph.ir import Arg, Graph, Node, Ref, node_name
+from interpd.graph.names import Suggestions
+from interpd.graph.order import OrderPlan
+from interpd.graph.run import RunRequest
+from interpd.graph.schema import Manifest, OpSchema
+from interpd.graph.types import TensorType
+
+Types = tuple[TensorType, ...] | None
+"""Types of a node's outputs; ``None`` where the node, or one that it uses, is bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of validity. Rules run in the order of their table; a later one may rely on what earlier ones left."""
+
+    codes: tuple[str, ...]
+    broken: Callable[["Subject"], Iterable[Violation]]
+    """Every violation of the rule."""
+    final: bool = False
+    """When it is broken, nothing else is looked at."""
+
+
+class Subject:
+    """What rules read and fill in."""
+
+    def __init__(self, request: RunRequest, manifest: Manifest, n_tokens: Sequence[int | None]) -> None:
+        self.request = request
+        self.graph: Graph = request.graph
+        self.manifest = manifest
+        self.n_tokens = tuple(n_tokens)
+        self.n_steps = request.generation.max_new_tokens if request.generation else 0
+        self.suggestions = Suggestions()
+        self.bad: set[int] = set()
+        """Nodes that broke a rule; what depends on them is not looked at again."""
+        self.types: list[Types] = []
+        """Of the prompt's pass (step 0)."""
+        self.decode_types: list[Types] = []
+        """Of later steps; empty outside generations."""
+        self.plan: OrderPlan | None = None
+        self.notes: list[str] = []
+        self._refs: list[tuple[Ref, ...]] | None = None
+
+    @property
+    def refs(self) -> list[tuple[Ref, ...]]:
+        """The references of each node. Nesting is bounded before anybody asks."""
+        if self._refs is None:
+            self._refs = [_references(node) for node in self.graph.nodes]
+        return self._refs
+
+    def schema(self, index: int) -> OpSchema:
+        """The operation of a node that is not bad."""
+        return self.manifest.ops[self.graph.nodes[index].op]
+
+    def name(self, index: int) -> str:
+        """How messages name a node."""
+        return node_name(self.graph, index)
+
+    def sound(self, *ops: str) -> Iterator[tuple[int, Node]]:
+        """Nodes that are not bad, of the given operations or of all."""
+        for index, node in enumerate(self.graph.nodes):
+            if index not in self.bad and (not ops or node.op in ops):
+                yield index, node
+
+    def fault(self, code: str, index: int, where: str, message: str) -> Violation:
+        """A violation of one node, which is bad from now on."""
+        self.bad.add(index)
+        return Violation(code, f"graph.nodes[{index}]{'.' if where else ''}{where}", message)
+
+
+def _references(node: Node) -> tuple[Ref, ...]:
+    found: list[Ref] = []
+    todo: list[Arg] = list(node.inputs)
+    nested = False
+    for arg in todo:
+        if isinstance(arg, Ref):
+            found.append(arg)
+        elif isinstance(arg, tuple):
+            nested = True
+            todo.extend(arg)
+    # nested ones come last, which nobody minds: a node needs all of them
+    return tuple(dict.fromkeys(found)) if nested or len(found) > 1 else tuple(found)
