@@ -27,7 +27,6 @@ from interpd.errors import Cancelled as CancelledError
 from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError
 from interpd.graph.check import check
 from interpd.graph.ir import Prompt
-from interpd.graph.order import plan_order
 from interpd.graph.run import Cancelled, Event, Failed, RunRequest, Started, Tokens
 from interpd.graph.schema import ArtifactInfo, Limits, Manifest
 from interpd.graph.types import TensorData
@@ -98,7 +97,7 @@ class NnsightEngine:
         report = check(request, manifest, [len(prompt.ids) for prompt in tokens])
         report.raise_if_bad()
         offered = (self._registry, self._access.resident.bindings, manifest)
-        program = make_program(request, tokens, (plan_order(request, manifest), report.types), offered, self._store)
+        program = make_program(request, tokens, report, offered, self._store)
         kind = pass_class(program, stateful=self._stateful)
         shared = [index for index in range(program.order.n_passes) if len(program.invokes_of_pass(index)) > 1]
         if kind.alone and shared and not request.reproducible:
@@ -135,7 +134,13 @@ class NnsightEngine:
             self._end_finished()
         self._access.busy_with = ((), "")
         events, self._events = self._events, []
+        for event in events:
+            self._registry.tell(event)
         return events
+
+    def _emit(self, event: Event) -> None:
+        # looked up at each call: every step hands its list out and begins a new one
+        self._events.append(event)
 
     def close(self) -> None:
         """Frees the model."""
@@ -249,7 +254,7 @@ class NnsightEngine:
         step = run.next_method()
         task = self._tasks.get(run.id)
         if task is None:
-            task = self._tasks[run.id] = MethodTask(run, step, self._access, self._events.append)
+            task = self._tasks[run.id] = MethodTask(run, step, self._access, self._emit)
         try:
             self._busy([run], f"method {step.op}@{step.schema.version}")
             task.resume()

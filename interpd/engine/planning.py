@@ -9,6 +9,7 @@ from torch import Tensor
 
 from interpd.engine.binding import Binding, Location
 from interpd.engine.store import Store
+from interpd.graph.check import CheckReport
 from interpd.graph.ir import Arg, Blob, Dots, Ref, Slice, node_name, node_references
 from interpd.graph.order import AFTER, BEFORE, GRAD, READ, WRITE, NodePlan, OrderPlan
 from interpd.graph.run import RunRequest, Tokens
@@ -58,8 +59,8 @@ class Program:
     request: RunRequest
     tokens: tuple[Tokens, ...]
     order: OrderPlan
-    types: Sequence[tuple[TensorType, ...]]
-    """Of each node's outputs, from the checker."""
+    outputs: Mapping[str, TensorType]
+    """The type of each output as it comes back, from the checker."""
     steps: tuple[Step, ...]
     bindings: Mapping[str, Binding]
 
@@ -149,7 +150,7 @@ class Program:
 def make_program(
     request: RunRequest,
     tokens: tuple[Tokens, ...],
-    checked: tuple[OrderPlan, Sequence[tuple[TensorType, ...]]],
+    report: CheckReport,
     offered: tuple[Registry, Mapping[str, Binding], Manifest],
     store: Store,
 ) -> Program:
@@ -158,16 +159,16 @@ def make_program(
     Args:
         request: Checked.
         tokens: Of its prompts.
-        checked: Its order and the types of its nodes.
+        report: Of the checker, without violations.
         offered: Where operations, sites and schemas are found.
         store: Where uploaded constants are found.
 
     Raises:
         BlobNotFound: A constant was never uploaded, or has been dropped.
     """
-    order, types = checked
-    steps = tuple(_step(request, index, order, offered, store) for index in range(len(request.graph.nodes)))
-    return Program(request, tokens, order, types, steps, offered[1])
+    assert report.plan is not None
+    steps = tuple(_step(request, index, report.plan, offered, store) for index in range(len(request.graph.nodes)))
+    return Program(request, tokens, report.plan, dict(report.outputs), steps, offered[1])
 
 
 def _step(

@@ -37,7 +37,7 @@ def results_of(run: Run) -> tuple[list[Result], list[str], list[str]]:
             continue
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             non_finite.append(name)
-        found.append(Result(run.id, name, to_data(value), _axes(run, ref, value)))
+        found.append(Result(run.id, name, to_data(value), _axes(run, name, value)))
     return found, non_finite, warnings
 
 
@@ -55,12 +55,9 @@ def _value(run: Run, name: str, ref: Ref) -> Tensor | None:
     raise InternalError(f"output {name!r} was not computed")
 
 
-def _axes(run: Run, ref: Ref, value: Tensor) -> tuple[str, ...]:
-    types = run.program.types[ref.node]
-    names = tuple(dim.name for dim in types[ref.output].dims) if ref.output < len(types) else ()
-    if len(names) + 1 == value.ndim and run.program.steps[ref.node].plan.stacked:
-        names = ("step", *names)
-    return names if len(names) == value.ndim else ("",) * value.ndim
+def _axes(run: Run, name: str, value: Tensor) -> tuple[str, ...]:
+    axes = tuple(dim.name for dim in run.program.outputs[name].dims)
+    return axes if len(axes) == value.ndim else ("",) * value.ndim
 
 
 def done(

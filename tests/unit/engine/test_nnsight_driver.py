@@ -139,7 +139,9 @@ def test_an_error_of_torch_inside_a_visit_is_an_ordinary_exception(driver, input
 def test_grad_mode_holds_in_the_pass_and_in_its_visits_and_no_longer(driver, inputs, grad):
     modes = []
     with torch.no_grad():
-        driver.run(inputs, [visit(BLOCK)], lambda place, tensors: modes.append(torch.is_grad_enabled()) or {}, grad=grad)
+        driver.run(
+            inputs, [visit(BLOCK)], lambda place, tensors: modes.append(torch.is_grad_enabled()) or {}, grad=grad
+        )
         assert modes == [grad]
         assert not torch.is_grad_enabled()
 
