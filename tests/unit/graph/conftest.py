@@ -28,7 +28,9 @@ PATTERN = TensorType("float32", (BATCH, Dim("head", 2), Dim("query_pos"), Dim("k
 def _sites():
     places = [("embed", RESID, -1)]
     for layer in range(2):
-        places += [(f"layers.{layer}.{part}", RESID, layer) for part in ("resid_pre", "attn.out", "mlp.out", "resid_post")]
+        places += [
+            (f"layers.{layer}.{part}", RESID, layer) for part in ("resid_pre", "attn.out", "mlp.out", "resid_post")
+        ]
         places.insert(-2, (f"layers.{layer}.attn.pattern", PATTERN, layer))
     places.append(("logits", TensorType("float32", (BATCH, POS, D_VOCAB)), 2))
     return {
