@@ -2,7 +2,7 @@
 
 Left to itself, Ray on Linux listens on all interfaces. It has a mode without clusters, which it takes on Windows and
 macOS and in which every socket is bound to 127.0.0.1; we choose that mode everywhere, and ``listeners.py`` says what is
-left. Ray's processes are children of this one and die with it, also by ``kill -9``.
+left. All of Ray's processes end with this one, also by ``kill -9``: ``reaper.py`` sees to it.
 """
 
 import functools
@@ -10,6 +10,8 @@ import logging
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -35,6 +37,7 @@ class Cluster:
     def __init__(self, state_dir: str = "", object_store_bytes: int = 256 << 20) -> None:
         self._is_own = not state_dir
         self._object_store_bytes = object_store_bytes
+        self._reaper: subprocess.Popen[bytes] | None = None
         if state_dir:
             self.state_dir = Path(state_dir).expanduser().resolve()
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -43,7 +46,7 @@ class Cluster:
             self.state_dir = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
 
     def start(self) -> None:
-        """Starts Ray. Call it on the main thread: Ray's processes die with the thread that started them."""
+        """Starts Ray. Call it on the main thread: Ray's servers die with the thread that started them."""
         token = self.state_dir / "token"
         token.touch(mode=0o600)
         token.write_text(_process_token())
@@ -61,6 +64,7 @@ class Cluster:
         # the variable above is read at ray's import, which may have been before; it rules child processes only
         ray_constants.ENABLE_RAY_CLUSTER = False
         logging.getLogger("ray").setLevel(logging.ERROR)
+        self._start_reaper()
         ray.init(
             address="local",
             num_cpus=0,
@@ -80,11 +84,17 @@ class Cluster:
             )
 
     def stop(self) -> None:
-        """Ends Ray and removes what it left; idempotent."""
+        """Ends Ray, waits until none of its processes is left, and removes its files; idempotent."""
         ray.shutdown()
-        shutil.rmtree(self.state_dir / "ray", ignore_errors=True)
-        if self._is_own:
-            shutil.rmtree(self.state_dir, ignore_errors=True)
+        if self._reaper is not None:
+            self._reaper.communicate()
+            self._reaper = None
+
+    def _start_reaper(self) -> None:
+        folder = self.state_dir if self._is_own else self.state_dir / "ray"
+        command = [sys.executable, "-m", "interpd.worker.reaper", str(folder), str(os.getpid())]
+        # in a session of its own, so that Ctrl-C in a terminal does not end it
+        self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 @functools.cache
