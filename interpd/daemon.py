@@ -1,0 +1,131 @@
+"""The composition root: puts Ray, the pool, the scheduler and the service together, and takes them apart again.
+
+    cluster (Ray) ── pool (replicas) ── scheduler (the front) ── server (gRPC)
+
+Ready means that every configured model serves or has failed, and at least one serves; a model that failed stays visible
+with its cause while the others serve. SIGTERM and SIGINT drain: new runs are refused, running ones get the grace, and
+the exit code is 0. A second signal ends the grace.
+"""
+
+import asyncio
+import contextlib
+import io
+import signal
+import sys
+from collections.abc import Callable
+
+from interpd import telemetry
+from interpd.config import Config, ModelSpec
+from interpd.errors import InterpdError
+from interpd.scheduler.scheduler import Scheduler
+from interpd.service.server import Server, make_server
+from interpd.telemetry import Log
+from interpd.worker.cluster import Cluster
+from interpd.worker.options import ENGINE_FACTORY
+from interpd.worker.pool import RayPool
+
+EXIT_OK, EXIT_NO_MODEL = 0, 1
+STOP_GRACE_S = 2.0
+"""For clients to read the last events after the drain."""
+
+log = Log("daemon")
+
+
+def print_ready(host: str, port: int) -> None:
+    """Prints the one line that says that the daemon serves."""
+    sys.__stdout__.write(f"listening on {host}:{port}\n")  # type: ignore[union-attr]  # a daemon has a stdout
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+async def serve(
+    config: Config, *, on_ready: Callable[[str, int], None] = print_ready, engine_factory: str = ENGINE_FACTORY
+) -> int:
+    """The exit code, once a signal has ended the daemon. Call it on the main thread.
+
+    Args:
+        config: All there is to know.
+        on_ready: Called once with host and port when the daemon serves.
+        engine_factory: ``module:function`` of ours that makes a replica's engine.
+
+    Raises:
+        InterpdError: The address cannot be used, or Ray cannot be started.
+    """
+    telemetry.configure(config.log_level)
+    stop = asyncio.Event()
+    # what Ray prints is for whoever debugs; standard output is ours
+    with contextlib.redirect_stdout(_LogStream()):
+        cluster = Cluster(config.worker.state_dir, config.worker.object_store_bytes)
+        try:
+            cluster.start()
+            _stop_on_signals(stop)
+            pool = RayPool(config, cluster.state_dir, engine_factory=engine_factory)
+            try:
+                return await _serve(config, pool, stop, on_ready)
+            finally:
+                await pool.close()
+        finally:
+            cluster.stop()
+
+
+async def _serve(config: Config, pool: RayPool, stop: asyncio.Event, on_ready: Callable[[str, int], None]) -> int:
+    scheduler = Scheduler(pool, config.scheduler, unload_grace_s=config.drain_grace_s)
+    server = make_server(scheduler, host=config.host, port=config.port)
+    port = await server.start()
+    clock = asyncio.ensure_future(scheduler.run_clock())
+    try:
+        loading = asyncio.ensure_future(_load_all(scheduler, config.models))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and not loading.result():
+            log.error("no configured model could be loaded")
+            return EXIT_NO_MODEL
+        if not stop.is_set():
+            log.info("serving", host=config.host, port=port)
+            on_ready(config.host, port)
+            await stopping
+        loading.cancel()
+        return await _drain(config, scheduler, server, stop)
+    finally:
+        clock.cancel()
+        await server.stop(STOP_GRACE_S)
+
+
+async def _drain(config: Config, scheduler: Scheduler, server: Server, stop: asyncio.Event) -> int:
+    log.info("draining", grace_s=config.drain_grace_s)
+    stop.clear()
+    server.set_draining()
+    draining = asyncio.ensure_future(scheduler.drain(config.drain_grace_s))
+    again = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
+    again.cancel()
+    if not draining.done():
+        draining.cancel()
+        await scheduler.drain(0.0)
+    return EXIT_OK
+
+
+async def _load_all(scheduler: Scheduler, specs: tuple[ModelSpec, ...]) -> bool:
+    """Whether some model serves, or none was asked for."""
+    answers = await asyncio.gather(*(scheduler.load(spec) for spec in specs), return_exceptions=True)
+    for spec, answer in zip(specs, answers, strict=True):
+        if isinstance(answer, InterpdError):
+            log.error("model failed to load", model=spec.name, source=spec.source, cause=answer.message)
+        elif isinstance(answer, BaseException):
+            raise answer
+    return not specs or any(not isinstance(answer, BaseException) for answer in answers)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+class _LogStream(io.TextIOBase):
+    """A text stream whose lines become debug log lines."""
+
+    def write(self, text: str) -> int:
+        """Logs the text."""
+        if text.strip():
+            log.debug("library output", text=text.strip())
+        return len(text)
