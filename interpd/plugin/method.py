@@ -75,7 +75,12 @@ class Session(Protocol):
         """
 
     def call(self, module: str, x: "Tensor") -> "Tensor":
-        """``x`` put through a module of the model (``lm_head``, ``ln_final``, or a path), without a forward pass."""
+        """``x`` put through a module of the model without a forward pass; differentiable.
+
+        Args:
+            module: A module path, or the name of a site that is a module's whole output: ``ln_final``, ``logits``.
+            x: Any number of leading dimensions; the last one is what the module takes.
+        """
 
     def parameter(self, name: str) -> "Tensor":
         """A weight or buffer of the model, by its dotted name. Do not change it: other requests use it too."""

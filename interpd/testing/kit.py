@@ -8,23 +8,29 @@ schema cannot say (which constants make sense) is given by examples.
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from interpd.graph.schema import OpSchema
 from interpd.plugin.artifact import load_artifact, save_artifact
 from interpd.plugin.discovery import candidate_of
 from interpd.plugin.op import RegisteredOp
 from interpd.plugin.registry import Registry, load_registry
-from interpd.testing import properties
+from interpd.testing import method_runs, properties
+from interpd.testing.in_process import InProcessModel
 from interpd.testing.samples import Sampler, Sizes, random_artifact
 
 Examples = Mapping[str, Mapping[str, Any]]
+Refusals = Mapping[str, Sequence[Mapping[str, Any]]]
+Artifacts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ def conformance(
     module: ModuleType,
     *,
     examples: Examples | None = None,
-    refuses: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    artifacts: Mapping[str, Any] | None = None,
+    refuses: Refusals | None = None,
+    artifacts: Artifacts | None = None,
 ) -> Callable[..., None]:
     """A parametrised test function: assign it to a name that begins with ``test_``.
 
@@ -62,12 +68,7 @@ def conformance(
     return test_conforms
 
 
-def _checks(
-    module: ModuleType,
-    examples: Examples,
-    refuses: Mapping[str, Sequence[Mapping[str, Any]]],
-    artifacts: Mapping[str, Any],
-) -> Iterator[Check]:
+def _checks(module: ModuleType, examples: Examples, refuses: Refusals, artifacts: Artifacts) -> Iterator[Check]:
     registry = load_registry([_NAME], candidates=[candidate_of(module, _NAME)])
     yield Check("loads", lambda: _assert_loaded(registry))
     yield Check("imports_without_effects", lambda: _assert_import_has_no_effects(module))
@@ -80,7 +81,7 @@ def _checks(
             )
     for kind in registry.artifact_kinds:
         yield Check(f"{kind}-survives_its_file", lambda kind=kind: _assert_round_trip(registry, kind, artifacts))
-    yield from _method_checks(registry, examples, artifacts)
+    yield from _method_checks(module, registry, examples, artifacts)
 
 
 _NAME = "under_test"
@@ -105,22 +106,33 @@ def _properties(schema: OpSchema, refused: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _run(check: properties.Property, op: RegisteredOp, sampler: Sampler) -> None:
-    if missing := sampler.missing():
-        words = ", ".join(f"{name}=..." for name in missing)
-        raise AssertionError(
-            f"op {op.schema.name!r}: constants without a default need an example: "
-            f"conformance(..., examples={{{op.schema.name!r}: dict({words})}})"
-        )
+    _assert_examples(sampler)
     check(op, sampler)
 
 
-def _method_checks(registry: Registry, examples: Examples, artifacts: Mapping[str, Any]) -> Iterator[Check]:
+def _assert_examples(sampler: Sampler) -> None:
+    name, missing = sampler.schema.name, sampler.missing()
+    words = ", ".join(f"{constant}=..." for constant in missing)
+    assert not missing, (
+        f"{name!r}: constants without a default need an example: conformance(..., examples={{{name!r}: dict({words})}})"
+    )
+
+
+def _method_checks(module: ModuleType, registry: Registry, examples: Examples, artifacts: Artifacts) -> Iterator[Check]:
     for method in registry.methods.values():
         name = method.schema.name
         like_op = RegisteredOp(method.schema, method.fn)
         sampler = Sampler(like_op, examples.get(name, {}), artifacts, registry.artifact_kinds)
         for check in (properties.has_a_summary, properties.paper_has_a_known_form, properties.survives_the_wire):
             yield Check(f"{name}-{check.__name__}", lambda op=like_op, s=sampler, check=check: check(op, s))
+        for run_name, check in method_runs.PROPERTIES.items():
+            yield Check(f"{name}-{run_name}", lambda s=sampler, check=check: _run_method(check, module, s))
+
+
+def _run_method(check: method_runs.MethodProperty, module: ModuleType, sampler: Sampler) -> None:
+    _assert_examples(sampler)
+    with InProcessModel({_NAME: module}) as model:
+        check(model, sampler.schema, sampler)
 
 
 def _assert_loaded(registry: Registry) -> None:
@@ -165,12 +177,7 @@ def _assert_import_has_no_effects(module: ModuleType) -> None:
     assert not said, f"importing {module.__name__!r} prints {said[:200]!r}"
 
 
-def _assert_round_trip(registry: Registry, kind: str, artifacts: Mapping[str, Any]) -> None:
-    import tempfile
-    from pathlib import Path
-
-    import torch
-
+def _assert_round_trip(registry: Registry, kind: str, artifacts: Artifacts) -> None:
     registered = registry.artifact_kinds[kind]
     made = artifacts.get(kind)
     if made is None:

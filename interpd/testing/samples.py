@@ -76,24 +76,32 @@ class Sampler:
         self._artifacts = artifacts
         self._kinds: Mapping[str, RegisteredArtifact] = kinds
 
-    def sample(self, seed: int = 0, *, dtype: torch.dtype = torch.float32, one: bool = False) -> Sample:
+    def sample(
+        self,
+        seed: int = 0,
+        *,
+        dtype: torch.dtype = torch.float32,
+        one: bool = False,
+        sizes: Mapping[str, int] | None = None,
+    ) -> Sample:
         """Random inputs of the declared types.
 
         Args:
             seed: Equal seeds give equal samples.
             dtype: What ports and artifacts declared ``Float`` get.
             one: One row and one position.
+            sizes: Axis sizes to keep to, those of a model for instance.
         """
         generator = torch.Generator().manual_seed(seed)
-        sizes = Sizes(dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {})
-        sizes.bound.update(self._given_sizes())
+        chosen = Sizes(sizes or (dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {}))
+        chosen.bound.update(self._given_sizes())
         constants = self._constants()
         bound = {name: value for name, value in constants.items() if type(value) is int and name in self._axes()}
-        sizes.bound.update(bound)
-        artifacts = {param: self._artifact(kind, sizes, generator, dtype) for param, kind in self._artifact_params()}
+        chosen.bound.update(bound)
+        artifacts = {param: self._artifact(kind, chosen, generator, dtype) for param, kind in self._artifact_params()}
         bound |= {name: size for value in artifacts.values() for name, size in artifact_sizes(value).items()}
-        sizes.bound.update(bound)
-        inputs = tuple(self._input(port, sizes, generator, dtype) for port in self.schema.inputs)
+        chosen.bound.update(bound)
+        inputs = tuple(self._input(port, chosen, generator, dtype) for port in self.schema.inputs)
         return Sample(inputs, {**artifacts, **constants}, bound)
 
     def _constants(self) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""The kit runs methods in the real engine and catches each planted fault, naming the method."""
+
+from types import ModuleType
+
+import pytest
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from interpd.sdk import MethodContext, hookimpl, method
+from interpd.testing import conformance
+
+
+def checks_of(fault):
+    module = ModuleType("faulty")
+
+    @hookimpl
+    def interpd_register_methods():
+        return [fault]
+
+    module.interpd_register_methods = interpd_register_methods
+    return {parameter.id: parameter.values[0] for parameter in conformance(module).pytestmark[0].args[1]}
+
+
+def passes(ctx, n):
+    for done in range(n):
+        ctx.progress(done, n)
+        value = ctx.session.forward(ctx.input_ids, reads=["ln_final"])["ln_final"]
+    return value[0, -1]
+
+
+@method("faulty.trains")
+def trains(ctx: MethodContext) -> Float32[Tensor, " d_model"]:
+    """A weight, after a step of training."""
+    weight = ctx.session.parameter("transformer.ln_f.weight")
+    return weight.add_(1.0).float()
+
+
+@method("faulty.dices")
+def dices(ctx: MethodContext) -> Float32[Tensor, " step"]:
+    """Noise."""
+    return torch.rand(3)
+
+
+@method("faulty.shape")
+def shape(ctx: MethodContext) -> Float32[Tensor, "step d_model"]:
+    """Another shape than it says."""
+    return passes(ctx, 1).float()
+
+
+@method("faulty.raises")
+def raises(ctx: MethodContext) -> Float32[Tensor, " step"]:
+    """Nothing."""
+    raise ValueError("no")
+
+
+FAULTS = [
+    (trains, "leaves_the_model_alone", "method 'faulty.trains@1' changes the model: transformer.ln_f.weight"),
+    (dices, "is_deterministic", "method 'faulty.dices@1': output 'out' differs between two runs"),
+    (shape, "runs_on_a_model", "method 'faulty.shape@1': OpFailed: "),
+    (shape, "runs_on_a_model", "output 'out' wants float32[step d_model], got float32[24]"),
+    (raises, "runs_on_a_model", "raised ValueError: no"),
+]
+
+
+@pytest.mark.parametrize(("fault", "check", "message"), FAULTS, ids=[f"{f.__name__}-{c}" for f, c, _ in FAULTS])
+def test_a_planted_fault_is_caught_and_named(fault, check, message):
+    with pytest.raises(AssertionError) as caught:
+        checks_of(fault)[f"{fault.schema.name}-{check}"].run()
+    assert message in str(caught.value)
