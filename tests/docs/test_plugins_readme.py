@@ -1,0 +1,72 @@
+"""``plugins/README.md`` documents every hook with its exact arguments, and its code runs."""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from docs_pages import ROOT, blocks, text
+
+import interpd.sdk
+from interpd.plugin import hookspecs
+from interpd.testing.kit import conformance
+
+PAGE = "plugins/README.md"
+
+HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("interpd_")}
+
+
+def test_there_are_six_hooks():
+    assert len(HOOKS) == 6
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_has_a_section_with_its_exact_arguments(name):
+    arguments = list(inspect.signature(HOOKS[name]).parameters)
+    section = text(PAGE).partition(f"### `{name}({', '.join(arguments)})`\n")[2].partition("\n### ")[0]
+    assert section, f"no section '### `{name}({', '.join(arguments)})`'"
+    assert all(f"* `{argument}`:" in section for argument in arguments)
+    assert f"def {name}(" in section
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_says_where_it_runs(name):
+    assert "Runs in a worker" in HOOKS[name].__doc__ or "Runs in each worker" in HOOKS[name].__doc__
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_has_a_test(name):
+    tests = Path(ROOT, "tests/unit/plugin").glob("test_*.py")
+    assert any(f"def test_hook_{name}(" in path.read_text(encoding="utf-8") for path in tests)
+
+
+@pytest.mark.parametrize("name", interpd.sdk.__all__)
+def test_every_name_of_the_sdk_is_on_the_page_or_explains_itself(name):
+    value = getattr(interpd.sdk, name)
+    mentioned = re.search(rf"\b{name}\b", text(PAGE))
+    assert mentioned or inspect.getdoc(value), name
+
+
+@pytest.fixture
+def sae(monkeypatch):
+    """The module of the page's first block, as if it were installed."""
+    module = ModuleType("interpd_sae")
+    monkeypatch.setitem(sys.modules, "interpd_sae", module)
+    exec(blocks(PAGE)[0].compiled(), vars(module))
+    return module
+
+
+def test_the_first_plugin_conforms_as_the_page_says(sae):
+    checks = conformance(sae, examples={"sae.clamp": {"feature": 0}}, refuses={"sae.clamp": [{"feature": -1}]})
+    for check in checks.pytestmark[0].args[1]:
+        if check.id != "imports_without_effects":
+            check.values[0].run()
+
+
+def test_all_code_on_the_page_runs(sae, capsys):
+    namespace = {**vars(sae), "build_backpack": lambda spec: (None, None, "")}
+    for block in blocks(PAGE)[1:]:
+        exec(block.compiled(), namespace)
+    assert capsys.readouterr().out == "(1, 5, 7)\n"
