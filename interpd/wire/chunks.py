@@ -49,17 +49,19 @@ class ByteAssembler:
 
     def feed(self, chunk: pb.Chunk) -> bytes | None:
         """The whole byte string after its last piece, ``None`` before. Raises ``DataLoss``."""
+        # each look at the field of a message copies it
+        data = chunk.data
         if chunk.offset != self._n_bytes:
             raise self._damaged(f"a piece begins at byte {chunk.offset}, expected {self._n_bytes}")
-        if zlib.crc32(chunk.data) != chunk.crc32:
+        if zlib.crc32(data) != chunk.crc32:
             raise self._damaged(f"the piece at byte {chunk.offset} does not have its checksum")
-        end = self._n_bytes + len(chunk.data)
+        end = self._n_bytes + len(data)
         if end > self._total_bytes:
             raise self._damaged(f"{end} bytes arrived, {self._total_bytes} were announced")
         # an endless stream of empty pieces would never reach its end
-        if not chunk.data and not chunk.last:
+        if not data and not chunk.last:
             raise self._damaged(f"an empty piece at byte {chunk.offset} is not the last one")
-        self._pieces.append(chunk.data)
+        self._pieces.append(data)
         self._n_bytes = end
         if not chunk.last:
             return None
