@@ -1,0 +1,276 @@
+import asyncio
+
+import grpc
+import pytest
+
+from interpd import errors
+from interpd.graph import run
+from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref
+from interpd.graph.run import RunRequest
+from interpd.graph.types import TensorData
+from interpd.service.options import ServiceOptions
+from interpd.wire.chunks import CHUNK_BYTES
+from interpd.wire.events import EventAssembler
+from interpd.wire.graphs import request_to_proto, spec_to_proto
+from interpd.wire.status import from_rpc_error
+from interpd.wire.v1 import graph_service_pb2 as pb
+from interpd.wire.v1 import graph_service_pb2_grpc
+
+READ = Node("site.read", params={"site": "layers.0.resid_post"})
+GRAPH = Graph((READ,), {"h": Ref(0)})
+BIG = TensorData("uint8", (5 * CHUNK_BYTES + 3,), bytes(range(256)) * (5 << 12) + b"end")
+
+
+def done(run_id):
+    provenance = run.Provenance("d", "facts", "abc", (), "interpd", "float32", "cpu")
+    return run.Done(run_id, provenance, run.Cost(1, 1, 1, 0))
+
+
+def request(run_id="run-1", keep_s=0.0, graph=GRAPH, model="facts"):
+    return request_to_proto(RunRequest(run_id, model, (Prompt(text="a"),), graph, keep_s=keep_s))
+
+
+@pytest.fixture
+def stub(channel):
+    return graph_service_pb2_grpc.GraphServiceStub(channel)
+
+
+def plays(front, *events):
+    async def script(request):
+        for event in events:
+            yield event
+
+    front.script = script
+
+
+async def received(call, assembler=None):
+    assembler = assembler or EventAssembler()
+    events = [assembler.feed(response.event) async for response in call]
+    return [event for event in events if event is not None]
+
+
+async def failure(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await received(call)
+    return from_rpc_error(caught.value)
+
+
+async def test_a_run_reaches_the_front_as_it_was_asked(front, stub):
+    asked = RunRequest("r", "facts", (Prompt(text="a"),), GRAPH, Generation(3), stream_tokens=True, keep_s=9)
+    await received(stub.RunGraph(request_to_proto(asked)))
+    assert front.submitted == [asked]
+
+
+async def test_every_event_of_a_run_arrives_and_the_run_is_released(front, stub):
+    events = [run.Queued("run-1", 2, "busy"), run.Progress("run-1", 1, 2), run.Result("run-1", "h", BIG), done("run-1")]
+    plays(front, *events)
+    assembler = EventAssembler()
+    assert await received(stub.RunGraph(request()), assembler) == events
+    assembler.finish()
+    assert front.released == ["run-1"]
+
+
+async def test_a_client_that_chooses_no_id_learns_it_from_the_first_message(front, stub):
+    assembler = EventAssembler()
+    proto = request()
+    proto.request_id = ""
+    await received(stub.RunGraph(proto), assembler)
+    assert assembler.run_id == front.submitted[0].run_id
+
+
+async def test_an_unknown_model_is_not_found_with_the_nearest_name(stub):
+    error = await failure(stub.RunGraph(request(model="fact")))
+    assert type(error) is errors.ModelNotFound
+    assert str(error) == "no model 'fact'; nearest is 'facts'"
+
+
+async def test_a_failed_run_ends_with_the_status_of_its_error(front, stub):
+    plays(front, run.Progress("run-1", 1, 2), run.Failed("run-1", errors.OpFailed("op 'sae.encode' raised", node=3)))
+    error = await failure(stub.RunGraph(request()))
+    assert (type(error), error.facts) == (errors.OpFailed, {"node": "3"})
+    assert front.released == ["run-1"]
+
+
+async def test_a_cancelled_run_ends_with_cancelled_and_its_stage(front, stub):
+    plays(front, run.Cancelled("run-1", "queued"))
+    error = await failure(stub.RunGraph(request()))
+    assert (type(error), error.facts) == (errors.Cancelled, {"stage": "queued"})
+
+
+async def test_malformed_graphs_list_their_violations_in_the_status(front, stub):
+    proto = request()
+    proto.spec.graph.nodes[0].inputs.add()
+    error = await failure(stub.RunGraph(proto))
+    assert type(error) is errors.InvalidGraph
+    assert [v.path for v in error.violations] == ["graph.nodes[0].inputs[0]"]
+    assert front.submitted == []
+
+
+async def test_a_client_that_goes_away_releases_its_run(front, stub):
+    async def script(request):
+        yield run.Queued("run-1", 0, "busy")
+        await asyncio.sleep(60)
+
+    front.script = script
+    call = stub.RunGraph(request())
+    await call.read()
+    await call.read()
+    call.cancel()
+    await wait_until(lambda: front.released == ["run-1"])
+
+
+async def test_a_passed_deadline_releases_the_run(front, stub):
+    async def script(request):
+        await asyncio.sleep(60)
+        yield run.Queued("run-1", 0, "busy")
+
+    front.script = script
+    assert type(await failure(stub.RunGraph(request(), timeout=0.2))) is errors.DeadlineExceeded
+    await wait_until(lambda: front.released == ["run-1"])
+
+
+async def test_a_vanished_connection_releases_its_run(front, serve):
+    async def script(request):
+        yield run.Queued("run-1", 0, "busy")
+        await asyncio.sleep(60)
+
+    front.script = script
+    async with serve(front) as (_, channel):
+        call = graph_service_pb2_grpc.GraphServiceStub(channel).RunGraph(request())
+        await call.read()
+        await channel.close()
+        await wait_until(lambda: front.released == ["run-1"])
+
+
+async def test_attaching_resumes_from_an_event_number(front, stub):
+    events = [run.Queued("run-1", 2, "busy"), run.Result("run-1", "h", BIG), done("run-1")]
+    plays(front, *events)
+    assembler = EventAssembler()
+    call = stub.RunGraph(request(keep_s=60))
+    first = [assembler.feed((await call.read()).event) for _ in range(4)]
+    call.cancel()
+    assert assembler.next_number == 1
+    again = stub.AttachRun(pb.AttachRunRequest(run_id="run-1", from_number=assembler.next_number))
+    assert [event for event in first if event] + await received(again, assembler) == events
+    assembler.finish()
+
+
+async def test_attaching_to_an_unknown_run_is_not_found(stub):
+    assert type(await failure(stub.AttachRun(pb.AttachRunRequest(run_id="none")))) is errors.RunNotFound
+
+
+async def test_a_request_that_is_sent_again_does_not_run_twice(front, stub):
+    for _ in range(2):
+        assert await received(stub.RunGraph(request(keep_s=60))) == [done("run-1")]
+    assert len(front.submitted) == 1
+
+
+async def test_another_request_with_the_same_id_is_refused(front, stub):
+    await received(stub.RunGraph(request()))
+    error = await failure(stub.RunGraph(request(graph=Graph((), {}))))
+    assert type(error) is errors.InvalidRequest
+    assert "request_id 'run-1' names another request" in str(error)
+
+
+async def test_a_refused_request_may_be_sent_again(front, stub):
+    submit, front.submit = front.submit, _overloaded
+    assert type(await failure(stub.RunGraph(request()))) is errors.Overloaded
+    front.submit = submit
+    assert await received(stub.RunGraph(request())) == [done("run-1")]
+
+
+def _overloaded(request):
+    raise errors.Overloaded("full")
+
+
+async def test_cancelling_reaches_the_front(front, stub):
+    await received(stub.RunGraph(request()))
+    await stub.CancelRun(pb.CancelRunRequest(run_id="run-1"))
+    assert front.cancelled == ["run-1"]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CancelRun(pb.CancelRunRequest(run_id="none"))
+    assert type(from_rpc_error(caught.value)) is errors.RunNotFound
+
+
+def _endless(front):
+    async def script(request):
+        while True:
+            yield run.Result("run-1", "h", TensorData("uint8", (CHUNK_BYTES,), bytes(CHUNK_BYTES)), partial=True)
+
+    front.script = script
+
+
+async def test_a_slow_reader_holds_the_front_back(front, stub):
+    _endless(front)
+    call = stub.RunGraph(request())
+    await call.read()
+    await asyncio.sleep(0.5)
+    taken = front.n_taken
+    await asyncio.sleep(0.5)
+    assert taken == front.n_taken < 32
+    call.cancel()
+
+
+async def test_a_reader_that_stops_is_let_go(front, serve):
+    _endless(front)
+    async with serve(front, ServiceOptions(stall_s=0.3)) as (_, channel):
+        call = graph_service_pb2_grpc.GraphServiceStub(channel).RunGraph(request())
+        await wait_until(lambda: front.released == ["run-1"])
+        error = await failure(call)
+    assert (type(error), error.facts) == (errors.DeadlineExceeded, {"stage": "streaming"})
+    assert str(error) == "nothing was read for 0.3 s"
+
+
+async def test_many_streams_at_once_each_get_their_own_events(front, stub):
+    async def script(request):
+        data = request.run_id.encode()
+        yield run.Result(request.run_id, "h", TensorData("uint8", (len(data),), data))
+        yield done(request.run_id)
+
+    front.script = script
+    answers = await asyncio.gather(*(received(stub.RunGraph(request(f"run-{i}"))) for i in range(50)))
+    assert [events[0].tensor.data for events in answers] == [f"run-{i}".encode() for i in range(50)]
+
+
+async def validated(stub, graph):
+    spec = spec_to_proto(RunRequest("r", "facts", (Prompt(text="a"),), graph))
+    return await stub.ValidateGraph(pb.ValidateGraphRequest(spec=spec))
+
+
+async def test_a_sound_graph_gets_types_and_costs_with_real_token_counts(stub):
+    answer = await validated(stub, GRAPH)
+    assert list(answer.violations) == []
+    assert list(answer.n_tokens) == [2]
+    assert [node.text for node in answer.types] == ["float32[batch=1 pos=2 d_model=8]"]
+    assert answer.types[0].outputs[0].dims[1].size == 2
+    assert answer.estimate.n_tokens == 2
+    assert answer.estimate.bytes_returned == 2 * 8 * 4
+
+
+async def test_an_unsound_graph_is_an_answer_and_no_error(stub):
+    answer = await validated(stub, Graph((Node("site.red"), READ), {"h": Ref(1)}))
+    assert ("UNKNOWN_OP", "graph.nodes[0].op") in [(v.code, v.path) for v in answer.violations]
+
+
+async def test_an_unreadable_graph_is_an_answer_too(stub):
+    spec = spec_to_proto(RunRequest("r", "facts", (), GRAPH))
+    spec.graph.nodes[0].inputs.add()
+    answer = await stub.ValidateGraph(pb.ValidateGraphRequest(spec=spec))
+    assert [(v.code, v.path) for v in answer.violations] == [("MALFORMED", "graph.nodes[0].inputs[0]")]
+
+
+async def test_prompts_that_cannot_be_tokenised_are_a_violation(front, stub):
+    async def tokenize(model, prompts):
+        raise errors.InvalidRequest("model 'facts' has no chat template")
+
+    front.tokenize = tokenize
+    answer = await validated(stub, GRAPH)
+    assert [(v.code, v.path, v.message) for v in answer.violations] == [
+        ("BAD_PROMPT", "prompts", "model 'facts' has no chat template")
+    ]
+
+
+async def wait_until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  the fake front's lists have no event to wait for
+            await asyncio.sleep(0.01)

@@ -1,0 +1,70 @@
+import grpc
+import pytest
+
+from interpd import errors
+from interpd.wire.manifests import manifest_from_proto
+from interpd.wire.prompts import tokens_from_proto
+from interpd.wire.status import from_rpc_error
+from interpd.wire.v1 import model_service_pb2 as pb
+from interpd.wire.v1 import model_service_pb2_grpc, prompt_pb2
+
+
+@pytest.fixture
+def stub(channel):
+    return model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+async def failure(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+async def test_models_are_listed_with_their_states(stub):
+    answer = await stub.ListModels(pb.ListModelsRequest())
+    assert [(model.name, model.state) for model in answer.models] == [
+        ("facts", pb.MODEL_STATE_READY),
+        ("big", pb.MODEL_STATE_LOADING),
+    ]
+    assert answer.models[0].info.n_layers == 6
+    assert not answer.models[1].HasField("info")
+
+
+async def test_a_model_comes_with_its_whole_manifest(front, stub):
+    answer = await stub.GetModel(pb.GetModelRequest(model="facts"))
+    assert manifest_from_proto(answer.manifest) == front.manifest("facts")
+    assert answer.status.n_ready == 1
+
+
+async def test_an_unknown_model_is_not_found(stub):
+    error = await failure(stub.GetModel(pb.GetModelRequest(model="fact")))
+    assert (type(error), error.facts) == (errors.ModelNotFound, {"model": "fact"})
+
+
+async def test_a_model_that_is_being_taken_away_is_not_found(front, stub):
+    front.statuses = []
+    assert type(await failure(stub.GetModel(pb.GetModelRequest(model="facts")))) is errors.ModelNotFound
+
+
+async def test_a_model_is_loaded_and_taken_away(front, stub):
+    spec = pb.ModelSpec(source="org/gpt", name="gpt")
+    answer = await stub.LoadModel(pb.LoadModelRequest(spec=spec))
+    assert (answer.status.name, answer.status.detail) == ("gpt", "org/gpt")
+    await stub.UnloadModel(pb.UnloadModelRequest(model="gpt"))
+    assert [status.name for status in front.statuses] == ["facts", "big"]
+
+
+async def test_a_spec_without_a_source_is_refused(stub):
+    assert type(await failure(stub.LoadModel(pb.LoadModelRequest()))) is errors.InvalidRequest
+
+
+async def test_prompts_are_tokenised(stub):
+    request = pb.TokenizeRequest(model="facts", prompts=[prompt_pb2.Prompt(text="ab")] * 2)
+    answer = await stub.Tokenize(request)
+    assert [tokens_from_proto(tokens, "", None).ids for tokens in answer.tokens] == [(1, 2), (1, 2)]
+
+
+async def test_a_prompt_without_content_is_refused_with_its_path(stub):
+    request = pb.TokenizeRequest(model="facts", prompts=[prompt_pb2.Prompt(text="ab"), prompt_pb2.Prompt()])
+    error = await failure(stub.Tokenize(request))
+    assert str(error) == "malformed request: prompts[1]: one of text, chat and token_ids is needed, got none"
