@@ -1,0 +1,48 @@
+"""Which modules turn the last residual stream into logits: the final norm and the unembedding."""
+
+from collections.abc import Iterable
+
+from interpd.graph.schema import Manifest, ModuleSchema
+from interpd_client.names import UnknownName
+
+
+def final_norm(manifest: Manifest) -> str:
+    """The path of the norm behind the last block. Raises ``UnknownName`` where it is not the only one of its kind."""
+    d_model = manifest.model.sizes.get("d_model")
+    norms = (
+        module.path
+        for module in _outside_layers(manifest)
+        if "norm" in module.kind.lower() and module.d_in == module.d_out == d_model
+    )
+    return _only(norms, manifest, "final norm")
+
+
+def unembedding(manifest: Manifest) -> str:
+    """The path of the module that gives logits. Raises ``UnknownName`` where it is not the only one of its kind."""
+    sizes = manifest.model.sizes
+    heads = (
+        module.path
+        for module in _outside_layers(manifest)
+        if module.d_in == sizes.get("d_model") and module.d_out == sizes.get("d_vocab")
+    )
+    return _only(heads, manifest, "unembedding")
+
+
+def _outside_layers(manifest: Manifest) -> Iterable[ModuleSchema]:
+    # only the modules of the blocks carry a number in their path
+    return (
+        module
+        for module in manifest.modules.values()
+        if module.d_in is not None and not any(part.isdigit() for part in module.path.split("."))
+    )
+
+
+def _only(paths: Iterable[str], manifest: Manifest, what: str) -> str:
+    found = list(paths)
+    if len(found) != 1:
+        which = f"several modules could be it: {', '.join(found)}" if found else "no module has its sizes"
+        raise UnknownName(
+            f"cannot tell which module of {manifest.model.name!r} is its {what} ({which}); apply the modules yourself "
+            "with t.call(path, x)"
+        )
+    return found[0]

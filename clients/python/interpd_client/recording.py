@@ -1,0 +1,144 @@
+"""The graph under construction: nodes in the order in which they were written, and the user's line of each."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from interpd.errors import InvalidGraph, Violation
+from interpd.graph.ir import Arg, Generation, Graph, Node, Prompt, Ref, Steps, node_references
+from interpd.graph.run import Tokens
+from interpd.graph.schema import Manifest, OpSchema
+from interpd.graph.types import TensorData, TensorType
+from interpd_client.names import UnknownName, nearest_names
+from interpd_client.places import Place, user_place
+
+WRITE = "site.write"
+STEPPED = ("site.read", WRITE)
+"""Operations that may act at some steps of a generation only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished graph, the user's line of each of its nodes, and the large constants that it names."""
+
+    graph: Graph
+    places: tuple[Place, ...]
+    blobs: Mapping[str, TensorData]
+
+
+@dataclass(slots=True)
+class Recording:
+    """What one trace has recorded so far. Used by the thread that wrote the trace."""
+
+    manifest: Manifest
+    tokenize: Callable[[Prompt], Tokens]
+    """Asks the service once per prompt, only when positions are named by text."""
+    generation: Generation | None = None
+    prompts: list[Prompt] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    outputs: dict[str, Ref] = field(default_factory=dict)
+    blobs: dict[str, TensorData] = field(default_factory=dict)
+    steps: Steps | None = None
+    """The steps of a generation that reads and writes now apply to."""
+    closed: bool = False
+    _n_writes: dict[tuple[int, str], int] = field(default_factory=dict)
+    _tokens: dict[int, Tokens] = field(default_factory=dict)
+    _thread: int = field(default_factory=threading.get_ident)
+
+    def add(self, op: str, inputs: Sequence[Arg] = (), params: Mapping[str, Arg] | None = None, invoke: int = 0) -> int:
+        """The index of a new node in normal form."""
+        return self.append(Node(op, tuple(inputs), dict(params or {}), self.schema(op).version, invoke))
+
+    def append(self, node: Node) -> int:
+        """The index of a new node. Raises ``RuntimeError`` once the trace has ended, or in another thread."""
+        if self.closed:
+            raise RuntimeError(f"{node.op!r} was used after the end of its trace; move it into the `with` block")
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("a trace is written by one thread; give each thread a trace of its own")
+        if node.op in STEPPED:
+            node = replace(node, steps=self.steps)
+        self.nodes.append(node)
+        self.places.append(user_place())
+        return len(self.nodes) - 1
+
+    def schema(self, op: str) -> OpSchema:
+        """The schema of an operation of this model's workers. Raises ``UnknownName``."""
+        schema = self.manifest.ops.get(op)
+        if schema is None:
+            where = f"no operation {op!r} in {self.manifest.model.name!r}"
+            raise UnknownName(where, name=op, nearest=nearest_names(op, self.manifest.ops))
+        return schema
+
+    def write(self, site: str, value: Arg, invoke: int) -> None:
+        """Puts ``value`` in force at ``site`` from here on."""
+        self.add(WRITE, (value,), {"site": site}, invoke=invoke)
+        key = (invoke, site)
+        self._n_writes[key] = self._n_writes.get(key, 0) + 1
+
+    def n_writes(self, site: str, invoke: int) -> int:
+        """How many writes of this prompt at ``site`` are recorded; a read is fresh while the number stands still."""
+        return self._n_writes.get((invoke, site), 0)
+
+    def tokens(self, invoke: int) -> Tokens:
+        """The tokens of one prompt, asked from the service at the first call."""
+        if invoke not in self._tokens:
+            self._tokens[invoke] = self.tokenize(self.prompts[invoke])
+        return self._tokens[invoke]
+
+    def n_tokens(self) -> tuple[int | None, ...]:
+        """The number of tokens of each prompt, ``None`` where the service was not asked."""
+        known = [self._tokens.get(invoke) for invoke in range(len(self.prompts))]
+        return tuple(len(tokens.ids) if tokens else None for tokens in known)
+
+    def type_of(self, ref: Ref) -> TensorType:
+        """The type of a value, as far as it is known before the run. Raises ``InvalidGraph`` where it has none."""
+        from interpd_client.checking import type_of  # the checker imports much that most traces never need here
+
+        return type_of(self, ref)
+
+    def save(self, name: str, ref: Ref) -> None:
+        """Returns ``ref`` under ``name``. Raises ``ValueError`` for a name that is taken."""
+        if name in self.outputs:
+            raise ValueError(
+                f"{name!r} is saved already, at {self.places[self.outputs[name].node]}; choose another name"
+            )
+        self.outputs[name] = ref
+        node = self.nodes[ref.node]
+        if not node.label:
+            self.nodes[ref.node] = replace(node, label=name)
+
+    def refuse(self, code: str, message: str) -> InvalidGraph:
+        """The error for a rule that the line being written breaks."""
+        return InvalidGraph([Violation(code, str(user_place()), message)])
+
+    def build(self) -> Built:
+        """The graph of everything that has an effect; pure nodes that nothing uses are left out."""
+        kept = sorted(self._needed())
+        moved = {old: new for new, old in enumerate(kept)}
+        nodes = tuple(_renumbered(self.nodes[old], moved) for old in kept)
+        outputs = {name: Ref(moved[ref.node], ref.output) for name, ref in self.outputs.items()}
+        return Built(Graph(nodes, outputs), tuple(self.places[old] for old in kept), dict(self.blobs))
+
+    def _needed(self) -> set[int]:
+        # a method may do its work (an artifact) without anything using what it returns
+        waiting = [index for index, node in enumerate(self.nodes) if node.op == WRITE or self.schema(node.op).is_method]
+        waiting += [ref.node for ref in self.outputs.values()]
+        needed: set[int] = set()
+        while waiting:
+            index = waiting.pop()
+            if index not in needed:
+                needed.add(index)
+                waiting += [ref.node for ref in node_references(self.nodes[index])]
+        return needed
+
+
+def _renumbered(node: Node, moved: Mapping[int, int]) -> Node:
+    inputs = tuple(_moved(arg, moved) for arg in node.inputs)
+    return replace(node, inputs=inputs, params={name: _moved(arg, moved) for name, arg in node.params.items()})
+
+
+def _moved(arg: Arg, moved: Mapping[int, int]) -> Arg:
+    if isinstance(arg, Ref):
+        return Ref(moved[arg.node], arg.output)
+    return tuple(_moved(item, moved) for item in arg) if isinstance(arg, tuple) else arg
