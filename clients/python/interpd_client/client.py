@@ -1,0 +1,145 @@
+"""The client: a connection to one interpd daemon."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from interpd.config import ModelSpec
+from interpd.errors import InvalidRequest
+from interpd.graph.ir import Graph
+from interpd.graph.run import RunRequest
+from interpd.graph.schema import ArtifactInfo, PluginInfo
+from interpd.graph.types import TensorData
+from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd_client.connection import Connection
+from interpd_client.constants import tensor_data
+from interpd_client.model import Model
+from interpd_client.runs import Job, RunHandle
+from interpd_client.transport import Transport
+
+
+def connect(
+    address: str, *, timeout_s: float | None = None, progress: bool | None = None, n_retries: int = 3
+) -> "Client":
+    """A client of the daemon at ``host:port``. Nothing is sent before the first question.
+
+    Args:
+        address: What the daemon printed: ``listening on HOST:PORT``.
+        timeout_s: Bound on every call and run that names none; ``None``: the service's own.
+        progress: Whether runs show what they are doing; ``None``: in terminals and notebooks.
+        n_retries: How often a call is tried again when the service says that it may be.
+    """
+    from interpd_client.grpc_transport import GrpcTransport  # gRPC is not needed to build graphs or to test
+
+    return Client(GrpcTransport(address), timeout_s=timeout_s, progress=progress, n_retries=n_retries)
+
+
+@final
+class Client:
+    """A connection to one daemon. Close it, or use it as a context manager; any thread may use it.
+
+    Args:
+        transport: Who answers; ``connect`` makes one that speaks gRPC.
+        timeout_s: Bound on every call and run that names none.
+        progress: Whether runs show what they are doing.
+        n_retries: How often a call is tried again when the service says that it may be.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout_s: float | None = None,
+        progress: bool | None = None,
+        n_retries: int = 3,
+    ) -> None:
+        self._connection = Connection(transport, timeout_s, n_retries, progress)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives up the connection; runs that are not kept end. Idempotent."""
+        self._connection.transport.close()
+
+    def model(self, name: str) -> Model:
+        """A resident model, with what it offers now. Raises ``ModelNotFound``, ``ModelNotReady``."""
+        return Model(self._connection, self._ask("manifest", name))
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Every model that is loaded, loading or failed."""
+        return self._ask("models")
+
+    def load(self, source: str, **spec: Any) -> Model:
+        """The model once it serves. ``source`` is a hub id or a folder of the daemon's machine.
+
+        Keywords are the fields of ``interpd.config.ModelSpec``: name, revision, dtype, device, num_gpus, ...
+        """
+        return self.model(self._ask("load", ModelSpec(source, **spec)).name)
+
+    def unload(self, name: str) -> None:
+        """Takes a model away. Raises ``ModelNotFound``."""
+        self._ask("unload", name)
+
+    def upload(self, array: object, model: str = "") -> str:
+        """The digest of a large constant that is now kept by the workers of ``model`` (``""``: of all).
+
+        Traces upload what they need by themselves; this does it beforehand.
+        """
+        from interpd.graph.digest import blob_digest
+
+        data: TensorData = tensor_data(array)
+        digest = blob_digest(data)
+        self._connection.upload(model, {digest: data})
+        return digest
+
+    def upload_artifact(self, path: str | Path, name: str, kind: str, *, model: str | None = None) -> ArtifactInfo:
+        """The artifact that the workers of ``model`` (``None``: the only one) now know under ``name``.
+
+        Args:
+            path: A safetensors file of this machine.
+            name: What params of kind ``artifact:<kind>`` take from now on.
+            kind: One of the model's kinds of artifacts.
+        """
+        data = Path(path).read_bytes()
+        return self._ask("put_artifact", self._model_name(model), name, kind, data)
+
+    def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
+        """The artifacts that the workers of ``model`` (``None``: the only one) know."""
+        return tuple(self._ask("manifest", self._model_name(model)).artifacts.values())
+
+    def plugins(self) -> dict[str, tuple[PluginInfo, ...]]:
+        """The plugins that the workers of each model found, broken ones included."""
+        return self._ask("plugins")
+
+    def status(self) -> Statistics:
+        """Counters of the daemon: runs, passes, sharing, memory."""
+        return self._ask("statistics")
+
+    def attach(self, run_id: str) -> RunHandle:
+        """A hold on a run that was submitted with ``keep_s``, perhaps by another program.
+
+        Its results come back under their flat names (``top.values``). Raises ``RunNotFound`` once it is followed.
+        """
+        request = RunRequest(run_id, "", (), Graph((), {}), keep_s=1.0)
+        return RunHandle(self._connection, Job(request, resume_from=0, is_detached=True))
+
+    def _ask(self, method: str, *args: object) -> Any:
+        connection = self._connection
+        return connection.ask(lambda: getattr(connection.transport, method)(*args, connection.timeout_s))
+
+    def _model_name(self, name: str | None) -> str:
+        if name is not None:
+            return name
+        names = [status.name for status in self.models()]
+        if len(names) != 1:
+            raise InvalidRequest(f"say which model is meant: model={' or '.join(map(repr, names)) or '...'}")
+        return names[0]
+
+    def __repr__(self) -> str:
+        return f"<client of {self._connection.transport!r}>"

@@ -1,0 +1,88 @@
+"""A resident model, as the client sees it: what it offers, and the traces that run on it."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Unpack, final
+
+from interpd.graph.run import TokenGenerated, Tokens
+from interpd.graph.schema import Manifest, ModelInfo
+from interpd_client.connection import Connection
+from interpd_client.generation import GenerationTrace, TokenStream
+from interpd_client.options import GenerateOptions, RunOptions, split_options
+from interpd_client.prompts import PromptLike, as_prompt
+from interpd_client.sites import SiteTable
+from interpd_client.trace import Trace, TraceContext
+
+
+@final
+class Model:
+    """One resident model. Made by ``Client.model``; any thread may use it, each with traces of its own."""
+
+    def __init__(self, connection: Connection, manifest: Manifest) -> None:
+        self._connection = connection
+        self._manifest = manifest
+
+    def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
+        """A trace over one prompt (text, chat messages or token ids), or over several added with ``t.prompt``."""
+        return Trace(self._context, prompt, options)
+
+    def generate(
+        self,
+        prompt: PromptLike | None = None,
+        *,
+        max_new_tokens: int,
+        on_token: Callable[[TokenGenerated], None] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationTrace:
+        """A trace whose prompts are continued by up to ``max_new_tokens`` tokens.
+
+        ``on_token`` is called with each token as it comes.
+        """
+        generation, run = split_options(max_new_tokens, options)
+        return GenerationTrace(self._context, prompt, run, generation, on_token)
+
+    def stream(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> TokenStream:
+        """The new tokens of a prompt as they come: ``for token in model.stream(...): print(token, end="")``."""
+        options = {**options, "progress": False}
+        # the callback does nothing, but with one the service sends every token
+        trace = self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options)
+        return TokenStream(trace.submit())
+
+    def generate_text(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> str:
+        """The text that continues a prompt."""
+        return self.generate(prompt, max_new_tokens=max_new_tokens, **options).run().text
+
+    def tokenize(self, prompt: PromptLike) -> Tokens:
+        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text."""
+        return self._context.tokenize(as_prompt(prompt))
+
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self._manifest.model.name
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts: source, revision, architecture, sizes, dtype, device."""
+        return self._manifest.model
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that the model's workers offer: sites, modules, weights, operations, artifacts, limits."""
+        return self._manifest
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the canonical sites; raw module paths are in ``manifest.sites``."""
+        return tuple(site.name for site in self._manifest.sites.values() if site.canonical)
+
+    @cached_property
+    def _context(self) -> TraceContext:
+        return TraceContext(self._connection, self._manifest, SiteTable(self._manifest))
+
+    def __repr__(self) -> str:
+        info = self.info
+        sizes = ", ".join(f"{name} {size}" for name, size in info.sizes.items())
+        return (
+            f"<model {info.name}: {info.architecture}, {info.n_layers} layers, {sizes}, {info.dtype} on {info.device}>"
+        )

@@ -1,0 +1,53 @@
+"""Options of runs and generations, as keywords."""
+
+from typing import TypedDict
+
+from interpd.graph.ir import Generation
+
+
+class RunOptions(TypedDict, total=False):
+    """How a request runs."""
+
+    timeout_s: float | None
+    """Seconds until the run is given up, queueing included. Default: that of the client."""
+    keep_s: float
+    """Seconds that the run and its results outlive a lost connection. Default 0: the run ends with the connection."""
+    reproducible: bool
+    """Run alone at a fixed shape, never beside other requests. Default false."""
+    progress: bool | None
+    """Whether to show progress. Default: that of the client."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How the next token is chosen, and when to stop. By default the most probable one, to the model's end token."""
+
+    do_sample: bool
+    """Draw the token at random by its probability."""
+    temperature: float
+    """Divides the logits before sampling."""
+    top_k: int
+    """Draw among the k most probable tokens; 0: no limit."""
+    top_p: float
+    """Draw among the fewest tokens whose probability reaches this sum."""
+    seed: int | None
+    """Starts the random numbers of each prompt."""
+    stop_strings: tuple[str, ...]
+    """Texts after which a prompt ends."""
+    stop_token_ids: tuple[int, ...]
+    """Tokens after which a prompt ends."""
+    ignore_eos: bool
+    """Go on after the model's own end token."""
+
+
+class GenerateOptions(SamplingOptions, RunOptions, total=False):
+    """Options of ``Model.generate`` and ``Model.stream``."""
+
+
+def split_options(max_new_tokens: int, options: GenerateOptions) -> tuple[Generation, RunOptions]:
+    """The generation settings, and the options of the run. Raises ``TypeError`` for an unknown keyword."""
+    run: RunOptions = {name: value for name, value in options.items() if name in RunOptions.__annotations__}  # pyright: ignore
+    sampling = {name: value for name, value in options.items() if name not in run}
+    for name in ("stop_strings", "stop_token_ids"):
+        given = sampling.get(name, ())
+        sampling[name] = (given,) if isinstance(given, (str, int)) else tuple(given)  # pyright: ignore
+    return Generation(max_new_tokens, **sampling), run  # pyright: ignore[reportArgumentType]

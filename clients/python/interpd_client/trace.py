@@ -1,0 +1,181 @@
+"""Traces: what is written inside ``with model.trace(...) as t`` becomes one graph, sent when the block ends."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from interpd.graph.check import CheckReport
+from interpd.graph.ir import Prompt
+from interpd.graph.run import RunRequest, TokenGenerated, Tokens
+from interpd.graph.schema import Manifest
+from interpd_client.blame import placed
+from interpd_client.checking import local_report
+from interpd_client.connection import Connection
+from interpd_client.explain import explained
+from interpd_client.options import RunOptions
+from interpd_client.outputs import flatten
+from interpd_client.prompt_trace import PromptTrace
+from interpd_client.prompts import PromptLike, as_prompt
+from interpd_client.recording import Recording
+from interpd_client.result import Result
+from interpd_client.runs import Job, RunHandle
+from interpd_client.sites import SiteTable
+from interpd_client.value import to_ref
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """What a trace needs of its model."""
+
+    connection: Connection
+    manifest: Manifest
+    table: SiteTable
+
+    def tokenize(self, prompt: Prompt) -> Tokens:
+        """The tokens of a prompt, asked from the service."""
+        model, connection = self.manifest.model.name, self.connection
+        return connection.ask(lambda: connection.transport.tokenize(model, [prompt], connection.timeout_s))[0]
+
+    def validate(self, request: RunRequest) -> CheckReport:
+        """The service's own verdict on a request."""
+        connection = self.connection
+        return connection.ask(lambda: connection.transport.validate(request, connection.timeout_s))
+
+
+class Trace(PromptTrace):
+    """A request under construction. Made by ``Model.trace``.
+
+    With one prompt its sites are those of the prompt; with several, each ``t.prompt(...)`` has its own. The block
+    sends nothing; its end sends everything, unless an exception left it or ``submit`` was called.
+    """
+
+    def __init__(self, context: TraceContext, prompt: PromptLike | None, options: RunOptions) -> None:
+        recording = Recording(context.manifest, context.tokenize)
+        super().__init__(recording, context.table, self._only_prompt)
+        self._context = context
+        self._options = options
+        self._saved: dict[str, object] = {}
+        self._on_token: Callable[[TokenGenerated], None] | None = None
+        self._handle: RunHandle | None = None
+        if prompt is not None:
+            self.prompt(prompt)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._handle is None:
+            self.run()
+        self._recording.closed = True
+
+    def __repr__(self) -> str:
+        recording = self._recording
+        counts = f"{len(recording.prompts)} prompts, {len(recording.nodes)} nodes"
+        return f"<trace of {recording.manifest.model.name}: {counts}, saves {', '.join(self._saved) or 'nothing'}>"
+
+    def prompt(self, prompt: PromptLike) -> PromptTrace:
+        """One more prompt of this request; values may flow between prompts in either direction of time."""
+        recording = self._recording
+        recording.prompts.append(as_prompt(prompt))
+        number = len(recording.prompts) - 1
+        return PromptTrace(recording, self._context.table, lambda: number)
+
+    def save(self, **values: object) -> None:
+        """Returns values under these names: symbolic values, or lists, tuples and dicts of them."""
+        for name, value in values.items():
+            for flat, one in flatten(name, value):
+                ref = to_ref(self._recording, one)
+                assert ref is not None
+                self._recording.save(flat, ref)
+            self._saved[name] = value
+
+    @property
+    def result(self) -> Result:
+        """What came back. Raises ``RuntimeError`` before the end of the block."""
+        if self._handle is None:
+            raise RuntimeError("there is no result yet: the request is sent when the `with` block ends")
+        return self._handle.result()
+
+    @property
+    def request(self) -> RunRequest:
+        """The request as it would be sent now."""
+        return self._draft().request
+
+    def check(self, *, remote: bool = False) -> CheckReport:
+        """What is wrong with the trace so far, its types and its cost; nothing runs.
+
+        ``report.violations`` is empty for a request that would be accepted. The local check knows token counts only
+        of prompts whose ``tokens`` were asked for; ``remote=True`` lets the service tokenise and check.
+        """
+        job = self._draft()
+        report = self._context.validate(job.request) if remote else local_report(self._recording, job.request)
+        return replace(report, violations=placed(report.violations, job.places))
+
+    def explain(self) -> str:
+        """The trace as text: what runs when, types, results, cost, and the line behind each node; nothing runs."""
+        job = self._draft()
+        report = local_report(self._recording, job.request)
+        return explained(job, replace(report, violations=placed(report.violations, job.places)))
+
+    def run(self) -> Result:
+        """The result; what the end of a ``with`` block does. Raises ``InvalidGraph`` before anything is sent."""
+        if self._handle is None:
+            self._handle = self._start(is_detached=False)
+        return self._handle.result()
+
+    def submit(self) -> RunHandle:
+        """A hold on the run, once the service has accepted it; the end of the block then sends nothing.
+
+        With ``keep_s`` the run outlives this program: ``client.attach(handle.id)`` finds it again.
+        """
+        if self._handle is None:
+            handle = self._start(is_detached=self._options.get("keep_s", 0.0) > 0)
+            handle.wait_accepted()
+            self._handle = handle
+        return self._handle
+
+    def _start(self, *, is_detached: bool) -> RunHandle:
+        job = replace(self._draft(), is_detached=is_detached)
+        report = local_report(self._recording, job.request)
+        replace(report, violations=placed(report.violations, job.places)).raise_if_bad()
+        self._recording.closed = True
+        return RunHandle(self._context.connection, job)
+
+    def _draft(self) -> Job:
+        recording, options = self._recording, self._options
+        built = recording.build()
+        timeout_s = options.get("timeout_s", self._context.connection.timeout_s)
+        request = RunRequest(
+            run_id=uuid.uuid4().hex,
+            model=recording.manifest.model.name,
+            prompts=tuple(recording.prompts),
+            graph=built.graph,
+            generation=recording.generation,
+            reproducible=options.get("reproducible", False),
+            stream_tokens=self._on_token is not None,
+            keep_s=options.get("keep_s", 0.0),
+            deadline_s=None if timeout_s is None else time.time() + timeout_s,
+        )
+        return Job(
+            request,
+            built.places,
+            built.blobs,
+            dict(self._saved),
+            on_token=self._on_token,
+            progress=options.get("progress"),
+        )
+
+    def _only_prompt(self) -> int:
+        n_prompts = len(self._recording.prompts)
+        if n_prompts == 1:
+            return 0
+        if n_prompts == 0:
+            message = "the trace has no prompt yet; give one to model.trace(...) or add one: `a = t.prompt('...')`"
+        else:
+            message = f"the trace has {n_prompts} prompts; say whose value is meant: `a = t.prompt('...')`, `a.layers`"
+        raise self._recording.refuse("WHICH_PROMPT", message)

@@ -1,0 +1,83 @@
+"""What a client asks besides running traces."""
+
+import numpy as np
+import pytest
+
+import interpd_client as interpd
+from interpd.errors import Overloaded
+from interpd.graph.digest import blob_digest
+from interpd.graph.types import TensorData
+from interpd_client.testing import FakeTransport, fake_manifest
+
+
+def test_models_are_listed_loaded_and_unloaded(client):
+    model = client.load("org/other", dtype="float32")
+    assert (model.name, [status.name for status in client.models()]) == ("other", ["fake", "other"])
+    client.unload("other")
+    with pytest.raises(interpd.ModelNotFound, match="no model 'other'"):
+        client.model("other")
+
+
+def test_a_model_describes_itself(model):
+    assert repr(model) == "<model fake: FakeForCausalLM, 3 layers, d_model 8, d_vocab 32, float32 on cpu>"
+    assert model.sites[:2] == ("embed", "layers.0.resid_pre")
+    assert model.info.n_layers == 3
+    assert model.tokenize("one two").strings == ("one", " two")
+
+
+def test_an_array_is_uploaded_once(client, transport):
+    array = np.ones(3)
+    digest = client.upload(array)
+    transport.blobs.clear()
+    assert client.upload(array) == digest == blob_digest(TensorData.from_numpy(array))
+    assert transport.blobs == {}
+
+
+def test_artifacts_go_to_the_only_model_or_to_the_one_named(client, tmp_path):
+    path = tmp_path / "sae.safetensors"
+    path.write_bytes(b"12345")
+    assert client.upload_artifact(path, "mine", "sae").n_bytes == 5
+    client.load("other")
+    with pytest.raises(interpd.InvalidRequest, match="model='fake' or 'other'"):
+        client.upload_artifact(path, "mine", "sae")
+    assert client.upload_artifact(path, "mine", "sae", model="other").name == "mine"
+    assert client.artifacts("other") == ()
+
+
+def test_plugins_and_status(client, model):
+    assert client.plugins() == {"fake": ()}
+    model.generate_text("a", max_new_tokens=1)
+    assert client.status().n_accepted == 1
+
+
+def test_questions_are_asked_again_when_the_service_is_busy():
+    class Busy(FakeTransport):
+        n_refusals = 2
+
+        def models(self, timeout_s):
+            self.n_refusals -= 1
+            if self.n_refusals >= 0:
+                raise Overloaded("full", retry_after_s=0.0)
+            return super().models(timeout_s)
+
+    assert len(interpd.Client(Busy(fake_manifest())).models()) == 1
+
+
+def test_leaving_the_block_closes_the_connection(transport):
+    with interpd.Client(transport):
+        pass
+    assert transport.is_closed
+
+
+def test_connecting_sends_nothing():
+    client = interpd.connect("localhost:1", timeout_s=5.0)
+    assert repr(client) == "<client of the daemon at localhost:1>"
+    client.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        client.models()
+
+
+def test_a_service_that_is_not_there_says_how_to_start_one():
+    with interpd.connect("localhost:1", timeout_s=5.0) as client:
+        with pytest.raises(interpd.Unavailable, match=r"is a daemon listening at localhost:1\? `interpd serve` starts"):
+            client.models()
