@@ -138,6 +138,20 @@ def node_references(node: Node) -> Iterator[Ref]:
         yield from references(arg)
 
 
+def distinct_references(node: Node) -> tuple[Ref, ...]:
+    """Every reference of the inputs of ``node`` once, without recursion; nested ones last."""
+    todo: list[Arg] = list(node.inputs)
+    found: list[Ref] = []
+    for arg in todo:
+        if isinstance(arg, Ref):
+            found.append(arg)
+        elif isinstance(arg, tuple):
+            todo.extend(arg)
+    if len(found) < 2 or (len(found) == 2 and found[0] != found[1]):
+        return tuple(found)
+    return tuple(dict.fromkeys(found))
+
+
 def node_name(graph: Graph, index: int) -> str:
     """How messages name a node: ``node 'feat'`` or ``nodes[17]``."""
     label = graph.nodes[index].label

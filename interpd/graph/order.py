@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from interpd.errors import Violation
-from interpd.graph.ir import Node, Steps, node_name, node_references
+from interpd.graph.ir import Node, Steps, distinct_references, node_name
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import Manifest
 
@@ -141,7 +141,7 @@ class _Planner:
     def collect(self) -> None:
         """Fills ``needs`` and ``steps`` of all nodes, and the edges between prompts."""
         for index, node in enumerate(self.graph.nodes):
-            inputs = () if index in self.skip else tuple({ref.node: None for ref in node_references(node)})
+            inputs = () if index in self.skip else tuple([ref.node for ref in distinct_references(node)])
             steps, stacked = self._steps(index, node, inputs)
             self.steps.append((steps, stacked))
             needs = self._merged(inputs)
@@ -150,13 +150,17 @@ class _Planner:
             self.needs.append(needs)
 
     def _merged(self, inputs: tuple[int, ...]) -> dict[int, _Need]:
-        if len(inputs) == 1:
-            return self.needs[inputs[0]]
-        merged: dict[int, _Need] = {}
-        for source in inputs:
+        """The needs of all inputs. Values share one dict as long as nothing new comes in, which keeps this fast."""
+        merged = self.needs[inputs[0]] if inputs else {}
+        shared = True
+        for source in inputs[1:]:
+            if self.needs[source] is merged:
+                continue
             for invoke, need in self.needs[source].items():
                 known = merged.get(invoke)
-                if known is None or need.time > known.time:
+                if known is None or (need is not known and need.time > known.time):
+                    if shared:
+                        merged, shared = dict(merged), False
                     merged[invoke] = need
         return merged
 
@@ -271,14 +275,15 @@ class _Planner:
     def finish(self, passes: list[int]) -> OrderPlan:
         """The plan, once every prompt has its pass."""
         nodes: list[NodePlan] = []
-        for index, node in enumerate(self.graph.nodes):
-            needs, (steps, stacked) = self.needs[index], self.steps[index]
-            pass_index = max((passes[invoke] for invoke in needs), default=0)
-            last = max(
-                (need.time for invoke, need in needs.items() if passes[invoke] == pass_index), default=(0, BEFORE)
-            )
-            stage = self._stage(index, node, nodes, pass_index) if last[1] == AFTER else 0
-            nodes.append(NodePlan(pass_index, last[1], stage, steps, stacked))
+        times: dict[int, tuple[int, int]] = {}
+        for index, (steps, stacked) in enumerate(self.steps):
+            needs = self.needs[index]
+            time = times.get(id(needs))
+            if time is None:
+                time = times[id(needs)] = _last_time(needs, passes)
+            pass_index, order = time
+            stage = self._stage(index, nodes, pass_index) if order == AFTER else 0
+            nodes.append(NodePlan(pass_index, order, stage, steps, stacked))
         return OrderPlan(
             tuple(nodes),
             tuple(self._invoke(passes)),
@@ -287,8 +292,8 @@ class _Planner:
             tuple(self.conflicts),
         )
 
-    def _stage(self, index: int, node: Node, nodes: list[NodePlan], pass_index: int) -> int:
-        before = [nodes[ref.node] for ref in node_references(node) if index not in self.skip]
+    def _stage(self, index: int, nodes: list[NodePlan], pass_index: int) -> int:
+        before = [nodes[ref.node] for ref in distinct_references(self.graph.nodes[index])]
         stage = max((source.stage for source in before if source.pass_index == pass_index), default=0)
         return stage + 1 if index in {need.node for need in self.needs[index].values()} else stage
 
@@ -305,6 +310,13 @@ class _Planner:
         for invoke, pass_index in enumerate(passes):
             order, layer = (AFTER, self.manifest.model.n_layers) if self.n_steps else last[invoke]
             yield InvokePlan(pass_index, order, layer, tuple(reads[invoke]), tuple(writes[invoke]))
+
+
+def _last_time(needs: dict[int, _Need], passes: list[int]) -> tuple[int, int]:
+    """(pass, order) of the last of ``needs``."""
+    pass_index = max([passes[invoke] for invoke in needs], default=0)
+    last = max([need.time for invoke, need in needs.items() if passes[invoke] == pass_index], default=(0, BEFORE))
+    return pass_index, last[1]
 
 
 def _relax(edges: Collection[_Edge], passes: list[int], why: dict[int, _Edge]) -> int | None:

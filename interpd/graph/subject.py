@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from interpd.errors import Violation
-from interpd.graph.ir import Arg, Graph, Node, Ref, node_name
+from interpd.graph.ir import Graph, Node, Ref, distinct_references, node_name
 from interpd.graph.names import Suggestions
 from interpd.graph.order import OrderPlan
 from interpd.graph.run import RunRequest
@@ -50,7 +50,7 @@ class Subject:
     def refs(self) -> list[tuple[Ref, ...]]:
         """The references of each node. Nesting is bounded before anybody asks."""
         if self._refs is None:
-            self._refs = [_references(node) for node in self.graph.nodes]
+            self._refs = [distinct_references(node) for node in self.graph.nodes]
         return self._refs
 
     def schema(self, index: int) -> OpSchema:
@@ -71,17 +71,3 @@ class Subject:
         """A violation of one node, which is bad from now on."""
         self.bad.add(index)
         return Violation(code, f"graph.nodes[{index}]{'.' if where else ''}{where}", message)
-
-
-def _references(node: Node) -> tuple[Ref, ...]:
-    found: list[Ref] = []
-    todo: list[Arg] = list(node.inputs)
-    nested = False
-    for arg in todo:
-        if isinstance(arg, Ref):
-            found.append(arg)
-        elif isinstance(arg, tuple):
-            nested = True
-            todo.extend(arg)
-    # nested ones come last, which nobody minds: a node needs all of them
-    return tuple(dict.fromkeys(found)) if nested or len(found) > 1 else tuple(found)
