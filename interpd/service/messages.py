@@ -9,7 +9,7 @@ from interpd.scheduler.interface import MODEL_STATES, ModelStatistics, ModelStat
 from interpd.wire.manifests import model_info_to_proto
 from interpd.wire.schemas import plain
 from interpd.wire.tensors import type_to_proto
-from interpd.wire.v1 import graph_service_pb2, model_service_pb2, statistics_service_pb2
+from interpd.wire.v1 import graph_service_pb2, model_service_pb2, statistics_service_pb2, tensor_pb2
 
 _STATES: dict[str, int] = {
     name: model_service_pb2.ModelState.Value(f"MODEL_STATE_{name.upper()}") for name in MODEL_STATES
@@ -54,10 +54,11 @@ def report_to_proto(report: CheckReport, n_tokens: Sequence[int] = ()) -> graph_
         estimate=None if estimate is None else graph_service_pb2.Estimate(**plain(estimate, _ESTIMATE)),
         notes=report.notes,
         n_tokens=n_tokens,
+        outputs=[graph_service_pb2.OutputType(name=name, type=type_to_proto(kind)) for name, kind in report.outputs],
     )
 
 
 def _node_types(types: Sequence[TensorType] | None) -> graph_service_pb2.NodeTypes:
     if types is None:
-        return graph_service_pb2.NodeTypes(text="?")
+        return graph_service_pb2.NodeTypes(outputs=[tensor_pb2.TensorType()], text="?")
     return graph_service_pb2.NodeTypes(outputs=map(type_to_proto, types), text=", ".join(map(str, types)))

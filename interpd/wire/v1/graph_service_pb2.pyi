@@ -32,6 +32,14 @@ class NodeTypes(_message.Message):
     text: str
     def __init__(self, outputs: _Optional[_Iterable[_Union[_tensor_pb2.TensorType, _Mapping]]] = ..., text: _Optional[str] = ...) -> None: ...
 
+class OutputType(_message.Message):
+    __slots__ = ("name", "type")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: _tensor_pb2.TensorType
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.TensorType, _Mapping]] = ...) -> None: ...
+
 class Estimate(_message.Message):
     __slots__ = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "live_bytes")
     N_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -47,18 +55,20 @@ class Estimate(_message.Message):
     def __init__(self, n_tokens: _Optional[int] = ..., n_layers_run: _Optional[int] = ..., n_passes: _Optional[int] = ..., bytes_returned: _Optional[int] = ..., live_bytes: _Optional[int] = ...) -> None: ...
 
 class ValidateGraphResponse(_message.Message):
-    __slots__ = ("violations", "types", "estimate", "notes", "n_tokens")
+    __slots__ = ("violations", "types", "estimate", "notes", "n_tokens", "outputs")
     VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     TYPES_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     N_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     violations: _containers.RepeatedCompositeFieldContainer[Violation]
     types: _containers.RepeatedCompositeFieldContainer[NodeTypes]
     estimate: Estimate
     notes: _containers.RepeatedScalarFieldContainer[str]
     n_tokens: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[NodeTypes, _Mapping]]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., n_tokens: _Optional[_Iterable[int]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[OutputType]
+    def __init__(self, violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[NodeTypes, _Mapping]]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., n_tokens: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[OutputType, _Mapping]]] = ...) -> None: ...
 
 class RunGraphRequest(_message.Message):
     __slots__ = ("request_id", "spec", "keep_s")

@@ -243,6 +243,7 @@ async def test_a_sound_graph_gets_types_and_costs_with_real_token_counts(stub):
     assert list(answer.n_tokens) == [2]
     assert [node.text for node in answer.types] == ["float32[batch=1 pos=2 d_model=8]"]
     assert answer.types[0].outputs[0].dims[1].size == 2
+    assert [(output.name, output.type) for output in answer.outputs] == [("h", answer.types[0].outputs[0])]
     assert answer.estimate.n_tokens == 2
     assert answer.estimate.bytes_returned == 2 * 8 * 4
 
@@ -250,6 +251,8 @@ async def test_a_sound_graph_gets_types_and_costs_with_real_token_counts(stub):
 async def test_an_unsound_graph_is_an_answer_and_no_error(stub):
     answer = await validated(stub, Graph((Node("site.red"), READ), {"h": Ref(1)}))
     assert ("UNKNOWN_OP", "graph.nodes[0].op") in [(v.code, v.path) for v in answer.violations]
+    assert [node.text for node in answer.types] == ["?", "float32[batch=1 pos=? d_model=8]"]
+    assert [kind.WhichOneof("element") for node in answer.types for kind in node.outputs] == [None, "dtype"]
 
 
 async def test_an_unreadable_graph_is_an_answer_too(stub):
