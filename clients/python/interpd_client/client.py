@@ -6,6 +6,7 @@ from typing import Any, Self, final
 
 from interpd.config import ModelSpec
 from interpd.errors import InvalidRequest
+from interpd.graph.check import CheckReport
 from interpd.graph.ir import Graph
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import ArtifactInfo, PluginInfo
@@ -14,6 +15,7 @@ from interpd.scheduler.interface import ModelStatus, Statistics
 from interpd_client.connection import Connection
 from interpd_client.constants import tensor_data
 from interpd_client.model import Model
+from interpd_client.result import Result
 from interpd_client.runs import Job, RunHandle
 from interpd_client.transport import Transport
 
@@ -120,6 +122,14 @@ class Client:
     def status(self) -> Statistics:
         """Counters of the daemon: runs, passes, sharing, memory."""
         return self._ask("statistics")
+
+    def validate(self, request: RunRequest) -> CheckReport:
+        """What the service thinks of a request, with the real token counts: violations, types, estimate."""
+        return self._ask("validate", request)
+
+    def run(self, request: RunRequest) -> Result:
+        """The result of a request that was not written as a trace (a graph from a file)."""
+        return RunHandle(self._connection, Job(request)).result()
 
     def attach(self, run_id: str) -> RunHandle:
         """A hold on a run that was submitted with ``keep_s``, perhaps by another program.

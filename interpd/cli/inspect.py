@@ -1,0 +1,192 @@
+"""Commands that look and manage: ``models``, ``sites``, ``ops``, ``plugins``, ``status``, ``load``, ``unload``."""
+
+import argparse
+import fnmatch
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from interpd.cli.ask import connect
+from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
+from interpd.config import parse_model
+from interpd.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from interpd_client import Client
+
+    from interpd.graph.schema import Manifest, OpSchema
+    from interpd.scheduler.interface import ModelStatistics
+
+
+def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the commands of this file."""
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, parents=[common], help=text, description=text)
+        parser.set_defaults(run=run)
+        return parser
+
+    add("models", models, "models that are loaded, loading or failed")
+    sites_parser = add("sites", sites, "places of a model that graphs may read and write, in forward order")
+    sites_parser.add_argument("model", metavar="MODEL")
+    sites_parser.add_argument("pattern", nargs="?", default="*", help="a pattern such as 'layers.3.*'")
+    sites_parser.add_argument("--raw", action="store_true", help="raw module paths, too")
+    sites_parser.add_argument("--absent", action="store_true", help="instead: sites that this model lacks, and why")
+    ops_parser = add("ops", ops, "operations and methods")
+    ops_parser.add_argument("pattern", nargs="?", default="*", help="a pattern such as 'torch.*'")
+    ops_parser.add_argument("--model", help="the model (default: the only one)")
+    add("plugins", plugins, "plugins that the workers found, broken ones included")
+    add("status", status, "counters of the daemon and its models")
+    load_parser = add("load", load, "load a model into the running daemon")
+    load_parser.add_argument("source", metavar="SOURCE[@REVISION][=NAME]")
+    load_parser.add_argument("--dtype", default="auto")
+    load_parser.add_argument("--device", default="auto")
+    load_parser.add_argument("--num-gpus", type=float, default=0.0)
+    load_parser.add_argument("--num-cpus", type=float, default=1.0)
+    unload_parser = add("unload", unload, "take a model away from the running daemon")
+    unload_parser.add_argument("model", metavar="MODEL")
+
+
+def the_model(client: "Client", name: str | None) -> str:
+    """The name of the model that is meant. Raises ``InvalidRequest`` when ``name`` is needed."""
+    names = [known.name for known in client.models()]
+    if name is None and len(names) != 1:
+        raise InvalidRequest(f"say which model: --model {' or '.join(names) or 'NAME'}")
+    return name if name is not None else names[0]
+
+
+def models(args: argparse.Namespace) -> int:
+    """Lists the models."""
+    with connect(args) as client:
+        found = client.models()
+    if args.json:
+        print_json([asdict(model) for model in found])
+        return EXIT_OK
+    rows = []
+    for model in found:
+        info = model.info
+        facts = (
+            (info.architecture, info.n_layers, f"{info.n_parameters:,}", info.dtype, info.device) if info else ("",) * 5
+        )
+        rows.append((model.name, model.state, f"{model.n_ready}/{model.n_replicas}", *facts, model.detail))
+    columns = ("model", "state", "replicas", "architecture", "layers", "parameters", "dtype", "device", "detail")
+    print_table("", columns, rows)
+    return EXIT_OK
+
+
+def sites(args: argparse.Namespace) -> int:
+    """Lists the sites of a model."""
+    with connect(args) as client:
+        manifest = client.model(args.model).manifest
+    if args.absent:
+        return _absent_sites(manifest, args)
+    chosen = [
+        site
+        for site in sorted(manifest.sites.values(), key=lambda site: (site.order, site.name))
+        if (site.canonical or args.raw) and fnmatch.fnmatchcase(site.name, args.pattern)
+    ]
+    if args.json:
+        print_json([asdict(site) for site in chosen])
+        return EXIT_OK
+    rows = [(site.name, site.type, "read, write" if site.writable else "read", _site_note(site)) for site in chosen]
+    hidden = 0 if args.raw else sum(not site.canonical for site in manifest.sites.values())
+    notes = [f"{hidden} raw module paths: --raw"] if hidden else []
+    notes += [f"{len(manifest.absent_sites)} sites that this model lacks: --absent"] if manifest.absent_sites else []
+    print_table("", ("site", "type", "access", "note"), rows, "; ".join(notes))
+    return EXIT_OK
+
+
+def _site_note(site: Any) -> str:
+    notes = [site.doc] if site.doc else []
+    notes += ["uses eager attention"] if site.eager_attention else []
+    notes += [] if site.shares_pass else ["runs alone"]
+    return "; ".join(notes)
+
+
+def _absent_sites(manifest: "Manifest", args: argparse.Namespace) -> int:
+    absent = [site for site in manifest.absent_sites if fnmatch.fnmatchcase(site.name, args.pattern)]
+    if args.json:
+        print_json([asdict(site) for site in absent])
+    else:
+        print_table("", ("absent site", "reason"), [(site.name, site.reason) for site in absent])
+    return EXIT_OK
+
+
+def ops(args: argparse.Namespace) -> int:
+    """Lists the operations and methods that a model's workers offer."""
+    with connect(args) as client:
+        manifest = client.model(the_model(client, args.model)).manifest
+    chosen = [op for name, op in sorted(manifest.ops.items()) if fnmatch.fnmatchcase(name, args.pattern)]
+    if args.json:
+        print_json([asdict(op) for op in chosen])
+    else:
+        rows = [(signature(op), op.plugin, op.summary) for op in chosen]
+        print_table("", ("operation", "plugin", "what comes back"), rows)
+    return EXIT_OK
+
+
+def signature(op: "OpSchema") -> str:
+    """An operation as one would call it: ``torch.topk(input, *, k, dim=-1)``."""
+    ports = [f"*{port.name}" if port.variadic else port.name for port in op.inputs]
+    params = [p.name if p.required else f"{p.name}={p.default!r}" for p in op.params]
+    return f"{op.name}({', '.join([*ports, *(['*'] if params else []), *params])})"
+
+
+def plugins(args: argparse.Namespace) -> int:
+    """Lists the plugins of each model's workers; a broken one makes the exit code 1."""
+    with connect(args) as client:
+        found = client.plugins()
+    if args.json:
+        print_json({model: [asdict(plugin) for plugin in infos] for model, infos in found.items()})
+    else:
+        rows = [
+            (model, p.name, p.status, f"{p.distribution} {p.version}".strip(), p.problem or ", ".join(p.ops))
+            for model, infos in found.items()
+            for p in infos
+        ]
+        print_table("", ("model", "plugin", "status", "distribution", "problem, or what it brings"), rows)
+    broken = any(plugin.status == "broken" for infos in found.values() for plugin in infos)
+    return EXIT_FAILED if broken else EXIT_OK
+
+
+def status(args: argparse.Namespace) -> int:
+    """Shows the daemon's counters."""
+    with connect(args) as client:
+        now = client.status()
+    if args.json:
+        print_json(asdict(now))
+        return EXIT_OK
+    state = "draining" if now.draining else "serving"
+    ended = ", ".join(f"{count} {how}" for how, count in now.n_ended.items()) or "none"
+    refused = ", ".join(f"{count} {why}" for why, count in now.n_refused.items()) or "none"
+    note = f"{state} for {now.uptime_s:.0f} s; accepted {now.n_accepted}; ended: {ended}; refused: {refused}"
+    columns = ("model", "queued", "running", "passes", "shared", "rows/pass", "tokens", "restarts", "MiB")
+    print_table("", columns, [_counters(model) for model in now.models], note)
+    return EXIT_OK
+
+
+def _counters(m: "ModelStatistics") -> tuple[object, ...]:
+    passes = (m.n_passes, m.n_shared_passes, f"{m.rows_per_pass:.1f}")
+    return (m.name, m.n_queued, m.n_running, *passes, m.n_tokens, m.n_restarts, m.resident_bytes >> 20)
+
+
+def load(args: argparse.Namespace) -> int:
+    """Loads a model and waits until it serves."""
+    spec = parse_model(args.source)
+    with connect(args) as client:
+        options = {"dtype": args.dtype, "device": args.device, "num_gpus": args.num_gpus, "num_cpus": args.num_cpus}
+        info = client.load(spec.source, name=spec.name, revision=spec.revision, **options).info
+    if args.json:
+        print_json(asdict(info))
+    else:
+        print_table("", ("model", "architecture", "revision"), [(info.name, info.architecture, info.revision)])
+    return EXIT_OK
+
+
+def unload(args: argparse.Namespace) -> int:
+    """Takes a model away."""
+    with connect(args) as client:
+        client.unload(args.model)
+    if args.json:
+        print_json({"unloaded": args.model})
+    return EXIT_OK

@@ -1,0 +1,60 @@
+"""The command line's parser, and the one place where errors become exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from interpd import __version__
+from interpd.cli import ask, doctor, graphs, inspect, output, serve
+from interpd.config import Config
+from interpd.errors import InterpdError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of ``interpd`` with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="interpd",
+        description="Intervention graphs on resident language models.",
+        epilog=output.EXIT_DOC,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"interpd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve.add_parser(commands)
+    for group in (inspect, graphs, doctor):
+        group.add_parsers(commands, _common())
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    """The flags of every command but ``serve``."""
+    defaults = Config()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--address",
+        default=f"localhost:{defaults.port}",
+        metavar="HOST:PORT",
+        help="the daemon (default: %(default)s)",
+    )
+    common.add_argument("--timeout", type=float, default=None, metavar="S", help="give up after so many seconds")
+    common.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    return common
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    args = make_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except ask.ClientMissing as error:
+        sys.stderr.write(f"interpd: {error}\n")
+        return output.EXIT_USAGE
+    except InterpdError as error:
+        return output.print_error(error, as_json=getattr(args, "json", False))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader (head, less) has gone; keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return output.EXIT_OK
