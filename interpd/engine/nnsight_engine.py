@@ -4,7 +4,7 @@ One thread calls it. Whoever has waited longest decides what the next step is (a
 batch, a slice of a method) and goes to the end of the line, so that long work and short take turns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic, time
 
@@ -13,7 +13,7 @@ import torch
 from interpd.engine.batching import Candidate, bucket, pass_class
 from interpd.engine.generation import GenerationBatch, members_of
 from interpd.engine.gradients import differentiate
-from interpd.engine.method_pass import MethodPass
+from interpd.engine.method_pass import MethodPass, PassRequest
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.passes import blamed_on, run_plain_pass
@@ -31,8 +31,11 @@ from interpd.graph.run import Cancelled, Event, Failed, RunRequest, Started, Tok
 from interpd.graph.schema import ArtifactInfo, Limits, Manifest
 from interpd.graph.types import TensorData
 from interpd.plugin.registry import Registry
+from interpd.telemetry import Log
 
 MAX_BATCH_TOKENS = 8192
+
+log = Log("engine")
 
 
 class NnsightEngine:
@@ -213,19 +216,17 @@ class NnsightEngine:
     def _run_pass(self, runs: list[Run]) -> None:
         eager = pass_class(runs[0].program).eager_attention
         before = {run.id: run.values.snapshot() for run in runs}
-        try:
-            self._busy(runs, "pass")
-            run_plain_pass(self._access, runs, eager=eager)
-        except Exception as error:  # a pass that failed: its requests are told apart by running each alone
-            if len(runs) == 1:
-                runs[0].fail(blamed_on(error, runs[0].program))
-                return
+        self._busy(runs, "pass")
+        error = _tried(lambda: run_plain_pass(self._access, runs, eager=eager))
+        if error is None:
+            for run in runs:
+                run.advance()
+        elif len(runs) == 1:
+            runs[0].fail(blamed_on(error, runs[0].program))
+        else:
             for run in runs:
                 run.values = before[run.id]
                 self._run_pass([run])
-            return
-        for run in runs:
-            run.advance()
 
     def _start_batch(self, runs: list[Run]) -> None:
         eager = pass_class(runs[0].program).eager_attention
@@ -236,14 +237,12 @@ class NnsightEngine:
 
     def _step_batch(self, batch: GenerationBatch) -> None:
         batch.turn = self._next_turn()
-        try:
-            self._busy(batch.runs, "pass")
-            self._events += batch.step()
-        except Exception as error:  # a pass that failed: its requests are told apart by running each alone
-            runs = batch.runs
-            if len(runs) == 1:
-                runs[0].fail(blamed_on(error, runs[0].program))
-                return
+        runs = batch.runs
+        self._busy(runs, "pass")
+        error = _tried(lambda: self._events.extend(batch.step()))
+        if error is not None and len(runs) == 1:
+            runs[0].fail(blamed_on(error, runs[0].program))
+        elif error is not None:
             self._batches.remove(batch)
             for alone in batch.split():
                 self._batches.append(alone)
@@ -268,10 +267,13 @@ class NnsightEngine:
             run.advance()
         elif task.request is not None:
             self._busy([run], "pass")
-            try:
-                task.answer = MethodPass(self._access, run, step, task.request).run()
-            except Exception as error:  # a pass that failed: the method is told, and may go on
-                task.error = error
+            self._answer(task, task.request)
+
+    def _answer(self, task: MethodTask, request: PassRequest) -> None:
+        try:
+            task.answer = MethodPass(self._access, task.run, task.step, request).run()
+        except Exception as error:  # a pass that failed: the method is told, and may go on
+            task.error = error
 
     def _differentiate(self) -> None:
         runs = [run for run in self._runs.values() if run.phase is Phase.GRADIENT]
@@ -298,6 +300,17 @@ class NnsightEngine:
             return [*started, Failed(run.id, error)]
         facts = (self._manifest.model, self._manifest.engine, monotonic())
         return [*started, *results, done(run, results, non_finite, warnings, facts)]
+
+
+def _tried(forward: Callable[[], object]) -> Exception | None:
+    """What a pass raised, without the tensors that its traceback would keep alive."""
+    try:
+        forward()
+    except Exception as error:  # a pass that failed: its requests are told apart by running each alone
+        if not isinstance(error, InterpdError | torch.OutOfMemoryError):
+            log.exception("a forward pass failed")
+        return error.with_traceback(None)
+    return None
 
 
 def _manifest(resident: ResidentModel, registry: Registry, limits: Limits) -> Manifest:

@@ -63,6 +63,8 @@ class Program:
     """The type of each output as it comes back, from the checker."""
     steps: tuple[Step, ...]
     bindings: Mapping[str, Binding]
+    notes: tuple[str, ...] = ()
+    """Of the checker, for the caller."""
 
     @cached_property
     def uses(self) -> list[int]:
@@ -168,7 +170,7 @@ def make_program(
     """
     assert report.plan is not None
     steps = tuple(_step(request, index, report.plan, offered, store) for index in range(len(request.graph.nodes)))
-    return Program(request, tokens, report.plan, dict(report.outputs), steps, offered[1])
+    return Program(request, tokens, report.plan, dict(report.outputs), steps, offered[1], report.notes)
 
 
 def _step(
