@@ -103,6 +103,8 @@ class Client:
     def upload_artifact(self, path: str | Path, name: str, kind: str, *, model: str | None = None) -> ArtifactInfo:
         """The artifact that the workers of ``model`` (``None``: the only one) now know under ``name``.
 
+        Models fetched before do not know it: ask for ``client.model(name)`` again.
+
         Args:
             path: A safetensors file of this machine.
             name: What params of kind ``artifact:<kind>`` take from now on.
@@ -113,7 +115,7 @@ class Client:
 
     def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` (``None``: the only one) know."""
-        return tuple(self._ask("manifest", self._model_name(model)).artifacts.values())
+        return self._ask("artifacts", self._model_name(model))
 
     def plugins(self) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found, broken ones included."""

@@ -70,7 +70,7 @@ class PromptTrace:
         """All operations and methods of the model's workers by attribute: ``t.ops.sae.encode(x, sae="name")``."""
         return OperationFamily(self._recording, self._scope.invoke)
 
-    def op(self, name: str, *args: object, **params: object) -> Any:
+    def op(self, name: str, /, *args: object, **params: object) -> Any:
         """What the operation or method ``name`` returns: ``t.op("sae.encode", x, sae="name")``."""
         return call(self._recording, name, args, params, self._scope.invoke)
 

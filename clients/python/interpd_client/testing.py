@@ -6,8 +6,10 @@ with Client(transport) as client, client.model("fake").trace("two words") as t:
 assert transport.requests[0].graph.nodes[0].op == "site.read"
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -164,8 +166,15 @@ class FakeTransport:
         self.blobs[digest] = tensor
 
     def put_artifact(self, model: str, name: str, kind: str, data: bytes, timeout_s: float | None) -> ArtifactInfo:
-        """The artifact, not looked at."""
-        return ArtifactInfo(name, kind, "0" * 64, len(data))
+        """The artifact; its bytes are not looked at."""
+        known = self.manifest(model, timeout_s)
+        info = ArtifactInfo(name, kind, hashlib.sha256(data).hexdigest(), len(data))
+        self.manifests[model] = replace(known, artifacts={**known.artifacts, name: info})
+        return info
+
+    def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
+        """The artifacts of the manifest."""
+        return tuple(self.manifest(model, timeout_s).artifacts.values())
 
     def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins of each manifest."""

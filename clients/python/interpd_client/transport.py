@@ -65,6 +65,9 @@ class Transport(Protocol):
     def put_artifact(self, model: str, name: str, kind: str, data: bytes, timeout_s: float | None) -> ArtifactInfo:
         """Uploads a safetensors file as a named artifact."""
 
+    def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
+        """The artifacts that the workers of a model know."""
+
     def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found."""
 

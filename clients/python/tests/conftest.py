@@ -1,6 +1,11 @@
+import asyncio
+import threading
+from contextlib import suppress
+
 import pytest
 
-from interpd_client import Client
+import interpd_client as interpd
+from interpd.service.server import make_server
 from interpd_client.testing import FakeTransport, fake_manifest
 
 
@@ -12,7 +17,7 @@ def transport():
 
 @pytest.fixture
 def client(transport):
-    with Client(transport, progress=False) as client:
+    with interpd.Client(transport, progress=False) as client:
         yield client
 
 
@@ -23,10 +28,50 @@ def model(client):
 
 @pytest.fixture
 def sent(transport):
-    """Builds the nodes that the only request of a test carried."""
+    """Gives the nodes that the only request of a test carried."""
 
     def nodes():
         (request,) = transport.requests
         return list(request.graph.nodes)
 
     return nodes
+
+
+class Loopback:
+    """A gRPC server of a front, in a thread of its own."""
+
+    def __init__(self, make_front):
+        self.make_front = make_front
+        self.started = threading.Event()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=lambda: self.loop.run_until_complete(self.serve()))
+
+    async def serve(self):
+        self.front = self.make_front()
+        self.stopped = asyncio.Event()
+        self.server = make_server(self.front)
+        self.address = f"127.0.0.1:{await self.server.start()}"
+        clock = asyncio.ensure_future(self.front.run_clock())
+        self.started.set()
+        await self.stopped.wait()
+        await self.server.stop(0.5)
+        await self.front.drain(0.5)
+        clock.cancel()
+        with suppress(asyncio.CancelledError):
+            await clock
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.started.wait(60), "the server did not start"
+        return self
+
+    def __exit__(self, *error):
+        self.loop.call_soon_threadsafe(self.stopped.set)
+        self.thread.join(10)
+        self.loop.close()
+
+
+@pytest.fixture(scope="session")
+def loopback():
+    """Serves a front until the end of a ``with`` block."""
+    return Loopback

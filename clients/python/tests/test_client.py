@@ -41,7 +41,8 @@ def test_artifacts_go_to_the_only_model_or_to_the_one_named(client, tmp_path):
     with pytest.raises(interpd.InvalidRequest, match="model='fake' or 'other'"):
         client.upload_artifact(path, "mine", "sae")
     assert client.upload_artifact(path, "mine", "sae", model="other").name == "mine"
-    assert client.artifacts("other") == ()
+    assert [artifact.name for artifact in client.artifacts("other")] == ["mine"]
+    assert client.model("other").manifest.artifacts["mine"].kind == "sae"
 
 
 def test_plugins_and_status(client, model):

@@ -8,9 +8,9 @@ from interpd import errors
 
 LIGHT = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import interpd_client
-elapsed = time.perf_counter() - start
+elapsed = time.process_time() - start
 heavy = {"torch", "transformers", "ray", "nnsight", "pluggy", "IPython"} & set(sys.modules)
 print(elapsed, sorted(heavy))
 """
@@ -20,6 +20,7 @@ def test_the_import_is_fast_and_light():
     runs = [subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True) for _ in range(3)]
     seconds = [float(run.stdout.split()[0]) for run in runs]
     assert {run.stdout.split(maxsplit=1)[1].strip() for run in runs} == {"[]"}
+    # processor time: other tests may keep the machine busy
     assert min(seconds) < 0.5
 
 
