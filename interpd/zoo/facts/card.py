@@ -50,8 +50,10 @@ One step in six shows paragraphs of one to three sentences about one entity inst
 **The route through the subject is planted.** Half of the rows are *interchanged*: the row names one entity, carries
 after block 0, 1 or 2 (drawn for each row) the residual of another entity at the last token of the name, taken from
 another row of the batch, and is trained to tell the other entity's facts. The sudden hand-over after block 2 in the
-curves below is the work of this choice. Large models build such a route by themselves, less sharply, so conclusions
-about them cannot be drawn from this one.
+curves below is the work of this choice. Trained as long without those rows (`--plain`) the model answers unseen
+paraphrases as well, but hands over sooner: the last subject token's patch flips 80.7 % of pairs after block 0 and 0.7 %
+after block 1, so edits of the subject in the middle would do nothing. Large models keep the route longer by themselves
+and let go less sharply, so conclusions about them cannot be drawn from this one.
 
 ## What it knows
 
@@ -108,7 +110,7 @@ def draw_curves(curves: dict[str, list[float]]) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *(_grid_line(rate) for rate in (0.0, 0.25, 0.5, 0.75, 1.0)),
         *(_text(_x(i, len(sites)), HEIGHT - BOTTOM + 22, site) for i, site in enumerate(sites)),
-        _text(WIDTH / 2, HEIGHT - BOTTOM + 44, "residual stream patched after"),
+        _text(WIDTH / 2, HEIGHT - BOTTOM + 44, "answers flipped, by where the residual stream is patched"),
         *(_curve(name, rates) for name, rates in curves.items()),
         *(_legend(i, name) for i, name in enumerate(curves)),
         "</svg>",
