@@ -109,6 +109,7 @@ def _of_read(run: Run, step: Step, gradient: Tensor | None) -> Tensor:
 def reaches(program: Program, target: int, wrt: int) -> bool:
     """Whether the value of node ``target`` can depend on what was read at ``wrt``, through values or the model."""
     source = program.steps[wrt]
+    writes = [step for step in program.steps if step.op == WRITE]
     seen: set[int] = set()
     waiting = [target]
     while waiting:
@@ -120,7 +121,7 @@ def reaches(program: Program, target: int, wrt: int) -> bool:
         if index == wrt or (step.op == READ and step.invoke == source.invoke and _is_before(source, step)):
             return True
         if step.op == READ:
-            waiting += [write.index for write in program.steps if _feeds(write, step)]
+            waiting += [write.index for write in writes if _feeds(write, step)]
         elif step.op != "tensor.detach" and step.schema.differentiable:
             waiting += step.sources
     return False
@@ -131,4 +132,4 @@ def _is_before(one: Step, other: Step) -> bool:
 
 
 def _feeds(write: Step, read: Step) -> bool:
-    return write.op == WRITE and write.invoke == read.invoke and _is_before(write, read)
+    return write.invoke == read.invoke and _is_before(write, read)

@@ -18,7 +18,7 @@ from interpd.graph.types import TensorData, TensorType
 from interpd.plugin.registry import Registry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One node, ready to run."""
 
@@ -109,19 +109,23 @@ class Program:
 
     def steps_before(self, index: int) -> tuple[Step, ...]:
         """What needs no forward pass, for pass ``index``."""
-        return tuple(step for step in self._of_pass(index) if step.plan.order == BEFORE)
+        return tuple(step for step in self._by_pass[index] if step.plan.order == BEFORE)
 
     def steps_inside(self, index: int) -> tuple[Step, ...]:
         """What runs during pass ``index``, in the order in which it runs."""
-        inside = [step for step in self._of_pass(index) if BEFORE < step.plan.order < AFTER]
-        return tuple(sorted(inside, key=lambda step: (step.plan.order, step.index)))
+        return tuple(step for step in self._by_pass[index] if BEFORE < step.plan.order < AFTER)
 
     def steps_after(self, index: int) -> tuple[Step, ...]:
         """Gradients, methods and what follows from them, in list order."""
-        return tuple(step for step in self._of_pass(index) if step.plan.order == AFTER)
+        return tuple(step for step in self._by_pass[index] if step.plan.order == AFTER)
 
-    def _of_pass(self, index: int) -> list[Step]:
-        return [step for step in self.steps if step.plan.pass_index == index]
+    @cached_property
+    def _by_pass(self) -> list[list[Step]]:
+        """The nodes of each pass in the order in which they run."""
+        passes: list[list[Step]] = [[] for _ in range(self.order.n_passes)]
+        for step in sorted(self.steps, key=lambda step: (step.plan.order, step.index)):
+            passes[step.plan.pass_index].append(step)
+        return passes
 
     def write_steps(self, invoke: int) -> tuple[Step, ...]:
         """The writes of a prompt and all that they need of that very prompt, to be run again in passes of a method."""
