@@ -1,7 +1,6 @@
 """The gRPC server: every service of interpd.v1, health per model, reflection, on a loopback address."""
 
 import asyncio
-import contextlib
 import ipaddress
 
 import grpc
@@ -77,6 +76,7 @@ class Server:
             await self._health.set(name, _SERVING)
         self._grpc = server
         self._watching = asyncio.create_task(self._watch_models())
+        self._watching.add_done_callback(_report_end)
         return port
 
     def set_draining(self) -> None:
@@ -94,8 +94,7 @@ class Server:
             await self._draining
         if self._watching is not None:
             self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            await asyncio.wait((self._watching,))
         await server.stop(grace_s)
 
     async def _watch_models(self) -> None:
@@ -137,6 +136,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _report_end(watching: asyncio.Task[None]) -> None:
+    if not watching.cancelled():
+        log.error("the health of models is no longer kept", cause=repr(watching.exception()))
 
 
 def _handlers(front: Front, options: ServiceOptions) -> list[grpc.GenericRpcHandler]:

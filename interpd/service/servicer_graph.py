@@ -100,10 +100,13 @@ async def _followed(
     try:
         yield respond(accepted_to_proto(handle.run_id, start))
         number = start
+        event = None
         async with aclosing(handle.events(start)) as events:
             async for event in events:
                 for proto in event_to_protos(event, number):
                     yield respond(proto)
                 number += 1
+        if event is None:
+            raise InvalidRequest(f"run {handle.run_id!r} ended before event {start}", run=handle.run_id)
     finally:
         handle.release()

@@ -75,6 +75,17 @@ async def test_health_follows_models_that_come_and_go(front, channel):
     await health_becomes(channel, "model/facts", STATUS.SERVICE_UNKNOWN)
 
 
+async def test_a_front_that_stops_telling_of_its_models_is_logged_and_hurts_nothing_else(front, serve, caplog):
+    async def watch_models():
+        raise ZeroDivisionError
+        yield ()
+
+    front.watch_models = watch_models
+    async with serve(front) as (_, channel):
+        assert await health(channel, "") == STATUS.SERVING
+        assert "the health of models is no longer kept" in caplog.text
+
+
 async def test_health_of_unknown_names_is_not_found(channel):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health(channel, "model/none")

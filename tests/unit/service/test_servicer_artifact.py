@@ -1,4 +1,7 @@
+import asyncio
 import hashlib
+import threading
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -7,6 +10,7 @@ from interpd import errors
 from interpd.graph.digest import blob_digest
 from interpd.graph.types import TensorData
 from interpd.service.options import ServiceOptions
+from interpd.service.server import make_server
 from interpd.wire.chunks import CHUNK_BYTES, chunks_of
 from interpd.wire.status import from_rpc_error
 from interpd.wire.v1 import artifact_service_pb2 as pb
@@ -16,9 +20,24 @@ TENSOR = TensorData("float16", (2 * CHUNK_BYTES, 1), bytes(range(256)) * (4 << 1
 FILE = b"safetensors" * 1000
 
 
+@asynccontextmanager
+async def stubbed(front, options=None):
+    """A synchronous stub: ``grpc.aio`` may report a write that failed instead of the status that ended the upload."""
+    server = make_server(front, options=options)
+    port = await server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+    await server.stop(0)
+
+
 @pytest.fixture
-def stub(channel):
-    return artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+async def stub(front):
+    async with stubbed(front) as stub:
+        yield stub
+
+
+async def sent(method, parts):
+    return await asyncio.to_thread(lambda: method(iter(parts)))
 
 
 def blob_parts(tensor=TENSOR, **changes):
@@ -34,29 +53,29 @@ def file_parts(**changes):
     return [header, *(pb.UploadArtifactRequest(chunk=chunk) for chunk in chunks_of(FILE))]
 
 
-async def failure(call):
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
+async def failure(method, parts):
+    with pytest.raises(grpc.RpcError) as caught:
+        await sent(method, parts)
     return from_rpc_error(caught.value)
 
 
 async def test_a_constant_reaches_the_front_under_its_digest(front, stub):
-    answer = await stub.UploadBlob(iter(blob_parts(model="facts")))
+    answer = await sent(stub.UploadBlob, blob_parts(model="facts"))
     assert answer.n_bytes == 4 * CHUNK_BYTES
     assert front.blobs == {answer.digest: TENSOR}
 
 
 async def test_an_artifact_reaches_the_front_and_its_facts_come_back(stub):
-    answer = await stub.UploadArtifact(iter(file_parts()))
+    answer = await sent(stub.UploadArtifact, file_parts())
     assert (answer.artifact.name, answer.artifact.kind, answer.artifact.n_bytes) == ("l3", "sae", len(FILE))
     assert answer.artifact.dims[0].name == "d_sae"
 
 
 async def test_a_digest_that_does_not_fit_is_data_loss(front, stub):
-    error = await failure(stub.UploadBlob(iter(blob_parts(digest="0f" * 32))))
+    error = await failure(stub.UploadBlob, blob_parts(digest="0f" * 32))
     assert type(error) is errors.DataLoss
     assert front.blobs == {}
-    assert type(await failure(stub.UploadArtifact(iter(file_parts(digest="0f" * 32))))) is errors.DataLoss
+    assert type(await failure(stub.UploadArtifact, file_parts(digest="0f" * 32))) is errors.DataLoss
 
 
 def damaged(parts):
@@ -96,38 +115,58 @@ def damaged(parts):
     ],
 )
 async def test_a_bad_upload_is_refused(front, stub, parts, cls):
-    assert type(await failure(stub.UploadBlob(iter(parts())))) is cls
+    assert type(await failure(stub.UploadBlob, parts())) is cls
     assert front.blobs == {}
 
 
 @pytest.mark.parametrize("change", [{"name": ""}, {"name": "a\0b"}, {"kind": ""}, {"model": ""}, {"digest": "x"}])
 async def test_an_artifact_without_a_proper_name_is_refused(stub, change):
-    assert type(await failure(stub.UploadArtifact(iter(file_parts(**change))))) is errors.InvalidRequest
+    assert type(await failure(stub.UploadArtifact, file_parts(**change))) is errors.InvalidRequest
 
 
-async def test_uploads_beyond_the_memory_for_all_are_an_overload_until_others_end(front, serve):
-    options = ServiceOptions(uploads_bytes=5 * CHUNK_BYTES)
-    async with serve(front, options) as (_, channel):
-        stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
-        first = stub.UploadBlob()
-        await first.write(blob_parts()[0])
-        await first.write(blob_parts()[1])
-        assert type(await failure(stub.UploadBlob(iter(blob_parts())))) is errors.Overloaded
+def stopping(parts, resume):
+    yield from parts
+    resume.wait(10)
+
+
+async def outcome(stub):
+    try:
+        await sent(stub.UploadBlob, blob_parts())
+    except grpc.RpcError as error:
+        return type(from_rpc_error(error))
+    return None
+
+
+async def becomes(wanted, stub):
+    async with asyncio.timeout(10):
+        while await outcome(stub) is not wanted:  # noqa: ASYNC110  the server tells nobody of its memory
+            await asyncio.sleep(0.02)
+
+
+async def test_uploads_beyond_the_memory_for_all_are_an_overload_until_others_end(front):
+    resume = threading.Event()
+    async with stubbed(front, ServiceOptions(uploads_bytes=5 * CHUNK_BYTES)) as stub:
+        first = stub.UploadBlob.future(stopping(blob_parts()[:2], resume))
+        await becomes(errors.Overloaded, stub)
         first.cancel()
-        answer = await stub.UploadBlob(iter(blob_parts()), wait_for_ready=True)
-    assert answer.n_bytes == 4 * CHUNK_BYTES
+        resume.set()
+        await becomes(None, stub)
 
 
-async def test_an_upload_that_stops_is_let_go(front, serve):
-    async with serve(front, ServiceOptions(stall_s=0.2)) as (_, channel):
-        call = artifact_service_pb2_grpc.ArtifactServiceStub(channel).UploadBlob()
-        await call.write(blob_parts()[0])
-        error = await failure(call)
+async def test_an_upload_that_stops_is_let_go(front):
+    resume = threading.Event()
+    async with stubbed(front, ServiceOptions(stall_s=0.2)) as stub:
+        error = await failure(stub.UploadBlob, stopping(blob_parts()[:1], resume))
+        resume.set()
     assert type(error) is errors.DeadlineExceeded
     assert str(error) == "the service gave up after 0.2 s of uploading"
 
 
-async def test_artifacts_of_a_model_are_listed(stub):
+async def test_artifacts_of_a_model_are_listed(channel):
+    stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
     answer = await stub.ListArtifacts(pb.ListArtifactsRequest(model="facts"))
     assert [artifact.name for artifact in answer.artifacts] == ["l0"]
-    assert type(await failure(stub.ListArtifacts(pb.ListArtifactsRequest(model="x")))) is errors.ModelNotFound
+    assert [kind.kind for kind in answer.kinds] == []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ListArtifacts(pb.ListArtifactsRequest(model="x"))
+    assert type(from_rpc_error(caught.value)) is errors.ModelNotFound

@@ -155,6 +155,15 @@ async def test_attaching_resumes_from_an_event_number(front, stub):
     assembler.finish()
 
 
+async def test_attaching_behind_the_end_of_a_run_is_refused(stub):
+    await received(stub.RunGraph(request(keep_s=60)))
+    call = stub.AttachRun(pb.AttachRunRequest(run_id="run-1", from_number=2**64 - 1))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        [response async for response in call]
+    error = from_rpc_error(caught.value)
+    assert (type(error), str(error)) == (errors.InvalidRequest, f"run 'run-1' ended before event {2**64 - 1}")
+
+
 async def test_attaching_to_an_unknown_run_is_not_found(stub):
     assert type(await failure(stub.AttachRun(pb.AttachRunRequest(run_id="none")))) is errors.RunNotFound
 
