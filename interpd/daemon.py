@@ -51,43 +51,43 @@ async def serve(
         InterpdError: The address cannot be used, or Ray cannot be started.
     """
     telemetry.configure(config.log_level)
-    stop = asyncio.Event()
+    cluster = Cluster(config.worker.state_dir, config.worker.object_store_bytes)
+    pool = RayPool(config, cluster.state_dir, engine_factory=engine_factory)
+    scheduler = Scheduler(pool, config.scheduler, unload_grace_s=config.drain_grace_s)
     # what Ray prints is for whoever debugs; standard output is ours
     with contextlib.redirect_stdout(_LogStream()):
-        cluster = Cluster(config.worker.state_dir, config.worker.object_store_bytes)
         try:
-            cluster.start()
-            _stop_on_signals(stop)
-            pool = RayPool(config, cluster.state_dir, engine_factory=engine_factory)
+            server = make_server(scheduler, host=config.host, port=config.port)
+            # before Ray, so that an address that cannot be used is said at once
+            port = await server.start()
             try:
-                return await _serve(config, pool, stop, on_ready)
+                cluster.start()
+                return await _serve(config, scheduler, server, lambda: on_ready(config.host, port))
             finally:
+                await server.stop(STOP_GRACE_S)
                 await pool.close()
         finally:
             cluster.stop()
 
 
-async def _serve(config: Config, pool: RayPool, stop: asyncio.Event, on_ready: Callable[[str, int], None]) -> int:
-    scheduler = Scheduler(pool, config.scheduler, unload_grace_s=config.drain_grace_s)
-    server = make_server(scheduler, host=config.host, port=config.port)
-    port = await server.start()
+async def _serve(config: Config, scheduler: Scheduler, server: Server, on_ready: Callable[[], None]) -> int:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
     clock = asyncio.ensure_future(scheduler.run_clock())
+    loading = asyncio.ensure_future(_load_all(scheduler, config.models))
+    stopping = asyncio.ensure_future(stop.wait())
     try:
-        loading = asyncio.ensure_future(_load_all(scheduler, config.models))
-        stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not loading.result():
             log.error("no configured model could be loaded")
             return EXIT_NO_MODEL
         if not stop.is_set():
-            log.info("serving", host=config.host, port=port)
-            on_ready(config.host, port)
+            on_ready()
             await stopping
-        loading.cancel()
         return await _drain(config, scheduler, server, stop)
     finally:
-        clock.cancel()
-        await server.stop(STOP_GRACE_S)
+        for task in (clock, loading, stopping):
+            task.cancel()
 
 
 async def _drain(config: Config, scheduler: Scheduler, server: Server, stop: asyncio.Event) -> int:

@@ -6,6 +6,7 @@ a plugin author's own. One character is one token. ``site.read`` answers from a 
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ FAKE_OPS: dict[str, OpSchema] = {
         _op("fake.echo", "The number that was given.", ParamSchema("value", "float")),
         _op("fake.sleep", "Waits in many short steps, with progress.", ParamSchema("seconds", "float")),
         _op("fake.hang", "Waits inside one step, deaf to cancels.", ParamSchema("seconds", "float")),
+        _op("fake.seize", "Computes for ever without giving up the interpreter, deaf to everything."),
         _op("fake.fail", "Raises inside the operation.", ParamSchema("message", "str")),
         _op("fake.crash", "Ends the process with SIGKILL."),
         _op("fake.numbers", "The numbers 0 to n - 1.", ParamSchema("n", "int"), output=_NUMBERS),
@@ -260,6 +262,8 @@ class FakeEngine:
         if op == "fake.hang":
             self._sleep(params["seconds"])
             return np.float32(params["seconds"])
+        if op == "fake.seize":
+            re.fullmatch(r"(a+)+", "a" * 64 + "b")
         if op == "fake.fail":
             raise OpFailed(f"op 'fake.fail' of plugin 'fake' raised: {params['message']}", op=op, plugin="fake")
         if op == "fake.crash":
@@ -333,10 +337,13 @@ def _manifest(name: str, limits: Limits) -> Manifest:
 def make_fake_engine(options: ReplicaOptions) -> FakeEngine:
     """A fake engine for a worker process (``engine_factory`` "interpd.testing.fake_engine:make_fake_engine").
 
-    The source ``fake:broken`` cannot be loaded, ``fake:slow`` takes a second.
+    The source ``fake:broken`` cannot be loaded, ``fake:slow`` takes a second, ``fake:while:PATH`` can be loaded while
+    the file exists.
     """
-    if options.spec.source == "fake:broken":
-        raise InvalidRequest("source 'fake:broken' cannot be loaded")
-    if options.spec.source == "fake:slow":
+    source = options.spec.source
+    _, _, path = source.partition("fake:while:")
+    if source == "fake:broken" or (path and not os.path.exists(path)):
+        raise InvalidRequest(f"source {source!r} cannot be loaded")
+    if source == "fake:slow":
         time.sleep(1.0)
     return FakeEngine(options.spec.name, limits=options.limits)

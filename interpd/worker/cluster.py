@@ -89,6 +89,8 @@ class Cluster:
         if self._reaper is not None:
             self._reaper.communicate()
             self._reaper = None
+        elif self._is_own:
+            shutil.rmtree(self.state_dir, ignore_errors=True)
 
     def _start_reaper(self) -> None:
         folder = self.state_dir if self._is_own else self.state_dir / "ray"
