@@ -26,7 +26,7 @@ def bind(
     Arguments are references and constants (``Arg``). Raises ``TypeError``, as Python does, for a call that does not
     fit the signature; kinds and ranges are the checker's business.
     """
-    given = _placed(schema, _adapted(schema.name, [_frozen(arg) for arg in args]))
+    given = _placed(schema, _adapted(schema.name, [_frozen(arg) for arg in _with_list_index(schema.name, args)]))
     for name, value in kwargs.items():
         if name in given:
             raise TypeError(f"{schema.name}() got {name!r} twice")
@@ -37,6 +37,13 @@ def bind(
         inputs.pop()
     params = {p.name: given[p.name] for p in schema.params if given.get(p.name) is not None}
     return Node(schema.name, tuple(inputs), params, schema.version, invoke, steps, label)
+
+
+def _with_list_index(name: str, args: Sequence[Any]) -> Sequence[Any]:
+    """``x[[0, 2]]`` picks two places of one dimension, ``x[0, 2]`` one place of two."""
+    if name in ("tensor.getitem", "tensor.setitem") and len(args) > 1 and isinstance(args[1], list):
+        return [args[0], (args[1],), *args[2:]]
+    return args
 
 
 def _frozen(value: Any) -> Arg:

@@ -45,8 +45,10 @@ def _prompt(prompt: Prompt) -> dict[str, Any]:
 
 
 def _generation(generation: Generation) -> dict[str, Any]:
-    names = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "seed", "stop_strings", "stop_token_ids")
-    return {name: _arg(getattr(generation, name)) for name in (*names, "ignore_eos")}
+    names = ("max_new_tokens", "do_sample", "top_k", "seed", "stop_strings", "stop_token_ids", "ignore_eos")
+    # a temperature of 1 is that of 1.0
+    floats = {name: _arg(float(getattr(generation, name))) for name in ("temperature", "top_p")}
+    return {name: _arg(getattr(generation, name)) for name in names} | floats
 
 
 def _node(node: Node) -> dict[str, Any]:

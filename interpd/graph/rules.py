@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(("BAD_STEPS",), nodes.bad_steps),
     Rule(("UNSUPPORTED",), flow.unsupported_in_generation),
-    Rule(("PORT_MISMATCH", "BAD_PARAM", "POSITION_OUT_OF_RANGE", "BAD_TARGET"), types.mismatches),
+    Rule(("PORT_MISMATCH", "BAD_PARAM", "POSITION_OUT_OF_RANGE", "BAD_TARGET", "LIMIT"), types.mismatches),
     Rule(("BAD_OUTPUT", "DANGLING_REFERENCE"), request.bad_outputs),
     Rule(("SITE_ORDER", "BAD_STEPS"), flow.impossible_orders),
     Rule(("BAD_STEPS",), flow.steps_across_prompts),

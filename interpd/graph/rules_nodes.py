@@ -28,8 +28,11 @@ def unknown_operations(subject: Subject) -> Iterator[Violation]:
 def bad_invokes(subject: Subject) -> Iterator[Violation]:
     """Nodes of prompts that are not there."""
     n_prompts = len(subject.request.prompts)
+    if not n_prompts:
+        subject.bad.update(range(len(subject.graph.nodes)))
+        return
     for index, node in enumerate(subject.graph.nodes):
-        if not 0 <= node.invoke < n_prompts and n_prompts:
+        if not 0 <= node.invoke < n_prompts:
             message = f"prompt {node.invoke} does not exist, there are {n_prompts}"
             yield subject.fault("BAD_PROMPT", index, "invoke", message)
 
@@ -181,6 +184,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Arg], bool]]] = {
     "literal": ("one of its choices", lambda arg: isinstance(arg, str | int | float | bool)),
     "index": ("an index", lambda arg: not _index_problem(arg)),
     "ints": ("an integer or a tuple of integers", lambda arg: _is_int(arg) or _tuple_of(_is_int)(arg)),
+    # torch takes one dim for several; a plugin's function is promised a tuple
+    "ints of a plugin": ("a tuple of integers", _tuple_of(_is_int)),
     "floats": ("a tuple of numbers", _tuple_of(_is_number)),
     "strs": ("a tuple of strings", _tuple_of(lambda arg: isinstance(arg, str))),
     "tensor": ("a constant tensor", lambda arg: isinstance(arg, TensorData | Blob)),
@@ -212,15 +217,16 @@ def _param_problems(subject: Subject, schema: OpSchema, node: Node) -> Iterator[
             if param.required:
                 yield f"params.{name}", "BAD_PARAM", f"{schema.name} needs param {name!r} ({param.kind})"
             continue
-        code, message = _param_problem(subject, param, value)
+        kind = "ints of a plugin" if param.kind == "ints" and schema.plugin != "interpd" else param.kind
+        code, message = _param_problem(subject, param, kind, value)
         if message:
             yield f"params.{name}", code, message
 
 
-def _param_problem(subject: Subject, param: ParamSchema, value: Arg) -> tuple[str, str]:
+def _param_problem(subject: Subject, param: ParamSchema, kind: str, value: Arg) -> tuple[str, str]:
     if param.kind.startswith("artifact:"):
         return _artifact_problem(subject, param, value)
-    wanted, fits = _KINDS[param.kind]
+    wanted, fits = _KINDS[kind]
     if not fits(value):
         return "BAD_PARAM", f"param {param.name!r} wants {wanted}, got {quoted(value)}"
     if param.choices and value not in param.choices:

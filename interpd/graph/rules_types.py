@@ -11,6 +11,9 @@ from interpd.graph.shapes import output_types
 from interpd.graph.subject import Subject, Types
 from interpd.graph.types import Dim, TensorData, TensorType
 
+MOST_DIMS = 32
+"""Dimensions of a value: numpy, in which clients receive it, has no more."""
+
 
 def mismatches(subject: Subject) -> Iterator[Violation]:
     """Values that do not fit where they are used. Fills ``types`` and, for generations, ``decode_types``."""
@@ -31,7 +34,10 @@ def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Viola
             params = defaults[node.op] = {param.name: param.default for param in schema.params}
         call = Call([_value(arg, types) for arg in node.inputs], {**params, **node.params}, node, scope)
         try:
-            types.append(output_types(schema, call, subject.manifest))
+            out = output_types(schema, call, subject.manifest)
+            if any(len(kind.dims) > MOST_DIMS for kind in out):
+                raise Refusal(f"gives more than {MOST_DIMS} dimensions", code="LIMIT")
+            types.append(out)
         except Refusal as refusal:
             types.append(None)
             yield subject.fault(refusal.code, index, refusal.where, _sentence(subject, index, schema, refusal))
@@ -57,9 +63,12 @@ def _sentence(subject: Subject, index: int, schema: OpSchema, refusal: Refusal) 
     kind, _, rest = refusal.where.replace("[", ".").partition(".")
     name, source = "", ""
     if kind == "inputs":
-        place = int(rest.split("]")[0])
+        place, *deeper = (int(part.rstrip("]")) for part in refusal.where.split("[")[1:])
         name = f"port {schema.inputs[place].name!r} "
-        arg = subject.graph.nodes[index].inputs[place] if place < len(subject.graph.nodes[index].inputs) else None
+        inputs = subject.graph.nodes[index].inputs
+        arg = inputs[place] if place < len(inputs) else None
+        if deeper and isinstance(arg, tuple):
+            arg = arg[deeper[0]]
         if isinstance(arg, Ref):
             source = f" from {subject.name(arg.node)}"
     elif kind == "params":

@@ -34,7 +34,8 @@ class Subject:
         self.graph: Graph = request.graph
         self.manifest = manifest
         self.n_tokens = tuple(n_tokens)
-        self.n_steps = request.generation.max_new_tokens if request.generation else 0
+        self.n_steps = max(request.generation.max_new_tokens, 1) if request.generation else 0
+        """Steps of the generation; 0 without one."""
         self.suggestions = Suggestions()
         self.bad: set[int] = set()
         """Nodes that broke a rule; what depends on them is not looked at again."""

@@ -22,6 +22,8 @@ CALLS = [
     ("torch.layer_norm", (X, (8,)), {}, Node("torch.layer_norm", (X,), {"normalized_shape": (8,)})),
     ("torch.sum", (X,), {"dim": None}, Node("torch.sum", (X,))),
     ("tensor.getitem", (X, (Slice(), -1)), {}, Node("tensor.getitem", (X, (Slice(), -1)))),
+    ("tensor.getitem", (X, [0, 2]), {}, Node("tensor.getitem", (X, ((0, 2),)))),
+    ("tensor.getitem", (X, (0, 2)), {}, Node("tensor.getitem", (X, (0, 2)))),
     ("tensor.getitem", (X, None), {}, Node("tensor.getitem", (X, None))),
 ]
 

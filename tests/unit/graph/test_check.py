@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from interpd.errors import ArtifactNotFound, InvalidGraph, LimitExceeded, PositionOutOfRange
 from interpd.graph.check import check
 from interpd.graph.ir import Blob, Generation, Graph, Node, Prompt, Ref, Slice, Steps
 from interpd.graph.run import RunRequest
-from interpd.graph.types import TensorData
+from interpd.graph.schema import OpSchema, ParamSchema, PortSchema
+from interpd.graph.types import TensorData, TensorType
 
 
 def test_a_sound_graph_has_types_a_plan_and_an_estimate(manifest, ask, read):
@@ -283,3 +286,29 @@ def test_ten_thousand_violations_make_a_short_report(manifest):
     report = check(RunRequest("r", "tiny", (Prompt(text="x"),), Graph(nodes, {"x": Ref(0)})), manifest)
     assert len(report.violations) == 200
     assert report.notes == ("9800 more violations are not listed",)
+
+
+def test_a_request_without_prompts_is_refused_whatever_its_nodes(found, ask, read):
+    assert found(ask(read(), outputs={"x": 0}, prompts=0)) == [("BAD_PROMPT", "prompts")]
+
+
+def test_values_have_few_enough_dimensions_for_the_client(found, ask, read):
+    nodes = [read(), *(Node("torch.unsqueeze", (Ref(i),), {"dim": 0}) for i in range(40))]
+    assert found(ask(*nodes, outputs={"x": 40})) == [("LIMIT", "graph.nodes[30]")]
+
+
+def test_a_mismatch_inside_a_tuple_names_its_source(manifest, ask, read):
+    nodes = [read(), read("logits", label="wide"), Node("torch.cat", ((Ref(0), Ref(1)),), {"dim": 1})]
+    (violation,) = check(ask(*nodes, outputs={"x": 2}), manifest, [7]).violations
+    assert (violation.code, violation.path) == ("PORT_MISMATCH", "graph.nodes[2].inputs[0][1]")
+    assert violation.message.endswith("float32[batch=1 pos=7 d_model=8] along dim 1 from node 'wide'")
+
+
+def test_a_plugin_that_wants_a_tuple_gets_no_single_integer(manifest, ask):
+    schema = OpSchema(
+        "p.pick", 1, "", (), (ParamSchema("at", "ints"),), (PortSchema("out", TensorType("float32")),), "p"
+    )
+    offered = replace(manifest, ops={**manifest.ops, "p.pick": schema})
+    bad = check(ask(Node("p.pick", (), {"at": 3}), outputs={"x": 0}), offered)
+    assert [violation.message for violation in bad.violations] == ["param 'at' wants a tuple of integers, got 3"]
+    assert check(ask(Node("p.pick", (), {"at": (3,)}), outputs={"x": 0}), offered).violations == ()
