@@ -65,7 +65,7 @@ class GenerationBatch:
         self.eager = eager
         self._access = access
         self._cache = DynamicCache(config=access.resident.model.config)
-        self._mask: Tensor | None = None
+        self._n_cached = 0
 
     @property
     def runs(self) -> list[Run]:
@@ -98,6 +98,7 @@ class GenerationBatch:
             visits,
             SharedPass(shares, frame).on_visit,
         )
+        self._n_cached += frame.n_pos
         return shares, output.logits[:, -1]
 
     def _frame(self) -> Frame:
@@ -115,13 +116,14 @@ class GenerationBatch:
         }
         n_keys = torch.tensor([member.n_keys for member in self.members], device=device)[:, None]
         # rows that left may have been the longest: the cache keeps their columns
-        total = self._cache.get_seq_length() + frame.n_pos
+        total = self._n_cached + frame.n_pos
         if bool((n_keys == total).all()):
             return inputs
         columns = torch.arange(total, device=device)
         mask = columns >= total - n_keys
         places = (columns[-frame.n_pos :] - (total - n_keys)).clamp(min=0)
-        return {**inputs, "attention_mask": mask.long(), "position_ids": places}
+        inputs["attention_mask"] = mask.long()
+        return {**inputs, "position_ids": places} if self._access.takes_positions else inputs
 
     def _shares(self, frame: Frame) -> list[Share]:
         by_run: dict[str, dict[int, Row]] = {}
@@ -175,7 +177,7 @@ class GenerationBatch:
         if len(rows) == len(self.members):
             return
         self.members = [self.members[index] for index in rows]
-        if rows and self._cache.get_seq_length():
+        if rows and self._n_cached:
             self._cache.batch_select_indices(torch.tensor(rows, device=self._access.device))
 
     def drop_ended(self) -> None:
@@ -191,6 +193,7 @@ class GenerationBatch:
         alone = GenerationBatch(self._access, self.members, eager=self.eager, turn=self.turn)
         alone._cache = copy(self._cache)
         alone._cache.layers = [copy(layer) for layer in self._cache.layers]
+        alone._n_cached = self._n_cached
         alone._keep(rows)
         return alone
 

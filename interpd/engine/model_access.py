@@ -25,8 +25,13 @@ class ModelAccess:
         self.driver = driver
         self.store = store
         self.device: torch.device = resident.model.device
-        self.can_keep_logits = "logits_to_keep" in inspect.signature(resident.model.forward).parameters
+        arguments = inspect.signature(resident.model.forward).parameters
+        self.can_keep_logits = "logits_to_keep" in arguments
         """Whether the model can compute logits at some positions only."""
+        self.takes_cache = "past_key_values" in arguments
+        """Whether a pass can go on from an earlier one."""
+        self.takes_positions = "position_ids" in arguments
+        """Whether it is told positions; others derive them from the mask."""
         self.busy_with: tuple[tuple[str, ...], str] = ((), "")
         """(run ids, what runs): replaced as a whole, so that another thread may read it."""
 

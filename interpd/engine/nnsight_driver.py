@@ -118,8 +118,8 @@ class Driver:
         with torch.set_grad_enabled(grad):
             if not visits or on_visit is None:
                 return self.model(**inputs)
-            body = self._body(visits, on_visit, stop)
-            self._root.interleaver.mediators.append(_Visitor(body))
+            end = EarlyStopException() if stop else None
+            self._root.interleaver.mediators.append(_Visitor(self._body(visits, on_visit, end)))
             try:
                 return self._root.interleave(lambda: self.model(**inputs))
             except OutOfOrderError as error:
@@ -127,8 +127,15 @@ class Driver:
                     f"the pass did not come by one of {', '.join(map(str, visits))} "
                     f"in forward order ({error}); a module that runs only for some tokens cannot be read"
                 ) from error
+            except Exception as error:
+                # the frames of the pass, which nnsight hangs on the exception a second time, hold its activations
+                vars(error).pop("__intervention_tb__", None)
+                raise
+            finally:
+                if end is not None:
+                    _release_frames(end)
 
-    def _body(self, visits: Sequence[Visit], on_visit: OnVisit, stop: bool) -> Callable[[], None]:
+    def _body(self, visits: Sequence[Visit], on_visit: OnVisit, end: EarlyStopException | None) -> Callable[[], None]:
         def body() -> None:
             for visit in visits:
                 name = f"{self._names[visit.path]}.{visit.port}"
@@ -138,8 +145,8 @@ class Driver:
                     payload = _with_item(payload, visit, item, tensor)
                 if changed:
                     Mediator.swap(name, payload)
-            if stop:
-                raise EarlyStopException
+            if end is not None:
+                raise end
 
         return body
 
@@ -152,6 +159,12 @@ class Driver:
             yield
         finally:
             interleaver.interleaving = before
+
+
+def _release_frames(error: Exception) -> None:
+    """Lets go of the frames of a pass that ``error`` has ended: they and it would keep one another alive."""
+    vars(error).pop("__intervention_tb__", None)
+    error.__traceback__ = error.__context__ = None
 
 
 def _item_of(payload: Any, visit: Visit, item: Item) -> Tensor:

@@ -105,6 +105,9 @@ class NnsightEngine:
         shared = [index for index in range(program.order.n_passes) if len(program.invokes_of_pass(index)) > 1]
         if kind.alone and shared and not request.reproducible:
             raise FeatureUnsupported(f"{kind.alone}: give each prompt a request of its own")
+        if kind.generates and not self._access.takes_cache:
+            name = self._manifest.model.architecture
+            raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
         run = Run(program, self._access, self._next_turn())
         run.used.plugins = plugins_of(run, self._registry.plugins)
         return run

@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interpd.errors import BlobNotFound, CallerError, DeadlineExceeded, InvalidGraph, OpFailed
+from interpd.errors import (
+    BlobNotFound,
+    CallerError,
+    DeadlineExceeded,
+    DeviceOutOfMemory,
+    FeatureUnsupported,
+    InvalidGraph,
+    OpFailed,
+)
 from interpd.graph.digest import blob_digest
 from interpd.graph.ir import Blob, Generation, Ref, Steps
 from interpd.graph.run import Cancelled, Done, Failed
@@ -199,6 +207,27 @@ def test_a_failing_step_of_a_generation_ends_the_guilty_one_and_the_others_go_on
     assert isinstance(failed.error, CallerError)
     assert healthy_one.done.generated == alone.done.generated
     assert np.allclose(healthy_one["hidden"], alone["hidden"], atol=1e-5)
+
+
+def test_a_pass_that_is_too_big_for_the_device_is_run_request_by_request(bench):
+    def only_one_row(module, args, kwargs):
+        if kwargs["input_ids"].shape[0] > 1:
+            raise torch.OutOfMemoryError("tried to allocate too much")
+
+    alone = bench.run(healthy())["logits"]
+    handle = bench.model.register_forward_pre_hook(only_one_row, with_kwargs=True)
+    small = bench.run_all(healthy(), healthy())
+    big = bench.run(ask([read("logits"), read("logits", invoke=1)], {"a": 0, "b": 1}, "a", "b"))
+    handle.remove()
+    assert all(np.array_equal(outcome["logits"], alone) for outcome in small)
+    assert isinstance(big.error, DeviceOutOfMemory)
+
+
+def test_several_prompts_at_a_place_without_rows_are_refused(bench):
+    nodes = [read("transformer.wpe.output"), read("logits", invoke=1)]
+    error = bench.run(ask(nodes, {"a": 0, "b": 1}, "The cat", "a")).error
+    assert isinstance(error, FeatureUnsupported)
+    assert "not rows" in str(error)
 
 
 def test_a_cancel_in_the_middle_of_a_generation_leaves_the_others_as_they_were(bench):

@@ -1,8 +1,11 @@
 """The driver, and a contract test for each semi-public hook of nnsight that it uses."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
+from contextlib import suppress
 
 import pytest
 import torch
@@ -182,6 +185,25 @@ def test_a_module_that_two_paths_share_is_visited_under_both(inputs):
     seen = []
     Driver(model).run(inputs, [visit("alias")], lambda place, tensors: seen.append(place.path) or {})
     assert seen == ["alias"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_pass_that_was_ended_stays_alive(driver, inputs, fails):
+    held = []
+
+    def look(place, tensors):
+        held.append(weakref.ref(tensors[None]))
+        if fails:
+            raise ZeroDivisionError
+        return {}
+
+    gc.disable()
+    try:
+        with suppress(ZeroDivisionError):
+            driver.run(inputs, [visit(BLOCK)], look, stop=True)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_the_import_leaves_objects_and_tensors_and_the_environment_as_they_were():
