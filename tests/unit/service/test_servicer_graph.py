@@ -9,6 +9,7 @@ from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref
 from interpd.graph.run import RunRequest
 from interpd.graph.types import TensorData
 from interpd.service.options import ServiceOptions
+from interpd.service.server import make_server
 from interpd.wire.chunks import CHUNK_BYTES
 from interpd.wire.events import EventAssembler
 from interpd.wire.graphs import request_to_proto, spec_to_proto
@@ -129,17 +130,22 @@ async def test_a_passed_deadline_releases_the_run(front, stub):
     await wait_until(lambda: front.released == ["run-1"])
 
 
-async def test_a_vanished_connection_releases_its_run(front, serve):
+def read_two_and_vanish(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = graph_service_pb2_grpc.GraphServiceStub(channel).RunGraph(request())
+        return [next(call), next(call)]
+
+
+async def test_a_vanished_connection_releases_its_run(front):
     async def script(request):
         yield run.Queued("run-1", 0, "busy")
         await asyncio.sleep(60)
 
     front.script = script
-    async with serve(front) as (_, channel):
-        call = graph_service_pb2_grpc.GraphServiceStub(channel).RunGraph(request())
-        await call.read()
-        await channel.close()
-        await wait_until(lambda: front.released == ["run-1"])
+    server = make_server(front)
+    await asyncio.to_thread(read_two_and_vanish, await server.start())
+    await wait_until(lambda: front.released == ["run-1"])
+    await server.stop(0)
 
 
 async def test_attaching_resumes_from_an_event_number(front, stub):
