@@ -97,6 +97,7 @@ class _Need:
 
     @property
     def time(self) -> tuple[int, int]:
+        """(step, order), to compare."""
         return (self.step, self.order)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from interpd.errors import Violation
-from interpd.graph.ir import Generation, Prompt
+from interpd.graph.ir import Generation, Prompt, Ref
 from interpd.graph.names import quoted
 from interpd.graph.schema import OpSchema
 from interpd.graph.subject import Subject
@@ -42,6 +42,9 @@ def _constants_too_large(subject: Subject) -> Iterator[Violation]:
     total = 0
     for index, node in enumerate(subject.graph.nodes):
         level = [*node.inputs, *node.params.values()] if node.params else node.inputs
+        if all([type(arg) is Ref for arg in level]):
+            total += 8 * len(level)
+            continue
         for _ in range(MOST_NESTED):
             tuples = [arg for arg in level if isinstance(arg, tuple)]
             for arg in level:

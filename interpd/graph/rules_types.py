@@ -24,15 +24,21 @@ def mismatches(subject: Subject) -> Iterator[Violation]:
 
 def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Violation]:
     defaults: dict[str, dict[str, Any]] = {}
+    refs = subject.refs
     for index, node in enumerate(subject.graph.nodes):
-        if index in subject.bad or any(types[ref.node] is None for ref in subject.refs[index]):
+        if index in subject.bad or None in [types[ref.node] for ref in refs[index]]:
             types.append(None)
             continue
         schema = subject.manifest.ops[node.op]
         params = defaults.get(node.op)
         if params is None:
             params = defaults[node.op] = {param.name: param.default for param in schema.params}
-        call = Call([_value(arg, types) for arg in node.inputs], {**params, **node.params}, node, scope)
+        call = Call(
+            [_value(arg, types) for arg in node.inputs],
+            {**params, **node.params} if node.params else params,
+            node,
+            scope,
+        )
         try:
             out = output_types(schema, call, subject.manifest)
             if any(len(kind.dims) > MOST_DIMS for kind in out):

@@ -67,6 +67,7 @@ class _Walk:
     picks: list[TensorType] | None = None
 
     def current(self) -> Dim:
+        """The dimension that the next index is for."""
         return self.value.dims[self.place]
 
 

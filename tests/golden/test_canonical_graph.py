@@ -33,4 +33,5 @@ def test_canonical_bytes_do_not_change():
 
 
 def test_the_digest_is_that_of_the_canonical_bytes():
-    assert graph_digest(GRAPH, PROMPTS, GENERATION) == "a4224dc581002d32d2fc754583615d7eaf311bff68a58abc64fc963a7af12d2d"
+    digest = graph_digest(GRAPH, PROMPTS, GENERATION)
+    assert digest == "a4224dc581002d32d2fc754583615d7eaf311bff68a58abc64fc963a7af12d2d"
