@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import io
 import signal
+import socket
 import sys
 from collections.abc import Callable
 
 from interpd import telemetry
 from interpd.config import Config, ModelSpec
-from interpd.errors import InterpdError
+from interpd.errors import InterpdError, PreconditionFailed
 from interpd.scheduler.scheduler import Scheduler
 from interpd.service.server import Server, make_server
 from interpd.telemetry import Log
@@ -58,10 +59,11 @@ async def serve(
     with contextlib.redirect_stdout(_LogStream()):
         try:
             server = make_server(scheduler, host=config.host, port=config.port)
-            # before Ray, so that an address that cannot be used is said at once
+            _refuse_taken_port(config.host, config.port)
+            # Ray first: it forks, and a process in which gRPC has threads should not
+            cluster.start()
             port = await server.start()
             try:
-                cluster.start()
                 return await _serve(config, scheduler, server, lambda: on_ready(config.host, port))
             finally:
                 await server.stop(STOP_GRACE_S)
@@ -88,6 +90,15 @@ async def _serve(config: Config, scheduler: Scheduler, server: Server, on_ready:
     finally:
         for task in (clock, loading, stopping):
             task.cancel()
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Says at once, and not when Ray is up, what the server would say."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        text = f"cannot listen on '{host}:{port}': {error.strerror}; stop who listens there, or choose another port"
+        raise PreconditionFailed(text, address=f"{host}:{port}") from None
 
 
 async def _drain(config: Config, scheduler: Scheduler, server: Server, stop: asyncio.Event) -> int:
