@@ -82,7 +82,9 @@ class Client:
 
         Keywords are the fields of ``interpd.config.ModelSpec``: name, revision, dtype, device, num_gpus, ...
         """
-        return self.model(self._ask("load", ModelSpec(source, **spec)).name)
+        transport = self._connection.transport
+        # loading takes minutes, which is no reason to give up: the service has a bound of its own
+        return self.model(self._connection.ask(lambda: transport.load(ModelSpec(source, **spec), None)).name)
 
     def unload(self, name: str) -> None:
         """Takes a model away. Raises ``ModelNotFound``."""

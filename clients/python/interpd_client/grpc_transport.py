@@ -57,6 +57,8 @@ class GrpcTransport:
     """A daemon at ``host:port``. The connection is made by the first call."""
 
     def __init__(self, address: str) -> None:
+        if ":" not in address:
+            raise ValueError(f"an address is host:port, as in 'localhost:7700', got {address!r}")
         self._address = address
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -135,9 +137,8 @@ class GrpcTransport:
     def put_blob(self, model: str, digest: str, tensor: TensorData, timeout_s: float | None) -> None:
         """Uploads a large constant for the workers of ``model`` (``""``: of all)."""
         message = artifact_service_pb2.UploadBlobRequest
-        header = artifact_service_pb2.UploadBlobHeader(
-            model=model, digest=digest, dtype=DTYPE_TO_PROTO[tensor.dtype], shape=tensor.shape
-        )
+        dtype: Any = DTYPE_TO_PROTO[tensor.dtype]
+        header = artifact_service_pb2.UploadBlobHeader(model=model, digest=digest, dtype=dtype, shape=tensor.shape)
         parts = _upload(message(header=header), tensor.data, lambda chunk: message(chunk=chunk))
         with self._calls() as channel:
             artifact_service_pb2_grpc.ArtifactServiceStub(channel).UploadBlob(parts, timeout=timeout_s)

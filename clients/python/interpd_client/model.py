@@ -8,7 +8,7 @@ from interpd.graph.run import TokenGenerated, Tokens
 from interpd.graph.schema import Manifest, ModelInfo
 from interpd_client.connection import Connection
 from interpd_client.generation import GenerationTrace, TokenStream
-from interpd_client.options import GenerateOptions, RunOptions, split_options
+from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.sites import SiteTable
 from interpd_client.trace import Trace, TraceContext
@@ -24,7 +24,7 @@ class Model:
 
     def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
         """A trace over one prompt (text, chat messages or token ids), or over several added with ``t.prompt``."""
-        return Trace(self._context, prompt, options)
+        return Trace(self._context, prompt, checked(options))
 
     def generate(
         self,

@@ -1,8 +1,10 @@
 """Options of runs and generations, as keywords."""
 
+from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from interpd.graph.ir import Generation
+from interpd_client.names import advice, nearest_names
 
 
 class RunOptions(TypedDict, total=False):
@@ -43,8 +45,21 @@ class GenerateOptions(SamplingOptions, RunOptions, total=False):
     """Options of ``Model.generate`` and ``Model.stream``."""
 
 
+def checked(options: RunOptions) -> RunOptions:
+    """The same options. Raises ``TypeError`` for an unknown keyword: one that is passed over would change nothing."""
+    _refuse_unknown(options, RunOptions.__annotations__)
+    return options
+
+
+def _refuse_unknown(options: Mapping[str, object], known: Iterable[str]) -> None:
+    for name in options:
+        if name not in known:
+            raise TypeError(f"there is no option {name!r}{advice(nearest_names(name, known))}")
+
+
 def split_options(max_new_tokens: int, options: GenerateOptions) -> tuple[Generation, RunOptions]:
     """The generation settings, and the options of the run. Raises ``TypeError`` for an unknown keyword."""
+    _refuse_unknown(options, (*RunOptions.__annotations__, *SamplingOptions.__annotations__))
     run: RunOptions = {name: value for name, value in options.items() if name in RunOptions.__annotations__}  # pyright: ignore
     sampling = {name: value for name, value in options.items() if name not in run}
     for name in ("stop_strings", "stop_token_ids"):

@@ -252,4 +252,4 @@ def write_site(recording: Recording, site: str, value: object, invoke: int) -> N
         raise recording.refuse("NOT_WRITABLE", f"{site!r} can be read but not written")
     number = scalar(value)
     # a number stands for a tensor without dimensions, which broadcasts like any other
-    recording.write(site, to_arg(recording, value if number is None else np.float32(number)[...]), invoke)
+    recording.write(site, to_arg(recording, value if number is None else np.asarray(number, dtype=np.float32)), invoke)

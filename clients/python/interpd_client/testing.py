@@ -205,7 +205,7 @@ class FakeTransport:
                 for step, token in enumerate(item.token_ids):
                     yield TokenGenerated(request.run_id, item.invoke, step, token, " word")
         for name, value in found.items():
-            yield Result(request.run_id, name, TensorData.from_numpy(np.asarray(value)))
+            yield Result(request.run_id, str(name), TensorData.from_numpy(np.asarray(value)))
         yield Done(request.run_id, self._provenance(request), _cost(request), generated)
 
     def _zeros(self, request: RunRequest) -> Mapping[str, object]:

@@ -78,6 +78,11 @@ def test_connecting_sends_nothing():
         client.models()
 
 
+def test_an_address_needs_a_port():
+    with pytest.raises(ValueError, match="an address is host:port, as in 'localhost:7700', got 'localhost'"):
+        interpd.connect("localhost")
+
+
 def test_a_service_that_is_not_there_says_how_to_start_one():
     with interpd.connect("localhost:1", timeout_s=5.0) as client:
         with pytest.raises(interpd.Unavailable, match=r"is a daemon listening at localhost:1\? `interpd serve` starts"):

@@ -87,5 +87,7 @@ def test_generate_text_is_one_call(model):
 
 
 def test_unknown_settings_are_refused(model):
-    with pytest.raises(TypeError, match="temprature"):
+    with pytest.raises(TypeError, match="no option 'temprature'; did you mean 'temperature'"):
         model.generate("a", max_new_tokens=2, temprature=1.0)
+    with pytest.raises(TypeError, match="no option 'keep'; did you mean 'keep_s'"):
+        model.trace("a", keep=3.0)

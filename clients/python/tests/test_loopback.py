@@ -1,5 +1,6 @@
 """The client against the real service over sockets; behind it a real scheduler and an engine without a model."""
 
+import signal
 import socket
 import threading
 import time
@@ -195,6 +196,35 @@ def test_models_plugins_artifacts_and_counters(client, tmp_path):
     assert client.plugins()["fake"][0].name == "fake"
     assert client.status().n_accepted > 0
     assert len(client.upload(np.zeros(100_000))) == 64
+
+
+def wait_until(is_true):
+    deadline = time.monotonic() + 10.0
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def n_cancelled(client):
+    return client.status().n_ended.get("cancelled", 0)
+
+
+def test_ctrl_c_cancels_the_run_on_the_service(client, model):
+    before = n_cancelled(client)
+    main = threading.main_thread().ident
+    with pytest.raises(KeyboardInterrupt), model.trace("a", keep_s=60.0) as t:
+        t.save(x=t.ops.fake.sleep(seconds=20.0))
+        threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    wait_until(lambda: n_cancelled(client) == before + 1)
+
+
+def test_leaving_the_events_of_a_run_ends_it(client, model):
+    before = n_cancelled(client)
+    t = model.trace("a")
+    t.save(x=t.ops.fake.sleep(seconds=20.0))
+    for _ in t.submit().events():
+        break
+    wait_until(lambda: n_cancelled(client) == before + 1)
 
 
 def test_an_address_where_nobody_listens():
