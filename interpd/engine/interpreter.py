@@ -75,6 +75,8 @@ class Execution:
         self.rows = own_rows
         self.handles: dict[int, Handle] = {}
         """By read, where gradients are taken with respect to it."""
+        self.missed: list[Step] = []
+        """Writes that could not be put in force, because a prompt that they take values of had ended."""
         self.failed: InterpdError | None = None
         self._access = access
         self._steps = steps
@@ -111,6 +113,8 @@ class Execution:
                 return
             self._next += 1
             if not self._can_run(step):
+                if step.op == WRITE and step.invoke in self.rows:
+                    self.missed.append(step)
                 continue
             run_step(self._access, step, lambda step=step: self._outputs(step, spot, frame), self.values)
 
@@ -194,7 +198,8 @@ class Execution:
 def is_at(binding: Binding, visit: Visit) -> bool:
     """Whether the place of a site is the one that the pass has come to."""
     place = binding.location
-    return (place.order, place.path, place.port) == (visit.order, visit.path, visit.port)
+    same = (place.order, place.path, place.port) == (visit.order, visit.path, visit.port)
+    return same and place.item in visit.items
 
 
 def run_step(access: ModelAccess, step: Step, outputs: Callable[[], tuple[Any, ...]], values: Values) -> None:

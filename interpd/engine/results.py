@@ -29,7 +29,7 @@ def results_of(run: Run) -> tuple[list[Result], list[str], list[str]]:
     """
     found: list[Result] = []
     non_finite: list[str] = []
-    warnings = list(run.program.notes)
+    warnings = [*run.program.notes, *run.warnings.values()]
     for name, ref in run.program.request.graph.outputs.items():
         value = _value(run, name, ref)
         if value is None:

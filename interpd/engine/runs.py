@@ -72,6 +72,8 @@ class Run:
         self.error: InterpdError | None = None
         self.handles: dict[int, Handle] = {}
         self.generated: dict[int, Generated] = {}
+        self.warnings: dict[str, str] = {}
+        """By node."""
         self.used = Used()
         self._access = access
         self._pending: deque[Step] = deque()
@@ -151,6 +153,12 @@ class Run:
     def take(self, execution: Execution) -> None:
         """Takes over what an execution of a pass has found."""
         self.handles.update(execution.handles)
+        for step in execution.missed:
+            self.warnings.setdefault(
+                step.name,
+                f"{step.name} (write at {step.params['site']!r}) is not in force from step {self.values.step} on: "
+                "the generation of a prompt that it takes values of had ended",
+            )
         if execution.failed is not None:
             self.fail(execution.failed)
 

@@ -102,7 +102,6 @@ def test_a_value_of_the_prefill_is_written_at_later_steps(gpt2):
 
 def test_values_cross_between_prompts_at_each_step(gpt2):
     site = "layers.1.resid_post"
-    nodes = [read(site, positions=(-1,)), write(Ref(0), site, invoke=1, steps=Steps(1, None))]
     nodes = [read(site, positions=(-1,), steps=Steps(1, None)), write(Ref(0), site, invoke=1, steps=Steps(1, None))]
     nodes.append(read(site, invoke=1, steps=Steps(1, None)))
     request = ask(nodes, {"a": 0, "b": 2}, *PROMPTS[:2], generation=Generation(N, ignore_eos=True))
@@ -202,6 +201,17 @@ def test_an_output_of_a_step_that_never_ran_is_absent_with_a_warning(gpt2):
     request = generate(nodes=[read("embed", steps=Steps(6, 7))], outputs={"late": 0}, stop_token_ids=(free[0],))
     result = gpt2.run(request)
     assert "late" in result.done.warnings[0]
+
+
+def test_a_write_whose_source_had_ended_is_reported(gpt2):
+    site, sixth = "layers.1.resid_post", Steps(6, 7)
+    nodes = [read(site, positions=(-1,), steps=sixth), write(Ref(0), site, invoke=1, steps=sixth)]
+    own, other = (tokens(gpt2.run(generate(prompt))) for prompt in (PROMPTS[0], PROMPTS[2]))
+    ends = next(token for token in own[:6] if token not in other)
+    options = Generation(N, ignore_eos=True, stop_token_ids=(ends,))
+    result = gpt2.run(ask(nodes, {}, PROMPTS[0], PROMPTS[2], generation=options))
+    assert len(tokens(result, 0)) < 6 < len(tokens(result, 1))
+    assert "nodes[1] (write at 'layers.1.resid_post') is not in force from step 6 on" in result.done.warnings[0]
 
 
 def test_streamed_texts_add_up_to_the_text(generating):
