@@ -1,0 +1,61 @@
+"""Uploaded constants, and tensors as data."""
+
+import numpy as np
+import pytest
+import torch
+
+from interpd.engine.store import Store
+from interpd.engine.tensors import from_data, to_data
+from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss
+from interpd.graph.digest import blob_digest
+from interpd.graph.types import ITEM_BYTES, TensorData
+
+
+def store(**options):
+    return Store({}, torch.device("cpu"), torch.float32, **options)
+
+
+def uploaded(to, value):
+    data = TensorData.from_numpy(np.full(10, value, np.float32))
+    to.put_blob(blob_digest(data), data)
+    return blob_digest(data)
+
+
+def test_a_constant_is_found_by_its_digest():
+    kept = store()
+    assert (kept.blob(uploaded(kept, 3.0)) == 3).all()
+
+
+def test_content_of_another_digest_is_refused():
+    with pytest.raises(DataLoss, match="upload it again"):
+        store().put_blob("0" * 64, TensorData.from_numpy(np.zeros(1)))
+
+
+def test_the_constant_that_was_not_used_for_longest_goes_first():
+    kept = store(blob_bytes=80)
+    first, second = uploaded(kept, 1.0), uploaded(kept, 2.0)
+    kept.blob(first)
+    uploaded(kept, 3.0)
+    assert (kept.blob(first) == 1).all()
+    with pytest.raises(BlobNotFound):
+        kept.blob(second)
+
+
+def test_unknown_artifacts_and_kinds_are_the_callers_error(tmp_path):
+    with pytest.raises(ArtifactNotFound, match="'dictionary'"):
+        store().artifact("dictionary")
+    with pytest.raises(CallerError, match="no artifact kind 'sae'"):
+        store().put_artifact("dictionary", "sae", tmp_path / "file")
+
+
+@pytest.mark.parametrize("dtype", ITEM_BYTES)
+def test_tensors_survive_the_way_to_bytes_and_back(dtype):
+    tensor = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(getattr(torch, dtype))
+    data = to_data(tensor.T)
+    assert (data.dtype, data.shape) == (dtype, (3, 2))
+    assert torch.equal(from_data(data), tensor.T)
+
+
+def test_empty_tensors_and_scalars_are_data_too():
+    for tensor in (torch.zeros(0, 3), torch.tensor(2.5)):
+        assert torch.equal(from_data(to_data(tensor)), tensor)
