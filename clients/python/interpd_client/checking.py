@@ -14,6 +14,11 @@ def local_report(recording: Recording, request: RunRequest) -> CheckReport:
     return check(request, recording.manifest, recording.n_tokens())
 
 
+def knows_its_artifacts(report: CheckReport) -> bool:
+    """Whether every artifact that the graph names stands in the manifest that was fetched."""
+    return all(violation.code != "UNKNOWN_ARTIFACT" for violation in report.violations)
+
+
 def type_of(recording: Recording, ref: Ref) -> TensorType:
     """The type of a value that is recorded but may not be saved. Raises ``InvalidGraph`` when it has none."""
     graph = Graph(tuple(recording.nodes[: ref.node + 1]), {"value": ref})

@@ -1,5 +1,7 @@
 """The client: a connection to one interpd daemon."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
@@ -127,13 +129,19 @@ class Client:
         """Counters of the daemon: runs, passes, sharing, memory."""
         return self._ask("statistics")
 
-    def validate(self, request: RunRequest) -> CheckReport:
-        """What the service thinks of a request, with the real token counts: violations, types, estimate."""
-        return self._ask("validate", request)
-
     def run(self, request: RunRequest) -> Result:
-        """The result of a request that was not written as a trace (a graph from a file)."""
-        return RunHandle(self._connection, Job(request)).result()
+        """The result of a request that was made as data; outputs come back under their flat names.
+
+        Traces (``Model.trace``) are the convenient way; this one takes graphs from files and other programs.
+        """
+        connection = self._connection
+        if request.deadline_s is None and connection.timeout_s is not None:
+            request = replace(request, deadline_s=time.time() + connection.timeout_s)
+        return RunHandle(connection, Job(request)).result()
+
+    def validate(self, request: RunRequest) -> CheckReport:
+        """The service's verdict on a request, with the token counts of its prompts; nothing runs."""
+        return self._ask("validate", request)
 
     def attach(self, run_id: str) -> RunHandle:
         """A hold on a run that was submitted with ``keep_s``, perhaps by another program.

@@ -12,7 +12,7 @@ from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, TokenGenerated, Tokens
 from interpd.graph.schema import Manifest
 from interpd_client.blame import placed
-from interpd_client.checking import local_report
+from interpd_client.checking import knows_its_artifacts, local_report
 from interpd_client.connection import Connection
 from interpd_client.explain import explained
 from interpd_client.options import RunOptions
@@ -38,6 +38,11 @@ class TraceContext:
         """The tokens of a prompt, asked from the service."""
         model, connection = self.manifest.model.name, self.connection
         return connection.ask(lambda: connection.transport.tokenize(model, [prompt], connection.timeout_s))[0]
+
+    def fetched_manifest(self) -> Manifest:
+        """What the model offers now."""
+        model, connection = self.manifest.model.name, self.connection
+        return connection.ask(lambda: connection.transport.manifest(model, connection.timeout_s))
 
     def validate(self, request: RunRequest) -> CheckReport:
         """The service's own verdict on a request."""
@@ -142,6 +147,10 @@ class Trace(PromptTrace):
     def _start(self, *, is_detached: bool) -> RunHandle:
         job = replace(self._draft(), is_detached=is_detached)
         report = local_report(self._recording, job.request)
+        if not knows_its_artifacts(report):
+            # methods make artifacts and others upload some, after the manifest was fetched
+            self._recording.manifest = self._context.fetched_manifest()
+            report = local_report(self._recording, job.request)
         replace(report, violations=placed(report.violations, job.places)).raise_if_bad()
         self._recording.closed = True
         return RunHandle(self._context.connection, job)

@@ -6,6 +6,8 @@ import pytest
 import interpd_client as interpd
 from interpd.errors import Overloaded
 from interpd.graph.digest import blob_digest
+from interpd.graph.ir import Graph, Node, Ref
+from interpd.graph.run import RunRequest
 from interpd.graph.types import TensorData
 from interpd_client.testing import FakeTransport, fake_manifest
 
@@ -62,6 +64,14 @@ def test_questions_are_asked_again_when_the_service_is_busy():
             return super().models(timeout_s)
 
     assert len(interpd.Client(Busy(fake_manifest())).models()) == 1
+
+
+def test_graphs_from_elsewhere_run_as_data(client, transport):
+    graph = Graph((Node("site.read", (), {"site": "embed"}),), {"x.0": Ref(0)})
+    request = RunRequest("mine", "fake", (interpd.Prompt(text="a b"),), graph)
+    assert client.validate(request).violations == ()
+    assert client.run(request)["x.0"].shape == (1, 2, 8)
+    assert transport.requests == [request]
 
 
 def test_leaving_the_block_closes_the_connection(transport):
