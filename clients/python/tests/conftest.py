@@ -5,7 +5,6 @@ from contextlib import suppress
 import pytest
 
 import interpd_client as interpd
-from interpd.service.server import make_server
 from interpd_client.testing import FakeTransport, fake_manifest
 
 
@@ -47,6 +46,8 @@ class Loopback:
         self.thread = threading.Thread(target=lambda: self.loop.run_until_complete(self.serve()))
 
     async def serve(self):
+        from interpd.service.server import make_server  # needs more than the light base
+
         self.front = self.make_front()
         self.stopped = asyncio.Event()
         self.server = make_server(self.front)

@@ -17,6 +17,7 @@ from interpd.testing.fake_workers import fake_front
 
 @pytest.fixture(scope="module")
 def server(loopback):
+    pytest.importorskip("grpc_health", reason="the service needs interpd[daemon]")
     with loopback(fake_front) as server:
         yield server
 
