@@ -206,7 +206,7 @@ def members_of(access: ModelAccess, run: Run) -> list[Member]:
     members = []
     for invoke in run.program.invokes_of_pass(run.pass_index):
         prompt = run.program.tokens[invoke].ids
-        continuation = Continuation(access.resident, options, _room(access, options, len(prompt)), ends)
+        continuation = Continuation(access.resident, options, _room(access, options, len(prompt)), ends, prompt)
         members.append(Member(run, invoke, prompt, Sampler(options, invoke, access.device), continuation))
     return members
 

@@ -12,6 +12,8 @@ from interpd.engine.resident import ResidentModel
 from interpd.graph.ir import Generation
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+_N_CONTEXT = 8
+"""Tokens of the prompt before the new ones when they are decoded: many tokenizers drop the space of a first token."""
 
 
 class Sampler:
@@ -76,12 +78,21 @@ class Continuation:
     max_tokens: int
     """New tokens at most: what was asked for, less what the model has no positions for."""
     ends: frozenset[int]
+    prompt: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     reason: str = ""
     """Why it ended; empty: it goes on."""
     _shown: int = 0
+    """How many of context and new tokens have been told as text."""
     _piece_from: int = 0
     _streamed: str = ""
+
+    def __post_init__(self) -> None:
+        self._shown = len(self._context)
+
+    @property
+    def _context(self) -> list[int]:
+        return list(self.prompt[-_N_CONTEXT:])
 
     def add(self, token: int) -> str:
         """Takes a token in; the text that it adds, empty while a character is incomplete."""
@@ -100,11 +111,12 @@ class Continuation:
 
     def _next_piece(self) -> str:
         # decoded with the tokens before it: the text of a token may depend on them
-        before = self.resident.decode(self.ids[self._piece_from : self._shown])
-        text = self.resident.decode(self.ids[self._piece_from :])
+        ids = self._context + self.ids
+        before = self.resident.decode(ids[self._piece_from : self._shown])
+        text = self.resident.decode(ids[self._piece_from :])
         if text.endswith(_INCOMPLETE) or len(text) <= len(before):
             return ""
-        self._piece_from, self._shown = self._shown, len(self.ids)
+        self._piece_from, self._shown = self._shown, len(ids)
         return text[len(before) :]
 
     def _has_stop_string(self, piece: str) -> bool:
@@ -115,5 +127,7 @@ class Continuation:
 
     @property
     def text(self) -> str:
-        """All text, without the token that ended it; a stop string stays in."""
-        return self.resident.decode(self.ids[:-1] if self.reason == "eos" else self.ids)
+        """What it adds to the prompt's text, without the token that ended it; a stop string stays in."""
+        new = self.ids[:-1] if self.reason == "eos" else self.ids
+        before, text = self.resident.decode(self._context), self.resident.decode(self._context + new)
+        return text[len(before) :] if text.startswith(before) else self.resident.decode(new)

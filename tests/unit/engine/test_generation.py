@@ -104,3 +104,16 @@ def test_all_end_tokens_of_a_generation_config_count(gpt2):
         assert {5, 6, gpt2.tokenizer.eos_token_id} <= end_ids(gpt2)
     finally:
         gpt2.model.generation_config.eos_token_id = before
+
+
+def test_the_text_begins_with_the_space_that_a_first_token_hides():
+    from interpd.config import ModelSpec
+    from interpd.engine.resident import make_resident
+    from interpd.worker.loading import load_model
+
+    facts = make_resident(load_model(ModelSpec("facts")))
+    prompt, whole = (ids_of(facts, text) for text in ("Elena Marsh was born in", "Elena Marsh was born in Mirefield."))
+    new = whole[len(prompt) :]
+    going = Continuation(facts, Generation(10), 10, end_ids(facts), prompt)
+    pieces = [going.add(token) for token in new]
+    assert "".join(pieces) == going.text == " Mirefield."
