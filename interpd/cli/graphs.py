@@ -78,12 +78,13 @@ def check(args: argparse.Namespace) -> int:
         request = _request(client, args)
         report = client.validate(request)
     if args.json:
-        print_json({"violations": [asdict(v) for v in report.violations], "estimate": asdict(report.estimate)})
+        estimate = asdict(report.estimate) if report.estimate is not None else None
+        print_json({"violations": [asdict(v) for v in report.violations], "estimate": estimate})
     elif report.violations:
         rows = [(violation.path, violation.code, violation.message) for violation in report.violations]
         print_table("", ("where", "rule", "what"), rows)
     else:
-        print_table("the graph can run", ("estimate", ""), list(asdict(report.estimate).items()))
+        sys.stdout.write(f"{report!r}\n")
     return EXIT_REFUSED if report.violations else EXIT_OK
 
 

@@ -36,7 +36,7 @@ _CLASSES: dict[str, type[InterpdError]] = {
 """Codes with an error class of their own, which is raised when the report holds nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckReport:
     """What the checker found."""
 
@@ -51,6 +51,10 @@ class CheckReport:
     """``None`` for a request that breaks a rule."""
     notes: tuple[str, ...] = ()
     """What is allowed but may not be meant."""
+
+    def __repr__(self) -> str:
+        verdict = [f"can run: {self.estimate}"] if not self.violations else ["cannot run:", *map(str, self.violations)]
+        return "\n  ".join([*verdict, *(f"note: {note}" for note in self.notes)])
 
     def raise_if_bad(self) -> None:
         """Raises ``InvalidGraph`` with all violations, or the class that their one common code stands for."""

@@ -25,6 +25,13 @@ class Estimate:
     """What is certain: unknown sizes count as nothing."""
     least_live_bytes: int = 0
 
+    def __str__(self) -> str:
+        passes = "1 pass" if self.n_passes == 1 else f"{self.n_passes} passes"
+        layers = "1 layer" if self.n_layers_run == 1 else f"{self.n_layers_run} layers"
+        tokens = "tokens not counted yet" if self.n_tokens is None else f"{self.n_tokens} tokens"
+        back = "result size not known yet" if self.bytes_returned is None else f"{self.bytes_returned} bytes returned"
+        return f"{passes} of {layers}, {tokens}, {back}"
+
 
 def estimate(subject: Subject) -> Estimate:
     """The forecast of a request that has been typed and planned."""

@@ -78,8 +78,5 @@ def _arg(arg: Arg) -> str:
 
 
 def _cost(report: CheckReport) -> Iterator[str]:
-    cost = report.estimate
-    if cost is not None:
-        tokens = "?" if cost.n_tokens is None else cost.n_tokens
-        back = "?" if cost.bytes_returned is None else cost.bytes_returned
-        yield f"costs {cost.n_passes} passes of {cost.n_layers_run} layers, {tokens} tokens, {back} bytes returned"
+    if report.estimate is not None:
+        yield f"costs {report.estimate}"
