@@ -4,14 +4,12 @@ Started by ``make demo``. Ends everything that it started, also when it is inter
 """
 
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import interpd_client as interpd
@@ -19,41 +17,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-MODEL = Path(__file__).resolve().parent.parent / "interpd" / "zoo" / "facts"
+from interpd.testing.daemon_process import DaemonProcess
+
+MODEL = "facts"
 PROMPT = "Elena Marsh was born in"
 OTHER = "Hugo Bishop was born in"
-START_LIMIT_S = 120
 console = Console(highlight=False)
 
 
 @contextmanager
 def running_daemon() -> Iterator[str]:
     """The address of a daemon that serves the bundled model as long as the block runs."""
-    command = [sys.executable, "-m", "interpd", "serve", "--port", "0", "--model", f"{MODEL}=facts"]
-    command += ["--log-level", "warning", "--worker-batch-wait-ms", "20"]
-    # a session of its own, so that Ctrl-C reaches only this process, which then ends the daemon in order
-    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    options = ("--port", "0", "--model", MODEL, "--log-level", "warning", "--worker-batch-wait-ms", "20")
+    daemon = DaemonProcess("interpd", "serve", *options)
     try:
-        yield _address(daemon)
+        daemon.start()
+        yield daemon.address
     finally:
-        daemon.send_signal(signal.SIGTERM)
-        try:
-            daemon.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-
-def _address(daemon: subprocess.Popen[str]) -> str:
-    timer = threading.Timer(START_LIMIT_S, daemon.kill)
-    timer.start()
-    try:
-        for line in daemon.stdout or ():
-            if line.startswith("listening on "):
-                return line.removeprefix("listening on ").strip()
-    finally:
-        timer.cancel()
-    raise SystemExit(f"the daemon ended before it was ready (exit code {daemon.wait()}); see its messages above")
+        # an interrupt during the start passes here, too
+        daemon.stop()
 
 
 def heading(number: int, text: str) -> None:
@@ -170,7 +152,7 @@ def share(address: str) -> None:
     def one_client(item: tuple[str, Any]) -> tuple[str, float, int]:
         name, build = item
         with interpd.connect(address, progress=False) as client:
-            model = client.model("facts")
+            model = client.model(MODEL)
             gate.wait()
             with model.trace(PROMPT) as t:
                 t.save(value=build(t))
@@ -194,7 +176,7 @@ def main() -> None:
     with running_daemon() as address:
         console.print(f"daemon ready at {address} after {time.monotonic() - began:.0f} s")
         with interpd.connect(address, progress=False) as client:
-            model = client.model("facts")
+            model = client.model(MODEL)
             for part in (read_activations, steer, patch, take_gradient):
                 part(model)
         share(address)

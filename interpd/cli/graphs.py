@@ -78,7 +78,9 @@ def check(args: argparse.Namespace) -> int:
         request = _request(client, args)
         report = client.validate(request)
     if args.json:
-        estimate = asdict(report.estimate) if report.estimate is not None else None
+        forecast = report.estimate
+        names = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "live_bytes")
+        estimate = None if forecast is None else {name: getattr(forecast, name) for name in names}
         print_json({"violations": [asdict(v) for v in report.violations], "estimate": estimate})
     elif report.violations:
         rows = [(violation.path, violation.code, violation.message) for violation in report.violations]
