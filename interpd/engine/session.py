@@ -22,7 +22,7 @@ from interpd.engine.runs import Run
 from interpd.engine.tensors import to_data
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError, OpFailed
 from interpd.graph.ir import Prompt
-from interpd.graph.run import Event, Progress, Result, Tokens
+from interpd.graph.run import ArtifactKept, Event, Progress, Result, Tokens
 from interpd.graph.schema import ModelInfo, SiteSchema
 from interpd.plugin.agreement import check_values
 
@@ -94,7 +94,8 @@ class EngineContext:
 
     def save_artifact(self, name: str, obj: object) -> None:
         """Keeps an artifact under ``name``."""
-        self._task.access.store.save_artifact(name, obj)
+        info, path = self._task.access.store.save_artifact(name, obj)
+        self._task.emit(ArtifactKept(self._task.run.id, info, str(path)))
 
 
 @dataclass

@@ -86,8 +86,11 @@ class Store:
         self.artifacts[name] = info
         return info
 
-    def save_artifact(self, name: str, instance: object) -> ArtifactInfo:
-        """Keeps what a method made. Raises ``CallerError`` when its class is no artifact of a loaded plugin."""
+    def save_artifact(self, name: str, instance: object) -> tuple[ArtifactInfo, Path]:
+        """Keeps what a method made: (what it is, its file).
+
+        Raises ``CallerError`` when its class is no artifact of a loaded plugin.
+        """
         kind = next((kind for kind, known in self._kinds.items() if isinstance(instance, known.cls)), None)
         if kind is None:
             raise CallerError(f"artifact {name!r}: {type(instance).__name__} is no artifact class of a loaded plugin")
@@ -95,7 +98,7 @@ class Store:
             self._own_files = TemporaryDirectory(prefix="interpd-artifacts-")
         path = Path(self._own_files.name) / f"{sha256(name.encode()).hexdigest()}.safetensors"
         self._kinds[kind].save(instance, path)
-        return self.put_artifact(name, kind, path)
+        return self.put_artifact(name, kind, path), path
 
     def artifact(self, name: str) -> Any:
         """The object called ``name``, loaded at its first use. Raises ``ArtifactNotFound``."""

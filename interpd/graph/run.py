@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from interpd.errors import InterpdError
 from interpd.graph.ir import Generation, Graph, Prompt
+from interpd.graph.schema import ArtifactInfo
 from interpd.graph.types import TensorData
 
 
@@ -141,6 +142,15 @@ class Result(Event):
     """The axis words of the tensor's dimensions, ``""`` where there is none."""
     partial: bool = False
     """A result of the same name, more complete, follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactKept(Event):
+    """A method made an artifact. Stays between a worker and its pool, which tells the other replicas."""
+
+    info: ArtifactInfo
+    path: str
+    """The safetensors file, on the worker's machine."""
 
 
 @dataclass(frozen=True, slots=True)

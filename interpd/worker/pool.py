@@ -3,14 +3,14 @@
 import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import ray
 
 from interpd.config import Config, ModelSpec
 from interpd.errors import InterpdError, InvalidRequest, LimitExceeded, ModelNotFound, ModelNotReady, WorkerLost
-from interpd.graph.run import Event
+from interpd.graph.run import ArtifactKept, Event
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.telemetry import Log
@@ -46,7 +46,7 @@ class _Model:
     manifest: Manifest | None = None
     """The last one known; it outlives a restart."""
     artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """Uploaded ones by name: kind and bytes, for processes that start later."""
+    """Uploaded ones, and those that methods made, by name: kind and bytes, for processes that start later."""
     detail: str = ""
     is_leaving: bool = False
     n_restarts: int = 0
@@ -85,6 +85,7 @@ class RayPool:
         self._engine_factory = engine_factory
         self._models: dict[str, _Model] = {}
         self._observer: WorkerObserver | None = None
+        self._spreading: set[asyncio.Task[None]] = set()
 
     def observe(self, observer: WorkerObserver) -> None:
         """Names the one observer."""
@@ -147,6 +148,7 @@ class RayPool:
 
     async def close(self) -> None:
         """Ends every replica."""
+        await asyncio.gather(*self._spreading)
         await asyncio.gather(*(self._end(model) for model in self._models.values()))
         self._models.clear()
 
@@ -165,8 +167,11 @@ class RayPool:
 
     def on_events(self, link: RayLink, events: Sequence[Event]) -> None:
         """Events of a replica's runs."""
+        for event in events:
+            if isinstance(event, ArtifactKept) and link.model in self._models:
+                self._keep(self._models[link.model], link, event)
         if self._observer is not None:
-            self._observer.on_events(link, events)
+            self._observer.on_events(link, [event for event in events if not isinstance(event, ArtifactKept)])
 
     def on_lost(self, replica: Replica, link: RayLink, lost: Lost) -> None:
         """A replica's process is gone."""
@@ -193,6 +198,25 @@ class RayPool:
             await link.put_artifact(name, kind, data)
 
     # inside
+
+    def _keep(self, model: _Model, link: RayLink, event: ArtifactKept) -> None:
+        """Offers an artifact that a method made at once, and sends it to the other replicas."""
+        info = event.info
+        if model.manifest is not None:
+            model.manifest = replace(model.manifest, artifacts={**model.manifest.artifacts, info.name: info})
+        task = asyncio.ensure_future(self._spread(model, link, event))
+        self._spreading.add(task)
+        task.add_done_callback(self._spreading.discard)
+
+    async def _spread(self, model: _Model, link: RayLink, event: ArtifactKept) -> None:
+        info = event.info
+        try:
+            data = await asyncio.to_thread(Path(event.path).read_bytes)
+            model.artifacts[info.name] = (info.kind, data)
+            others = [other for other in model.links.values() if other is not link]
+            await asyncio.gather(*(other.put_artifact(info.name, info.kind, data) for other in others))
+        except (OSError, InterpdError) as error:
+            log.warning("an artifact stays with one worker", artifact=info.name, worker=link.name, error=str(error))
 
     def _get(self, model: str) -> _Model:
         if model not in self._models:

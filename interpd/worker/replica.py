@@ -82,8 +82,9 @@ class Replica:
             link = self._link = self._start_process()
             try:
                 async with asyncio.timeout(self._config.load_timeout_s):
-                    manifest = await link.start()
+                    await link.start()
                     await self._keeper.equip(link)
+                    manifest = await link.describe()
             except (InterpdError, TimeoutError) as error:
                 self._kill(link)
                 if not await self._may_try_again(error):

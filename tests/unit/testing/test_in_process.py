@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -8,8 +9,8 @@ from torch import Tensor
 
 from interpd.errors import InternalError, InvalidGraph
 from interpd.graph.ir import Graph, Node, Prompt, Ref
-from interpd.graph.run import Cancelled, Progress, Started
-from interpd.sdk import MethodContext, hookimpl, method, op
+from interpd.graph.run import ArtifactKept, Cancelled, Progress, Started
+from interpd.sdk import MethodContext, artifact, hookimpl, method, op
 from interpd.testing.in_process import InProcessModel
 
 
@@ -36,10 +37,33 @@ def loops(ctx: MethodContext, start: Float[Tensor, "batch pos d_model"]) -> Floa
     return start
 
 
+@artifact("mean")
+@dataclass(frozen=True)
+class Mean:
+    """A mean activation."""
+
+    value: Float[Tensor, " d_model"]
+
+
+@op("demo.centre")
+def centre(x: Float[Tensor, "batch pos d_model"], *, mean: Mean) -> Float[Tensor, "batch pos d_model"]:
+    """The input without a mean."""
+    return x - mean.value
+
+
+@method("demo.fit")
+def fit(ctx: MethodContext, x: Float[Tensor, "batch pos d_model"], *, name: str) -> Float[Tensor, " d_model"]:
+    """The mean over positions, kept as an artifact."""
+    value = x.mean((0, 1))
+    ctx.save_artifact(name, Mean(value))
+    return value
+
+
 def plugin():
     module = ModuleType("demo")
-    module.interpd_register_ops = hookimpl(lambda: [twice, both])
-    module.interpd_register_methods = hookimpl(lambda: [loops])
+    module.interpd_register_ops = hookimpl(lambda: [twice, both, centre])
+    module.interpd_register_methods = hookimpl(lambda: [loops, fit])
+    module.interpd_register_artifacts = hookimpl(lambda: [Mean])
     return module
 
 
@@ -94,6 +118,15 @@ def test_the_writes_of_a_graph_are_in_force_in_the_passes_of_its_method(model):
     written = model.run(graph, PROMPT).results
     assert not np.allclose(plain["out"], plain["in"])
     assert np.allclose(written["out"], plain["in"])
+
+
+def test_an_artifact_that_a_method_made_serves_the_next_request(model):
+    fitted = model.run(Graph((READ, Node("demo.fit", (Ref(0),), {"name": "ours"})), {"mean": Ref(1)}), PROMPT)
+    (kept,) = [event for event in fitted.events if isinstance(event, ArtifactKept)]
+    assert (kept.info.name, kept.info.kind, dict(kept.info.dims)) == ("ours", "mean", {"d_model": 24})
+    centred = Node("demo.centre", (Ref(0),), {"mean": "ours"})
+    results = model.run(Graph((READ, centred), {"x": Ref(0), "out": Ref(1)}), PROMPT).results
+    assert np.allclose(results["out"], results["x"] - fitted.results["mean"], atol=1e-6)
 
 
 def test_a_broken_plugin_says_why():
