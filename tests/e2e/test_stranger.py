@@ -1,0 +1,134 @@
+"""A stranger copies the example plugin, installs it into an environment of their own, and uses it remotely."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "interpd-tuned-lens"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The example's folder as it would look in somebody's own repository."""
+    folder = tmp_path_factory.mktemp("stranger") / "interpd-tuned-lens"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python(copy):
+    """A new environment that sees what is installed here (torch is large), into which the plugin is installed."""
+    venv.create(copy.parent / "venv", with_pip=False)
+    python = copy.parent / "venv" / "bin" / "python"
+    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
+    here = sysconfig.get_path("purelib")
+    packages.joinpath("what_is_installed_here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "-c", ROOT / "constraints.txt"]
+    subprocess.run([*pip, "install", *options, copy], check=True, cwd=copy.parent)
+    shutil.rmtree(copy / "interpd_tuned_lens")  # from here on only the installed package counts
+    return python
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """Without what this test session says about itself."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "INTERPD_"))}
+
+
+def test_its_own_tests_pass_there(copy, python, environment):
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q"], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def address(copy, python, environment):
+    """A daemon of that environment with a tiny model, in a process group of its own."""
+    from interpd.testing.tiny_models import save_tiny
+
+    save_tiny(copy.parent / "tiny")
+    command = [python, "-m", "interpd", "serve", "--port", "0", "--model", "tiny=gpt2", "--plugin", "tuned_lens"]
+    log = (copy.parent / "daemon.log").open("w+")
+    daemon = subprocess.Popen(
+        command, cwd=copy.parent, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield _wait_for_address(daemon, Path(log.name))
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(60) == 0
+    finally:
+        if daemon.poll() is None:
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+        log.close()
+
+
+def _wait_for_address(daemon, log):
+    until = time.monotonic() + 180
+    while time.monotonic() < until and daemon.poll() is None:
+        if match := re.search(r"listening on (\S+)", log.read_text()):
+            return match[1]
+        time.sleep(0.2)
+    pytest.fail(f"the daemon did not start: {log.read_text()[-3000:]}")
+
+
+def test_the_plugin_is_listed_with_its_distribution(address):
+    import interpd_client
+
+    with interpd_client.connect(address) as client:
+        info = next(info for info in client.model("gpt2").manifest.plugins if info.name == "tuned_lens")
+    assert (info.distribution, info.version, info.status) == ("interpd-tuned-lens", "0.1.0", "loaded")
+    assert info.ops == ("tuned_lens.apply", "tuned_lens.fit")
+
+
+def test_the_code_of_its_readme_runs_remotely(address, capsys):
+    readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)[1]
+    # the tiny model has three layers
+    code = code.replace("localhost:7700", address).replace("layers[6]", "layers[1]").replace("at_layer=6", "at_layer=1")
+    namespace = {}
+    exec(compile(code, "README.md", "exec"), namespace)
+    losses, top = namespace["fitted"], namespace["t"].result["top"]
+    assert losses.shape == (60, 3)
+    assert (losses[-1, :2] < losses[0, :2]).all()
+    assert top.values.shape == (1, 5)
+    assert capsys.readouterr().out
+
+
+def test_a_lens_layer_that_does_not_exist_is_refused_with_the_plugins_own_words(address):
+    import interpd_client
+
+    from interpd.errors import CallerError
+
+    with interpd_client.connect(address) as client:
+        model = client.model("gpt2")
+        with model.trace("The cat sat") as t:
+            t.save(losses=t.op("tuned_lens.fit", name="short", n_steps=1))
+        assert t.result["losses"].shape == (1, 3)
+        with (
+            pytest.raises(CallerError, match="at_layer is 9, but the lens has layers 0 to 2"),
+            model.trace("The cat") as t,
+        ):
+            t.save(h=t.op("tuned_lens.apply", t.layers[1].resid_post, lens="short", at_layer=9))
+
+
+def test_the_interpreter_of_this_test_has_no_such_plugin():
+    found = subprocess.run(
+        [sys.executable, "-c", "import interpd_tuned_lens"], capture_output=True, check=False, cwd="/"
+    ).returncode
+    assert found != 0
