@@ -19,13 +19,14 @@ class DaemonProcess:
 
     Args:
         arguments: Of ``python -m`` (the module first): ``("interpd", "serve", "--port", "0", ...)``.
+        python: Of which environment.
 
     Raises:
         RuntimeError: It ended before it was ready; the message holds its log.
     """
 
-    def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments
+    def __init__(self, *arguments: str, python: str = sys.executable) -> None:
+        self._command = [python, "-m", *arguments]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop
         self._process: subprocess.Popen[bytes] | None = None
         self.host, self.port = "", 0
@@ -52,8 +53,7 @@ class DaemonProcess:
 
     def start(self) -> None:
         """Starts it and waits for its line."""
-        command = [sys.executable, "-m", *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log)
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._log)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         match = READY.fullmatch(line)

@@ -3,11 +3,9 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 
@@ -57,34 +55,15 @@ def test_its_own_tests_pass_there(copy, python, environment):
 
 
 @pytest.fixture(scope="module")
-def address(copy, python, environment):
-    """A daemon of that environment with a tiny model, in a process group of its own."""
+def address(copy, python):
+    """A daemon of that environment with a tiny model."""
+    from interpd.testing.daemon_process import DaemonProcess
     from interpd.testing.tiny_models import save_tiny
 
-    save_tiny(copy.parent / "tiny")
-    command = [python, "-m", "interpd", "serve", "--port", "0", "--model", "tiny=gpt2", "--plugin", "tuned_lens"]
-    log = (copy.parent / "daemon.log").open("w+")
-    daemon = subprocess.Popen(
-        command, cwd=copy.parent, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield _wait_for_address(daemon, Path(log.name))
-        daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(60) == 0
-    finally:
-        if daemon.poll() is None:
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait()
-        log.close()
-
-
-def _wait_for_address(daemon, log):
-    until = time.monotonic() + 180
-    while time.monotonic() < until and daemon.poll() is None:
-        if match := re.search(r"listening on (\S+)", log.read_text()):
-            return match[1]
-        time.sleep(0.2)
-    pytest.fail(f"the daemon did not start: {log.read_text()[-3000:]}")
+    model = f"{save_tiny(copy.parent / 'tiny')}=gpt2"
+    arguments = ("interpd", "serve", "--port", "0", "--model", model, "--plugin", "tuned_lens")
+    with DaemonProcess(*arguments, python=str(python)) as daemon:
+        yield daemon.address
 
 
 def test_the_plugin_is_listed_with_its_distribution(address):
