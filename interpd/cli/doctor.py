@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from interpd.cli.ask import ClientMissing, connect
+from interpd.cli.ask import PackageMissing, connect
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import load_config
 from interpd.errors import InterpdError
@@ -150,7 +150,7 @@ def _daemon(args: argparse.Namespace) -> list[Finding]:
     try:
         with connect(args) as client:
             models = client.models()
-    except ClientMissing as error:
+    except PackageMissing as error:
         return [Finding("daemon", WARN, str(error))]
     except InterpdError as error:
         return [Finding("daemon", WARN, f"none answers at {args.address}: {error.message}")]

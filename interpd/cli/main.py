@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         return args.run(args)
-    except ask.ClientMissing as error:
+    except ask.PackageMissing as error:
         sys.stderr.write(f"interpd: {error}\n")
         return output.EXIT_USAGE
     except InterpdError as error:

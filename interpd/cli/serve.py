@@ -5,6 +5,7 @@ import asyncio
 from types import GenericAlias
 from typing import Any
 
+from interpd.cli.ask import PackageMissing
 from interpd.config import KeyInfo, keys, load_config
 
 
@@ -36,9 +37,11 @@ def _argument(info: KeyInfo) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until told to stop."""
-    from interpd import daemon
-
+    """Serves until told to stop. Raises ``PackageMissing`` where only the light base is installed."""
     names = {info.name for info in keys()}
-    flags = {name: value for name, value in vars(args).items() if name in names}
-    return asyncio.run(daemon.serve(load_config(flags, path=args.config)))
+    config = load_config({name: value for name, value in vars(args).items() if name in names}, path=args.config)
+    try:
+        from interpd import daemon
+    except ModuleNotFoundError as error:
+        raise PackageMissing(f"the daemon needs {error.name!r}; pip install 'interpd[daemon]'") from error
+    return asyncio.run(daemon.serve(config))
