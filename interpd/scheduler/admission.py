@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from interpd.config import SchedulerConfig
 from interpd.errors import DeadlineExceeded, Overloaded
-from interpd.graph.check import check
+from interpd.graph.check import CheckReport, check
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import Manifest
 from interpd.scheduler.queue import RunQueue
@@ -35,15 +35,20 @@ class Admission:
         self._clock, self._wall = clock, wall
         self._ends: deque[float] = deque(maxlen=N_RECENT)
 
-    def admit(self, request: RunRequest, manifest: Manifest, queues: Mapping[str, RunQueue]) -> Run:
-        """The run, not queued yet. Raises ``Overloaded``, ``DeadlineExceeded``, ``CallerError``."""
+    def admit(
+        self, request: RunRequest, manifest: Manifest, queues: Mapping[str, RunQueue], report: CheckReport | None = None
+    ) -> Run:
+        """The run, not queued yet. Raises ``Overloaded``, ``DeadlineExceeded``, ``CallerError``.
+
+        ``report``: what the checker found, when it was asked already.
+        """
         self._refuse_full(request.owner, queues)
         left_s = manifest.limits.run_s
         if request.deadline_s is not None:
             left_s = min(left_s, request.deadline_s - self._wall())
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed when the request arrived", stage="arrival")
-        check(request, manifest).raise_if_bad()
+        (report or check(request, manifest)).raise_if_bad()
         now = self._clock()
         bounded = replace(request, deadline_s=self._wall() + left_s)
         keep_s = min(max(request.keep_s, 0.0), self._config.max_keep_s)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from interpd.config import ModelSpec
+from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest
@@ -108,11 +109,14 @@ class Front(Protocol):
         Raises ``InvalidRequest``, ``ModelNotFound``, ``ModelNotReady``, ``WorkerLost``.
         """
 
-    def submit(self, request: RunRequest) -> RunHandle:
+    def submit(self, request: RunRequest, report: CheckReport | None = None) -> RunHandle:
         """A hold on the accepted run. ``request.run_id`` must be new.
 
+        ``report``: what the checker found, when it was asked already: a large graph takes it too long for the event
+        loop. Otherwise the graph is checked here.
+
         Raises ``InvalidGraph``, ``InvalidRequest``, ``ModelNotFound``, ``ModelNotReady``, ``LimitExceeded``,
-        ``DeadlineExceeded``, ``Overloaded``, ``Draining``.
+        ``DeadlineExceeded``, ``Overloaded``, ``Draining``, ``OpFailed`` (it has ended its worker again and again).
         """
 
     def attach(self, run_id: str) -> RunHandle:

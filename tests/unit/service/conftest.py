@@ -10,6 +10,7 @@ import pytest
 from interpd.config import ModelSpec
 from interpd.errors import ModelNotFound, RunNotFound
 from interpd.graph.builtin import BUILTIN_OPS
+from interpd.graph.check import CheckReport
 from interpd.graph.run import Cost, Done, Event, Provenance, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest, ModelInfo, PluginInfo, SiteSchema
 from interpd.graph.types import Dim, TensorData, TensorType
@@ -62,6 +63,7 @@ class FakeFront:
         self.statuses = [ModelStatus("facts", "ready", info=INFO, n_ready=1), ModelStatus("big", "loading")]
         self.changed = asyncio.Event()
         self.submitted: list[RunRequest] = []
+        self.reports: list[CheckReport | None] = []
         self.cancelled: list[str] = []
         self.released: list[str] = []
         self.n_taken = 0
@@ -100,9 +102,10 @@ class FakeFront:
         self.manifest(model)
         return tuple(Tokens((1, 2), ("a", "b"), ((0, 1), (1, 2)), "ab") for _ in prompts)
 
-    def submit(self, request: RunRequest) -> FakeHandle:
+    def submit(self, request: RunRequest, report: CheckReport | None = None) -> FakeHandle:
         self.manifest(request.model)
         self.submitted.append(request)
+        self.reports.append(report)
         return FakeHandle(self, request)
 
     def attach(self, run_id: str) -> FakeHandle:

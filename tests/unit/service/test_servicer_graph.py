@@ -194,8 +194,43 @@ async def test_a_refused_request_may_be_sent_again(front, stub):
     assert await received(stub.RunGraph(request())) == [done("run-1")]
 
 
-def _overloaded(request):
+def _overloaded(request, report):
     raise errors.Overloaded("full")
+
+
+def _long(n_nodes):
+    nodes = (READ, *(Node("torch.add", (Ref(i), 1.0)) for i in range(n_nodes - 1)))
+    return Graph(nodes, {"h": Ref(n_nodes - 1)})
+
+
+async def test_a_large_graph_is_checked_aside_and_a_small_one_by_the_front(front, stub):
+    await received(stub.RunGraph(request("small")))
+    await received(stub.RunGraph(request("large", graph=_long(2_000))))
+    assert front.reports[0] is None
+    assert front.reports[1].estimate is not None
+
+
+async def test_a_large_request_that_comes_twice_at_once_runs_once(front, stub):
+    sent = request(graph=_long(2_000), keep_s=60)
+    answers = await asyncio.gather(*(received(stub.RunGraph(sent)) for _ in range(3)))
+    assert answers == [[done("run-1")]] * 3
+    assert len(front.submitted) == 1
+
+
+async def test_too_many_nodes_are_refused_before_they_are_read(front, stub):
+    error = await failure(stub.RunGraph(request(graph=_long(10_001))))
+    assert (type(error), str(error)) == (
+        errors.LimitExceeded,
+        "graph.nodes: 10001 nodes, at most 10000 are allowed [LIMIT]",
+    )
+    assert [(v.code, v.path) for v in (await validated(stub, _long(10_001))).violations] == [("LIMIT", "graph.nodes")]
+    assert front.submitted == []
+
+
+async def test_cancelling_twice_is_as_good_as_once(front, stub):
+    await received(stub.RunGraph(request()))
+    front.submitted.clear()  # the run has ended and is not kept
+    await stub.CancelRun(pb.CancelRunRequest(run_id="run-1"))
 
 
 async def test_cancelling_reaches_the_front(front, stub):
