@@ -28,6 +28,9 @@ class RunQueue(Protocol):
     def pop(self) -> Run:
         """Takes the next run out and charges its owner. Raises ``IndexError`` when empty."""
 
+    def first(self) -> Run:
+        """The run that ``pop`` would give. Raises ``IndexError`` when empty."""
+
     def remove(self, run: Run) -> None:
         """Takes a run out of turn; it must be waiting."""
 
@@ -68,14 +71,19 @@ class FairQueue:
 
     def pop(self) -> Run:
         """The first run of the owner that was served least."""
-        if not self._lines:
-            raise IndexError("pop from an empty queue")
-        owner = min(self._lines, key=self._served.__getitem__)
-        run = next(iter(self._lines[owner].values()))
+        run = self.first()
+        owner = run.request.owner
         self.charge(owner, run.cost_tokens)
         self._level = self._served[owner]
         self.remove(run)
         return run
+
+    def first(self) -> Run:
+        """The run that is next."""
+        if not self._lines:
+            raise IndexError("the queue is empty")
+        owner = min(self._lines, key=self._served.__getitem__)
+        return next(iter(self._lines[owner].values()))
 
     def remove(self, run: Run) -> None:
         """Takes a run out of turn."""

@@ -48,6 +48,8 @@ class Run:
         """Since when nobody reads it; ``None`` while somebody does."""
         self.n_readers = 0
         self.link: WorkerLink | None = None
+        self.alone = False
+        """Whether nothing may run beside it on its replica."""
         self.cost_tokens = estimated_tokens(request)
         self._streams = False
         self._queued: Queued | None = None

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from interpd.config import ModelSpec, SchedulerConfig
 from interpd.errors import DeadlineExceeded, Draining, InterpdError, InvalidRequest, ModelNotFound, ModelNotReady
+from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import TERMINAL, Done, Event, Failed, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest
@@ -28,6 +29,7 @@ from interpd.scheduler.interface import Statistics
 from interpd.scheduler.placement import least_loaded
 from interpd.scheduler.queue import FairQueue
 from interpd.scheduler.runs import Run, RunState
+from interpd.scheduler.suspects import Suspects
 from interpd.telemetry import Log
 from interpd.worker.link import FAILED, RESTARTING, UNLOADING, Lost, ModelStatus, WorkerLink, Workers
 
@@ -66,6 +68,9 @@ class Scheduler:
         self._book = RunBook(config.kept_bytes)
         self._queues: dict[str, FairQueue] = {}
         self._held: dict[str, set[str]] = {}
+        self._closed: dict[str, str] = {}
+        """Replicas that take nothing else now: the run that must be alone there."""
+        self._suspects = Suspects(clock)
         self._counters = Counters()
         self._leaving: set[str] = set()
         self._draining = False
@@ -112,7 +117,9 @@ class Scheduler:
         self.on_change()
         try:
             await self._wait_ended(lambda run: run.request.model == model, self._unload_grace_s)
-            await self._workers.unload(model)
+            # an unload that has begun is not left half done by a caller who goes away
+            await asyncio.shield(self._workers.unload(model))
+            self._suspects.forget_model(model)
         finally:
             self._leaving.discard(model)
             self.on_change()
@@ -125,10 +132,10 @@ class Scheduler:
             raise ModelNotReady(f"model {model!r} has no worker now; try again in a moment", model=model)
         return await link.tokenize(prompts)
 
-    def submit(self, request: RunRequest) -> Hold:
+    def submit(self, request: RunRequest, report: CheckReport | None = None) -> Hold:
         """A hold on the accepted run."""
         try:
-            run = self._admit(request)
+            run = self._admit(request, report)
         except InterpdError as error:
             self._counters.refused[error.reason] += 1
             raise
@@ -138,7 +145,8 @@ class Scheduler:
         hold = Hold(self, run)
         self._dispatch(request.model)
         if run.state is RunState.QUEUED:
-            self._say_positions(request.model)
+            # the others hear of a change at the next tick
+            self._say_positions(request.model, only=run)
         return hold
 
     def attach(self, run_id: str) -> Hold:
@@ -180,18 +188,27 @@ class Scheduler:
         held = self._held.setdefault(link.name, set())
         for event in events:
             run = self._book.find(event.run_id)
+            is_terminal = isinstance(event, TERMINAL)
             if run is not None and event.run_id in held:
                 self._add(run, event)
-            if isinstance(event, TERMINAL):
+                if is_terminal:
+                    self._suspects.clear(run.request)
+            if is_terminal:
                 held.discard(event.run_id)
         self._dispatch(link.model)
 
     def on_lost(self, link: WorkerLink, lost: Lost) -> None:
         """``link`` is gone, and with it the runs that it held."""
-        for run_id in self._held.pop(link.name, set()):
+        held = self._held.pop(link.name, set())
+        for run_id in held:
             run = self._book.find(run_id)
-            if run is not None and run.state is not RunState.ENDED:
-                self._end(run, Failed(run_id, lost.culprits.get(run_id, lost.error)))
+            if run is None:
+                continue
+            known = lost.culprits.get(run_id)
+            if known is None and link.model not in self._leaving:
+                known = self._suspects.note_death(run.request, was_alone=run.alone and len(held) == 1)
+            if run.state is not RunState.ENDED:
+                self._end(run, Failed(run_id, known or lost.error))
         self.on_change()
 
     def on_change(self) -> None:
@@ -263,7 +280,7 @@ class Scheduler:
         hint = f"nearest is {near[0]!r}" if near else f"loaded are {', '.join(names) or 'none'}"
         return ModelNotFound(f"no model {model!r}; {hint}", model=model)
 
-    def _admit(self, request: RunRequest) -> Run:
+    def _admit(self, request: RunRequest, report: CheckReport | None) -> Run:
         if self._draining:
             raise Draining("the daemon is shutting down and takes no new runs", retry_after_s=5.0)
         if not request.run_id or request.run_id in self._book:
@@ -272,7 +289,10 @@ class Scheduler:
         status = self._status(request.model)
         if status.state in (FAILED, UNLOADING):
             raise ModelNotReady(f"model {request.model!r} is {status.state}: {status.detail}", model=request.model)
-        return self._admission.admit(request, manifest, self._queues)
+        self._suspects.refuse(request)
+        run = self._admission.admit(request, manifest, self._queues, report)
+        run.alone = self._suspects.must_be_alone(request)
+        return run
 
     def _dispatch(self, model: str) -> None:
         """Hands over as many waiting runs as the replicas have room for."""
@@ -280,12 +300,15 @@ class Scheduler:
         links = self._workers.links(model)
         batches: dict[str, tuple[WorkerLink, list[RunRequest]]] = {}
         while queue:
-            link = least_loaded(links, self._n_held(), self._config.max_in_flight)
+            limit = 1 if queue.first().alone else self._config.max_in_flight
+            link = least_loaded(links, self._n_held(), limit)
             if link is None:
                 break
             run = queue.pop()
             run.start(link, self._clock())
             self._held.setdefault(link.name, set()).add(run.run_id)
+            if run.alone:
+                self._closed[link.name] = run.run_id
             batches.setdefault(link.name, (link, []))[1].append(run.request)
         for link, requests in batches.values():
             link.submit(requests)
@@ -321,15 +344,19 @@ class Scheduler:
         changed.set()
 
     def _n_held(self) -> dict[str, int]:
-        return {name: len(held) for name, held in self._held.items()}
+        """Runs of each replica; one that holds a run that must be alone is full."""
+        full = self._config.max_in_flight
+        self._closed = {name: run_id for name, run_id in self._closed.items() if run_id in self._held.get(name, ())}
+        return {name: full if name in self._closed else len(held) for name, held in self._held.items()}
 
-    def _say_positions(self, model: str) -> None:
+    def _say_positions(self, model: str, only: Run | None = None) -> None:
         reason = "waiting for a worker"
         if not self._workers.links(model):
             state = next((s.state for s in self.models() if s.name == model), RESTARTING)
             reason = f"model is {state}"
         for position, run in enumerate(self._queues[model].ordered()):
-            run.queued_at(position, reason)
+            if only is None or run is only:
+                run.queued_at(position, reason)
 
     async def _wait_ended(self, chosen: Callable[[Run], bool], grace_s: float) -> None:
         try:
