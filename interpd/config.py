@@ -7,9 +7,10 @@ not exist is an error with the nearest name, whichever source it stands in.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, get_type_hints
@@ -17,6 +18,11 @@ from typing import Any, get_type_hints
 from interpd.errors import InvalidRequest
 from interpd.graph.schema import Limits
 
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+"""In which a model may be computed."""
+MOST_REPLICAS = 64
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 ENV_PREFIX = "INTERPD_"
 ENV_RESERVED = ("INTERPD_CONFIG", "INTERPD_SHARED", "INTERPD_REQUIRE_SHARED", "INTERPD_SERVER")
 """Variables with our prefix that are no keys: the path of the file, and what tests and the client read."""
@@ -206,12 +212,26 @@ def _model(table: Mapping[str, Any], defaults: ModelDefaults, where: str) -> Mod
     values |= {name: _typed(value, types[name], f"{where}: {name}") for name, value in table.items()}
     if not values.get("source"):
         raise InvalidRequest(f"{where}: no source; give a hub id or a local folder")
-    if values["num_gpus"] < 0 or values["num_cpus"] <= 0 or values["replicas"] < 1:
-        raise InvalidRequest(f"{where}: num_gpus must not be negative, num_cpus and replicas must be positive")
-    name = values.get("name") or Path(values["source"]).expanduser().resolve().name
-    if not all(c.isalnum() or c in "-_." for c in name):
-        raise InvalidRequest(f"{where}: name {name!r} may hold letters, digits, '-', '_' and '.' only; append =NAME")
-    return ModelSpec(**(values | {"name": name}))
+    return checked_model(ModelSpec(**values), where)
+
+
+def checked_model(spec: ModelSpec, where: str = "model") -> ModelSpec:
+    """``spec`` with the name that it will have. Raises ``InvalidRequest`` for values that cannot be meant."""
+    name = spec.name or Path(spec.source).expanduser().resolve().name
+    # the name becomes part of process names and paths
+    if not _MODEL_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{where}: name {name!r} may hold letters, digits, '-', '_' and '.' (not first), 100 at most; append =NAME"
+        )
+    if spec.num_gpus < 0 or spec.num_cpus <= 0:
+        raise InvalidRequest(f"{where}: num_gpus must not be negative and num_cpus must be positive")
+    if not 1 <= spec.replicas <= MOST_REPLICAS:
+        raise InvalidRequest(f"{where}: replicas must be 1 to {MOST_REPLICAS}, got {spec.replicas}")
+    if spec.dtype not in DTYPES:
+        raise InvalidRequest(f"{where}: dtype {spec.dtype!r} is none of {', '.join(DTYPES)}")
+    if not _DEVICE.fullmatch(spec.device):
+        raise InvalidRequest(f"{where}: device {spec.device!r} is none of auto, cpu, cuda, cuda:N")
+    return replace(spec, name=name)
 
 
 def load_config(
@@ -332,6 +352,8 @@ def _build(values: dict[str, Any]) -> Config:
             top[f.name] = values[f.name]
     _check_numbers(values)
     top["models"] = _models(top.get("models", ()), top["defaults"])
+    if top.get("port", 0) > 65535:
+        raise InvalidRequest(f"port: expected 0 to 65535, got {top['port']}")
     if top.get("log_level", "info") not in ("debug", "info", "warning", "error"):
         raise InvalidRequest(f"log_level: expected debug, info, warning or error, got {top['log_level']!r}")
     return Config(**top)

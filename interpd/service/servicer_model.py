@@ -1,5 +1,6 @@
 """ModelService: which models are resident, what they offer, loading, unloading, tokenising."""
 
+from interpd.config import checked_model
 from interpd.errors import ModelNotFound
 from interpd.scheduler.interface import Front, ModelStatus
 from interpd.service.interceptors import Call
@@ -29,7 +30,7 @@ class ModelServicer:
 
     async def load_model(self, request: pb.LoadModelRequest, call: Call) -> pb.LoadModelResponse:
         """The status of a model once it serves."""
-        status = await self._front.load(model_spec_from_proto(request.spec))
+        status = await self._front.load(checked_model(model_spec_from_proto(request.spec), "spec"))
         return pb.LoadModelResponse(status=status_to_proto(status))
 
     async def unload_model(self, request: pb.UnloadModelRequest, call: Call) -> pb.UnloadModelResponse:

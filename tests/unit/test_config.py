@@ -91,7 +91,7 @@ def test_an_existing_path_is_taken_whole(tmp_path):
         ('[[models]]\nsource="a"\ndtpye="x"', r"models\[0\]: unknown key 'dtpye'; nearest is 'dtype'"),
         ('[[models]]\nname="a"', r"models\[0\]: no source; give a hub id or a local folder"),
         ('models = ["a", "b=a"]', r"models\[1\]: name 'a' is taken; append =NAME"),
-        ('models = ["a"]\n[defaults]\nreplicas=0', "replicas must be positive"),
+        ('models = ["a"]\n[defaults]\nreplicas=0', "replicas must be 1 to 64, got 0"),
         ('[scheduler.owner_weights]\nann = "x"', "owner_weights.ann: expected float, got 'x'"),
         ('log_level = "loud"', "log_level: expected debug, info, warning or error, got 'loud'"),
         ("port = ", "not TOML"),

@@ -68,3 +68,29 @@ async def test_a_prompt_without_content_is_refused_with_its_path(stub):
     request = pb.TokenizeRequest(model="facts", prompts=[prompt_pb2.Prompt(text="ab"), prompt_pb2.Prompt()])
     error = await failure(stub.Tokenize(request))
     assert str(error) == "malformed request: prompts[1]: one of text, chat and token_ids is needed, got none"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": "../../evil"}, "may hold letters"),
+        ({"name": ".hidden"}, "may hold letters"),
+        ({"name": "a/b c"}, "may hold letters"),
+        ({"source": "/"}, "may hold letters"),
+        ({"num_cpus": 0.0}, "num_cpus must be positive"),
+        ({"replicas": 65}, "replicas must be 1 to 64"),
+        ({"dtype": "int8"}, "dtype 'int8' is none of"),
+        ({"device": "tpu"}, "device 'tpu' is none of"),
+    ],
+    ids=str,
+)
+async def test_a_model_that_cannot_be_meant_is_refused_before_anything_is_made(front, stub, fields, reason):
+    spec = pb.ModelSpec(**({"source": "org/model"} | fields))
+    error = await failure(stub.LoadModel(pb.LoadModelRequest(spec=spec)))
+    assert type(error) is errors.InvalidRequest
+    assert reason in error.message
+
+
+async def test_a_model_without_a_name_gets_the_last_part_of_its_source(stub):
+    answer = await stub.LoadModel(pb.LoadModelRequest(spec=pb.ModelSpec(source="org/model")))
+    assert answer.status.name == "model"
