@@ -35,7 +35,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
         )
         parser.add_argument("--model", help="the model (default: the only one)")
         parser.add_argument("--prompt", action="append", default=[], help="a prompt; again for each further one")
-        parser.add_argument("--max-new-tokens", type=int, default=0, metavar="N", help="generate (default: do not)")
+        parser.add_argument("--max-new-tokens", type=int, metavar="N", help="generate (default: do not)")
         parser.set_defaults(run=run_it)
     parser.add_argument("--out", metavar="FILE.npz", help="write the results here, as numpy arrays")
     parser.add_argument("--reproducible", action="store_true", help="run alone at a fixed shape")
@@ -67,7 +67,7 @@ def _request(client: "Client", args: argparse.Namespace) -> RunRequest:
         model=the_model(client, args.model),
         prompts=tuple(Prompt(text=prompt) for prompt in args.prompt),
         graph=graph_from_json(text),
-        generation=Generation(args.max_new_tokens) if args.max_new_tokens else None,
+        generation=None if args.max_new_tokens is None else Generation(args.max_new_tokens),
         reproducible=getattr(args, "reproducible", False),
     )
 
@@ -92,6 +92,8 @@ def check(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Runs a graph file and shows or writes its results."""
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        raise InvalidRequest(f"--out {args.out!r}: there is no such folder; nothing was run")
     with connect(args) as client:
         result = client.run(_request(client, args))
     if args.out:

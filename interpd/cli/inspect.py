@@ -1,14 +1,15 @@
 """Commands that look and manage: ``models``, ``sites``, ``ops``, ``plugins``, ``status``, ``load``, ``unload``."""
 
 import argparse
+import difflib
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from interpd.cli.ask import connect
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
-from interpd.config import parse_model
+from interpd.config import keys, parse_model
 from interpd.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,20 +30,22 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
     add("models", models, "models that are loaded, loading or failed")
     sites_parser = add("sites", sites, "places of a model that graphs may read and write, in forward order")
     sites_parser.add_argument("model", metavar="MODEL")
-    sites_parser.add_argument("pattern", nargs="?", default="*", help="a pattern such as 'layers.3.*'")
+    sites_parser.add_argument("--match", default="*", metavar="PATTERN", help="a pattern such as 'layers.3.*'")
     sites_parser.add_argument("--raw", action="store_true", help="raw module paths, too")
     sites_parser.add_argument("--absent", action="store_true", help="instead: sites that this model lacks, and why")
     ops_parser = add("ops", ops, "operations and methods")
-    ops_parser.add_argument("pattern", nargs="?", default="*", help="a pattern such as 'torch.*'")
+    ops_parser.add_argument("--match", default="*", metavar="PATTERN", help="a pattern such as 'torch.*'")
     ops_parser.add_argument("--model", help="the model (default: the only one)")
     add("plugins", plugins, "plugins that the workers found, broken ones included")
     add("status", status, "counters of the daemon and its models")
     load_parser = add("load", load, "load a model into the running daemon")
     load_parser.add_argument("source", metavar="SOURCE[@REVISION][=NAME]")
-    load_parser.add_argument("--dtype", default="auto")
-    load_parser.add_argument("--device", default="auto")
-    load_parser.add_argument("--num-gpus", type=float, default=0.0)
-    load_parser.add_argument("--num-cpus", type=float, default=1.0)
+    for info in keys():
+        if info.name.startswith("defaults."):
+            flag = "--" + info.name.removeprefix("defaults.").replace("_", "-")
+            load_parser.add_argument(
+                flag, type=info.type, default=info.default, help=f"{info.doc} (default: %(default)s)"
+            )
     unload_parser = add("unload", unload, "take a model away from the running daemon")
     unload_parser.add_argument("model", metavar="MODEL")
 
@@ -83,8 +86,9 @@ def sites(args: argparse.Namespace) -> int:
     chosen = [
         site
         for site in sorted(manifest.sites.values(), key=lambda site: (site.order, site.name))
-        if (site.canonical or args.raw) and fnmatch.fnmatchcase(site.name, args.pattern)
+        if (site.canonical or args.raw) and fnmatch.fnmatchcase(site.name, args.match)
     ]
+    _refuse_no_match(args.match, [site.name for site in chosen], manifest.sites)
     if args.json:
         print_json([asdict(site) for site in chosen])
         return EXIT_OK
@@ -96,6 +100,13 @@ def sites(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _refuse_no_match(pattern: str, chosen: Collection[str], names: Collection[str]) -> None:
+    """An empty table would look like a model that has nothing."""
+    if not chosen and pattern != "*":
+        near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.3)
+        raise InvalidRequest(f"nothing matches {pattern!r}" + (f"; nearest is {near[0]!r}" if near else ""))
+
+
 def _site_note(site: Any) -> str:
     notes = [site.doc] if site.doc else []
     notes += ["uses eager attention"] if site.eager_attention else []
@@ -104,7 +115,7 @@ def _site_note(site: Any) -> str:
 
 
 def _absent_sites(manifest: "Manifest", args: argparse.Namespace) -> int:
-    absent = [site for site in manifest.absent_sites if fnmatch.fnmatchcase(site.name, args.pattern)]
+    absent = [site for site in manifest.absent_sites if fnmatch.fnmatchcase(site.name, args.match)]
     if args.json:
         print_json([asdict(site) for site in absent])
     else:
@@ -116,7 +127,8 @@ def ops(args: argparse.Namespace) -> int:
     """Lists the operations and methods that a model's workers offer."""
     with connect(args) as client:
         manifest = client.model(the_model(client, args.model)).manifest
-    chosen = [op for name, op in sorted(manifest.ops.items()) if fnmatch.fnmatchcase(name, args.pattern)]
+    chosen = [op for name, op in sorted(manifest.ops.items()) if fnmatch.fnmatchcase(name, args.match)]
+    _refuse_no_match(args.match, chosen, manifest.ops)
     if args.json:
         print_json([asdict(op) for op in chosen])
     else:
@@ -140,13 +152,18 @@ def plugins(args: argparse.Namespace) -> int:
         print_json({model: [asdict(plugin) for plugin in infos] for model, infos in found.items()})
     else:
         rows = [
-            (model, p.name, p.status, f"{p.distribution} {p.version}".strip(), p.problem or ", ".join(p.ops))
+            (model, p.name, p.status, f"{p.distribution} {p.version}".strip(), p.problem or _brings(p.ops))
             for model, infos in found.items()
             for p in infos
         ]
         print_table("", ("model", "plugin", "status", "distribution", "problem, or what it brings"), rows)
     broken = any(plugin.status == "broken" for infos in found.values() for plugin in infos)
     return EXIT_FAILED if broken else EXIT_OK
+
+
+def _brings(ops: Collection[str]) -> str:
+    few = 12
+    return ", ".join(ops) if len(ops) <= few else f"{len(ops)} operations: interpd ops"
 
 
 def status(args: argparse.Namespace) -> int:
@@ -174,7 +191,8 @@ def load(args: argparse.Namespace) -> int:
     """Loads a model and waits until it serves."""
     spec = parse_model(args.source)
     with connect(args) as client:
-        options = {"dtype": args.dtype, "device": args.device, "num_gpus": args.num_gpus, "num_cpus": args.num_cpus}
+        names = ("dtype", "device", "num_gpus", "num_cpus", "replicas")
+        options = {name: getattr(args, name) for name in names}
         info = client.load(spec.source, name=spec.name, revision=spec.revision, **options).info
     if args.json:
         print_json(asdict(info))

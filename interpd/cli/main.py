@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.print_error(error, as_json=getattr(args, "json", False))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"interpd: {error}\n")
+            return output.EXIT_FAILED
         # the reader (head, less) has gone; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.EXIT_OK

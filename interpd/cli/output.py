@@ -1,6 +1,7 @@
 """How commands speak: tables and text for people, one JSON document for programs, exit codes for scripts."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -39,17 +40,21 @@ def exit_code(error: errors.InterpdError) -> int:
 
 
 def print_json(document: Any) -> None:
-    """Prints one JSON document on standard output."""
-    json.dump(document, sys.stdout, default=_plain, ensure_ascii=False, indent=2)
+    """Prints one JSON document on standard output. JSON has no NaN and no infinity: they become strings."""
+    json.dump(_plain(document), sys.stdout, ensure_ascii=False, allow_nan=False, indent=2)
     sys.stdout.write("\n")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        return _plain(value.tolist())
     if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> None:

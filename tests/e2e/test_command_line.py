@@ -57,7 +57,7 @@ def test_models_are_listed(run):
 
 
 def test_sites_are_listed_in_forward_order(run):
-    names = [site["name"] for site in json.loads(run("sites", "facts", "layers.0.*", "--json"))]
+    names = [site["name"] for site in json.loads(run("sites", "facts", "--match", "layers.0.*", "--json"))]
     assert names[0] == "layers.0.resid_pre"
     assert names[-1] == "layers.0.resid_post"
     assert "layers.0.mlp.pre" in run("sites", "facts", "--absent")
@@ -65,8 +65,11 @@ def test_sites_are_listed_in_forward_order(run):
 
 
 def test_operations_are_listed_with_their_parameters(run):
-    assert "torch.topk(input, *, k, dim=-1" in run("ops", "torch.topk", "--model", "facts")
+    assert "torch.topk(input, *, k, dim=-1" in run("ops", "--match", "torch.topk", "--model", "facts")
     assert "say which model" in run("ops", code=3)
+    assert "nothing matches 'torch.tpk'; nearest is 'torch.topk'" in run(
+        "ops", "--match", "torch.tpk", "--model", "facts", code=3
+    )
 
 
 def test_plugins_and_status_are_shown(run):
@@ -86,6 +89,11 @@ def test_a_graph_file_runs(run, graph_file, tmp_path):
     with np.load(out) as arrays:
         assert arrays["hidden"].shape == (1, 6, 128)
         assert arrays["best"].shape == (1, 1)
+
+
+def test_a_folder_that_does_not_exist_is_found_before_the_run(run, graph_file, tmp_path):
+    out = str(tmp_path / "nowhere" / "results.npz")
+    assert "nothing was run" in run("run", graph_file, "--model", "facts", "--prompt", PROMPT, "--out", out, code=3)
 
 
 def test_a_prompt_is_continued(run):

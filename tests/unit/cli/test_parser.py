@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from interpd import errors
+from interpd.cli import output
 from interpd.cli.main import main, make_parser
 from interpd.cli.output import exit_code
 from interpd.config import keys
@@ -62,3 +64,17 @@ def test_a_bad_configuration_is_refused_before_anything_starts(capsys, tmp_path)
 def test_an_unknown_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["serv"])
+
+
+def test_json_has_no_nan(capsys):
+    output.print_json({"x": np.array([1.0, np.nan, -np.inf], dtype="float32"), "y": (1, None, True)})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "x": [1.0, "nan", "-inf"],
+        "y": [1, None, True],
+    }
+
+
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_a_port_that_is_none_is_refused(capsys, port):
+    assert main(["serve", f"--port={port}"]) == 3
+    assert "port" in capsys.readouterr().err
