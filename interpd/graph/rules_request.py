@@ -1,12 +1,12 @@
 """Rules about the request around the graph: its size, prompts, generation and outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from interpd.errors import Violation
 from interpd.graph.ir import Generation, Prompt, Ref
 from interpd.graph.names import quoted
-from interpd.graph.schema import OpSchema
+from interpd.graph.schema import Limits, OpSchema
 from interpd.graph.subject import Subject
 from interpd.graph.types import TensorData
 
@@ -15,6 +15,15 @@ MOST_NESTED = 8
 
 MOST_GRADIENTS = 256
 """Gradients of one request; each walks backwards through the model."""
+
+MOST_ARGUMENTS = 8
+"""Inputs, parameters and items of tuples of a graph, per node that it may have; a node may have them all."""
+
+MOST_STOPS = 256
+"""Stop strings, and stop tokens, each of which is looked for after every token."""
+
+CHARACTERS_PER_TOKEN = 64
+"""Text beyond this many characters for each token that a request may have is not even tokenised."""
 
 LONGEST_NAME = 200
 
@@ -25,12 +34,12 @@ def too_large(subject: Subject) -> Iterator[Violation]:
     counts = (
         ("graph.nodes", "nodes", len(graph.nodes), limits.n_nodes),
         ("graph.outputs", "outputs", len(graph.outputs), limits.n_outputs),
-        ("prompts", "prompts", len(request.prompts), limits.n_prompts),
         ("generation.max_new_tokens", "new tokens", subject.n_steps, limits.n_tokens),
     )
-    for path, what, count, most in counts:
+    for path, what, count, most in (*counts, *_stops(request.generation)):
         if count > most:
             yield Violation("LIMIT", path, f"{count} {what}, at most {most} are allowed")
+    yield from prompts_too_large(request.prompts, limits)
     if len(graph.nodes) <= limits.n_nodes:
         yield from _constants_too_large(subject)
         n_gradients = sum(node.op == "site.grad" for node in graph.nodes)
@@ -38,10 +47,34 @@ def too_large(subject: Subject) -> Iterator[Violation]:
             yield Violation("LIMIT", "graph.nodes", f"{n_gradients} gradients, at most {MOST_GRADIENTS} are allowed")
 
 
+def _stops(generation: Generation | None) -> Iterator[tuple[str, str, int, int]]:
+    if generation is not None:
+        yield "generation.stop_strings", "stop strings", len(generation.stop_strings), MOST_STOPS
+        yield "generation.stop_token_ids", "stop tokens", len(generation.stop_token_ids), MOST_STOPS
+
+
+def prompts_too_large(prompts: Sequence[Prompt], limits: Limits) -> Iterator[Violation]:
+    """Prompts that would keep the tokenizer busy only to be refused for their number of tokens."""
+    if len(prompts) > limits.n_prompts:
+        yield Violation("LIMIT", "prompts", f"{len(prompts)} prompts, at most {limits.n_prompts} are allowed")
+    n_ids = sum(len(prompt.token_ids or ()) for prompt in prompts)
+    if n_ids > limits.n_tokens:
+        yield Violation("LIMIT", "prompts", f"{n_ids} positions in all, at most {limits.n_tokens} are allowed")
+    most = CHARACTERS_PER_TOKEN * limits.n_tokens
+    n_characters = sum(map(_n_characters, prompts))
+    if n_characters > most:
+        yield Violation("LIMIT", "prompts", f"{n_characters} characters in all, at most {most} are tokenised")
+
+
+def _n_characters(prompt: Prompt) -> int:
+    return len(prompt.text or "") + sum(len(role) + len(text) + 1 for role, text in prompt.messages or ())
+
+
 def _constants_too_large(subject: Subject) -> Iterator[Violation]:
-    total = 0
+    total = n_arguments = 0
     for index, node in enumerate(subject.graph.nodes):
         level = [*node.inputs, *node.params.values()] if node.params else node.inputs
+        n_arguments += len(level)
         if all([type(arg) is Ref for arg in level]):
             total += 8 * len(level)
             continue
@@ -52,8 +85,12 @@ def _constants_too_large(subject: Subject) -> Iterator[Violation]:
             if not tuples:
                 break
             level = [item for arg in tuples for item in arg]
+            n_arguments += len(level)
         else:
             yield subject.fault("LIMIT", index, "", f"tuples are nested deeper than {MOST_NESTED}")
+    most = MOST_ARGUMENTS * subject.manifest.limits.n_nodes
+    if n_arguments > most:
+        yield Violation("LIMIT", "graph.nodes", f"{n_arguments} arguments of all nodes, at most {most} are allowed")
     most = subject.manifest.limits.inline_bytes
     # references and small constants are counted at 8 bytes, which a graph of the largest size may well use up
     if total - 64 * len(subject.graph.nodes) > most:

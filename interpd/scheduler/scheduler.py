@@ -15,9 +15,18 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from interpd.config import ModelSpec, SchedulerConfig
-from interpd.errors import DeadlineExceeded, Draining, InterpdError, InvalidRequest, ModelNotFound, ModelNotReady
+from interpd.errors import (
+    DeadlineExceeded,
+    Draining,
+    InterpdError,
+    InvalidRequest,
+    LimitExceeded,
+    ModelNotFound,
+    ModelNotReady,
+)
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
+from interpd.graph.rules_request import prompts_too_large
 from interpd.graph.run import TERMINAL, Done, Event, Failed, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
@@ -126,7 +135,8 @@ class Scheduler:
 
     async def tokenize(self, model: str, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
         """The prompts as tokens."""
-        self.manifest(model)
+        for violation in prompts_too_large(prompts, self.manifest(model).limits):
+            raise LimitExceeded(str(violation), path=violation.path)
         link = least_loaded(self._workers.links(model), self._n_held(), limit=1 << 30)
         if link is None:
             raise ModelNotReady(f"model {model!r} has no worker now; try again in a moment", model=model)

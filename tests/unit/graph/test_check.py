@@ -312,3 +312,27 @@ def test_a_plugin_that_wants_a_tuple_gets_no_single_integer(manifest, ask):
     bad = check(ask(Node("p.pick", (), {"at": 3}), outputs={"x": 0}), offered)
     assert [violation.message for violation in bad.violations] == ["param 'at' wants a tuple of integers, got 3"]
     assert check(ask(Node("p.pick", (), {"at": (3,)}), outputs={"x": 0}), offered).violations == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompts": (Prompt(text="x" * 600_000),)}, "600000 characters in all, at most 524288 are tokenised"),
+        ({"prompts": (Prompt(messages=(("user", "x" * 600_000),)),)}, "600005 characters in all"),
+        ({"prompts": (Prompt(text="x"),) * 65}, "65 prompts, at most 64 are allowed"),
+        ({"prompts": (Prompt(token_ids=(1,) * 9_000),)}, "9000 positions in all, at most 8192"),
+        ({"generation": Generation(max_new_tokens=1, stop_strings=("x",) * 257)}, "257 stop strings, at most 256"),
+        ({"generation": Generation(max_new_tokens=1, stop_token_ids=(1,) * 257)}, "257 stop tokens, at most 256"),
+    ],
+)
+def test_what_would_keep_the_worker_busy_for_nothing_is_refused_by_its_size(manifest, ask, read, fields, message):
+    report = check(replace(ask(read(), outputs={"h": 0}), **fields), manifest)
+    assert [violation.code for violation in report.violations] == ["LIMIT"]
+    assert message in report.violations[0].message
+
+
+def test_arguments_are_counted_through_tuples(manifest, ask, read):
+    report = check(ask(read(), Node("torch.cat", ((Ref(0),) * 80_001,), {"dim": 1}), outputs={"x": 1}), manifest)
+    assert [violation.message for violation in report.violations] == [
+        "80004 arguments of all nodes, at most 80000 are allowed"
+    ]
