@@ -36,7 +36,7 @@ def call_guarded(
     named = {f"port {port.name!r}": arg for port, arg in zip(schema.inputs, copies, strict=False)}
     held = _versions({**named, **{f"artifact {name!r}": value for name, value in params.items()}})
     with unchanged_globals():
-        outputs = as_tuple(fn(*copies, **params))
+        outputs = as_tuple(_called(schema, fn, copies, params))
     changed = [where for where, (tensor, version) in held.items() if tensor._version != version]
     if changed:
         raise OpFailed(f"{describe(schema)} changed {', '.join(changed)} in place; it must return new tensors")
@@ -44,6 +44,16 @@ def call_guarded(
     if problems:
         raise OpFailed(f"{describe(schema)} broke its declaration: {'; '.join(problems)}")
     return outputs
+
+
+def _called(schema: OpSchema, fn: Callable[..., Any], args: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    try:
+        return fn(*args, **params)
+    except Exception:
+        raise
+    # sys.exit() and the like would end the thread on which every request of this model runs
+    except BaseException as error:
+        raise OpFailed(f"{describe(schema)} raised {type(error).__name__}: {error}", plugin=schema.plugin) from error
 
 
 def describe(schema: OpSchema) -> str:

@@ -134,7 +134,8 @@ class MethodTask:
             raise
         except torch.OutOfMemoryError as raised:
             raise DeviceOutOfMemory(f"{self.step.name} ({self.step.op}): {raised}") from raised
-        except Exception as raised:  # the run of one node: a method may raise anything, and only its run ends
+        # the run of one node: a method may raise anything, sys.exit() included, and only its run ends
+        except BaseException as raised:
             raise self._blamed(raised) from raised
         finally:
             self._state = TorchState.now()
@@ -185,7 +186,7 @@ class MethodTask:
             raise OpFailed(f"{describe(step.schema)} broke its declaration: {'; '.join(problems)}")
         self.outputs = outputs
 
-    def _blamed(self, error: Exception) -> OpFailed:
+    def _blamed(self, error: BaseException) -> OpFailed:
         return OpFailed(
             f"{self.step.name}: {describe(self.step.schema)} raised {type(error).__name__}: {error}",
             node=self.step.name,

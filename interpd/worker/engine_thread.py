@@ -108,8 +108,8 @@ class EngineThread:
         try:
             engine = self._engine = self._make()
         # the actor boundary: any reason why a model cannot be loaded is an answer to whoever asked for it
-        except Exception as error:
-            self._made.set_exception(error)
+        except BaseException as error:
+            self._made.set_exception(error if isinstance(error, Exception) else _bug("loading", error))
             return
         self._made.set_result(engine)
         try:
@@ -117,8 +117,9 @@ class EngineThread:
                 if engine.has_work:
                     self._step(engine)
             engine.close()
-        # the actor boundary: an engine that raised has an unknown state, so the process is given up
-        except Exception as error:
+        # the actor boundary: an engine that raised has an unknown state, so the process is given up; sys.exit() counts,
+        # because a process without this thread would look alive and answer nothing
+        except BaseException as error:
             reason = _bug("the engine", error)
             self._deliver([Failed(run_id, reason) for run_id in self._held])
             self.failure.set_exception(reason)
@@ -177,6 +178,6 @@ class EngineThread:
         self._since = 0.0
 
 
-def _bug(what: str, error: Exception) -> InternalError:
+def _bug(what: str, error: BaseException) -> InternalError:
     log.exception("a bug", what=what)
     return InternalError(f"a bug in interpd: {what} raised {type(error).__name__}: {error}")

@@ -50,6 +50,12 @@ def fail(x: Stream) -> Stream:
     raise KeyError("lost")
 
 
+@op("naughty.leave")
+def leave(x: Stream) -> Stream:
+    """Nothing."""
+    raise SystemExit(3)
+
+
 @op("naughty.lie")
 def lie(x: Stream) -> Float[Tensor, "batch pos"]:
     """Something of another shape."""
@@ -68,7 +74,7 @@ def change_globals(x: Stream) -> Stream:
 
 def naughty_plugin():
     module = ModuleType("naughty")
-    module.interpd_register_ops = hookimpl(lambda: [mutate, mutate_unseen, fail, lie, change_globals])
+    module.interpd_register_ops = hookimpl(lambda: [mutate, mutate_unseen, fail, leave, lie, change_globals])
     module.interpd_register_ops.__name__ = "interpd_register_ops"
     return module
 
@@ -108,6 +114,7 @@ def test_nan_stays_in_its_own_rows_and_is_reported(bench):
     ("name", "message"),
     [
         ("fail", "raised KeyError: 'lost'"),
+        ("leave", "raised SystemExit: 3"),
         ("lie", "broke its declaration"),
         ("mutate", "changed port 'x' in place"),
     ],

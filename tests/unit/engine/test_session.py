@@ -1,5 +1,6 @@
 """Methods: multi-pass work that takes turns with everybody else's."""
 
+import sys
 import time
 from dataclasses import dataclass
 from types import ModuleType
@@ -113,6 +114,8 @@ def wrong(ctx, *, how: str) -> Stream:
         inner(ctx.input_ids, reads=["logits"], edits={SITE: lambda value: inner(ctx.input_ids, reads=[SITE])[SITE]})
     if how == "raise":
         raise ZeroDivisionError("in a method")
+    if how == "leave":
+        sys.exit(3)
     return torch.zeros(3)
 
 
@@ -273,6 +276,7 @@ def test_a_deadline_ends_a_method(bench):
         ("edit", CallerError, "edit at 'layers.1.resid_post' returned"),
         ("nested", CallerError, "only from its own code"),
         ("raise", OpFailed, "work.wrong@1"),
+        ("leave", OpFailed, "raised SystemExit: 3"),
         ("shape", OpFailed, "broke its declaration"),
     ],
 )

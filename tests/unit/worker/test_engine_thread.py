@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import pytest
@@ -126,6 +127,11 @@ class BrokenStep(FakeEngine):
         raise RuntimeError("device lost")
 
 
+class Leaving(FakeEngine):
+    def step(self):
+        raise SystemExit("good bye")
+
+
 class BrokenSubmit(FakeEngine):
     def submit(self, request):
         if request.run_id == "bad":
@@ -146,6 +152,18 @@ def test_an_engine_that_breaks_ends_its_runs_and_says_so(started, deliveries):
     assert isinstance(error, InternalError)
     assert error.message == "a bug in interpd: the engine raised RuntimeError: device lost"
     assert isinstance(thread.failure.exception(WAIT_S), InternalError)
+
+
+def test_an_engine_that_leaves_says_so_too(started, deliveries):
+    thread = started(Leaving)
+    thread.submit([request("a")])
+    assert "raised SystemExit: good bye" in deliveries.wait(1)["a"].error.message
+    assert isinstance(thread.failure.exception(WAIT_S), InternalError)
+
+
+def test_an_engine_that_leaves_while_it_is_made_could_not_be_made(deliveries):
+    with pytest.raises(InternalError, match="loading raised SystemExit"):
+        EngineThread(sys.exit, deliveries).start().result(WAIT_S)
 
 
 def test_a_request_that_cannot_be_taken_in_fails_alone(started, deliveries):

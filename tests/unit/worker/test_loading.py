@@ -178,7 +178,7 @@ def test_a_folder_without_a_tokenizer_is_served_for_ids(folder):
 
 
 def test_a_source_that_is_nothing_is_not_found(tmp_path):
-    with pytest.raises(ModelNotFound, match="neither a folder here, nor an id of the hub .* nor a bundled model"):
+    with pytest.raises(ModelNotFound, match=r"neither a folder here, nor an id of the hub .* nor a bundled model"):
         load(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRequest, match="is a file, expected the folder"):
