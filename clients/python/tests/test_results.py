@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import interpd_client as interpd
+from interpd.graph.run import Cost, Done, Provenance, Started
+from interpd.graph.run import Result as ResultEvent
+from interpd.graph.types import TensorData
 from interpd_client.html import heat_html
-from interpd_client.testing import FakeTransport, fake_manifest
+from interpd_client.testing import FakeTransport, fake_manifest, fake_tokens
 
 
 @pytest.fixture
@@ -31,7 +34,56 @@ def test_a_result_describes_itself(result):
 def test_a_notebook_shows_a_table_with_heat(result):
     html = result._repr_html_()
     assert "<code>loss</code></td><td>float32[] 1.5</td>" in html
-    assert html.count("rgb(") == 4
+    assert html.count('style="background:rgb(') == 3 + 3
+    assert html.count('style="background:repeating-linear-gradient') == 1
+
+
+def test_numbers_that_are_not_finite_are_hatched_and_do_not_set_the_scale():
+    html = heat_html(np.array([[np.inf, 2.0, np.nan, -np.inf]]))
+    cells = [part.partition('"')[0] for part in html.split("background:")[1:]]
+    assert cells[1] == "rgb(255,0,0)"
+    assert all(cells[place].startswith("repeating-linear-gradient") for place in (0, 2, 3))
+    assert [part.partition('"')[0] for part in html.split('title="')[1:]] == ["inf", "2", "nan", "-inf"]
+
+
+def heat_of(axes, shape, prompts=(" a b",)):
+    """The HTML of one array with these axes, after a run over these prompts."""
+
+    def answer(request):
+        run = request.run_id
+        yield Started(run, tuple(fake_tokens(prompt) for prompt in request.prompts))
+        yield ResultEvent(run, "x", TensorData.from_numpy(np.ones(shape)), axes)
+        yield Done(run, Provenance("", "fake", "", (), "", "", ""), Cost(0, 0, 0, 0), (), ("x",), ("look <here>",))
+
+    client = interpd.Client(FakeTransport(fake_manifest(), answer))
+    with client.model("fake").trace() as t:
+        first, *_ = [t.prompt(prompt) for prompt in prompts]
+        t.save(x=first.embed)
+    return t.result._repr_html_()
+
+
+def test_position_axes_carry_the_tokens_of_the_prompt():
+    html = heat_of(("batch", "query_pos", "key_pos"), (1, 2, 2))
+    assert html.count("> b</th>") == 2
+    assert 'title="1 &#x27; a&#x27; &#x27; b&#x27;"' in html
+
+
+def test_a_vector_is_a_strip():
+    assert heat_of(("pos",), (2,)).count("> b</th>") == 1
+    assert heat_of(("",), (5,)).count("background:") == 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "prompts"), [((1,), ("a b",)), ((3,), ("a b",)), ((2,), ("a b", "c d")), ((2,), ("a b", "c"))]
+)
+def test_no_tokens_stand_where_it_is_not_sure_whose_they_are(shape, prompts):
+    assert "<th" not in heat_of(("pos",), shape, prompts)
+
+
+def test_a_notebook_shows_what_is_not_finite_and_warnings():
+    html = heat_of(("",), (2,))
+    assert "NaN or infinity in: x" in html
+    assert "warning: look &lt;here&gt;" in html
 
 
 def test_heat_is_red_above_zero_and_blue_below():
