@@ -4,11 +4,15 @@ python tests/docs/reference.py           writes it
 python tests/docs/reference.py --check   fails when it is not what the code says
 """
 
+import ast
 import inspect
+import re
 import sys
+from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 
-from interpd.config import keys
+from interpd.config import ModelSpec, keys
 from interpd.engine.families import GPT2, LLAMA
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.wire.status import CODES
@@ -51,11 +55,45 @@ A value comes from the first of: flag, environment variable (`INTERPD_` and the 
 the file `interpd.toml` (`--config`), default. `--model` takes `SOURCE[@REVISION][=NAME]`.
 """
 
+MODELS = """
+Models in the file are tables, `[[models]]`, of these keys; what a table leaves out comes from `defaults`.
+"""
+
+FILE = """
+A file with what a shared machine usually sets:
+
+```toml
+host = "127.0.0.1"
+port = 7700
+plugins = ["tuned_lens"]
+drain_grace_s = 60.0
+
+[[models]]
+source = "openai-community/gpt2"
+revision = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+name = "gpt2"
+num_gpus = 0.25
+
+[[models]]
+source = "/models/llama-3.1-8b"
+dtype = "bfloat16"
+num_gpus = 1.0
+replicas = 2
+
+[limits]
+n_tokens = 4096
+run_s = 300.0
+
+[scheduler.owner_weights]
+alice = 2.0
+```
+"""
+
 
 def reference() -> str:
     """The whole page."""
     page = "\n".join([HEAD.rstrip(), *operations(), *sites(), *errors(), *configuration()]) + "\n"
-    return page.replace("``", "`")
+    return re.sub(r"(?<!`)``(?!`)", "`", page)
 
 
 def row(*cells: object) -> str:
@@ -115,7 +153,22 @@ def configuration() -> list[str]:
     for key in keys():
         flag = f"`{key.flag}`" if key.flag else f"none: {key.reason}"
         lines.append(row(f"`{key.name}`", f"`{key.default!r}`", flag, key.doc))
-    return lines
+    lines += [MODELS, "| key of a model | default | what |", "|---|---|---|"]
+    docs = field_docs(ModelSpec)
+    for f in fields(ModelSpec):
+        default = "none: needed" if f.default is MISSING else f"`{f.default!r}`"
+        lines.append(row(f"`{f.name}`", default, docs[f.name]))
+    return [*lines, FILE.rstrip()]
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The strings that stand below the fields of a dataclass."""
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    return {
+        field.target.id: " ".join(doc.value.value.split())
+        for field, doc in pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
+    }
 
 
 def main(arguments: list[str]) -> int:

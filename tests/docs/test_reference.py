@@ -1,11 +1,11 @@
 """``interpd/REFERENCE.md`` is what the code says, and says all of it."""
 
 import pytest
-from docs_pages import text
+from docs_pages import blocks, text
 from docs_reference import TARGET, reference
 
 from interpd import errors
-from interpd.config import keys
+from interpd.config import keys, load_config
 from interpd.graph.builtin import BUILTIN_OPS
 
 
@@ -37,3 +37,10 @@ def test_every_error_is_in_the_reference_and_in_the_tree(cls):
 
 def test_every_configuration_key_is_in_the_reference():
     assert not [key.name for key in keys() if f"`{key.name}`" not in text("interpd/REFERENCE.md")]
+
+
+def test_the_sample_configuration_is_one(tmp_path):
+    file = tmp_path / "interpd.toml"
+    file.write_text("".join(block.code for block in blocks("interpd/REFERENCE.md", "toml")))
+    config = load_config(environ={}, path=file)
+    assert [model.name for model in config.models] == ["gpt2", "llama-3.1-8b"]
