@@ -8,6 +8,7 @@ per member, so that members may come to stand at different steps.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -20,7 +21,10 @@ from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Phase, Run
 from interpd.engine.sampling import Continuation, Sampler, end_ids
 from interpd.graph.ir import Generation
-from interpd.graph.run import Event, Generated, TokenGenerated
+from interpd.graph.run import Event, Generated, Progress, TokenGenerated
+
+PROGRESS_S = 0.1
+"""Time between two words on how far a batch is; shorter generations say none."""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class GenerationBatch:
         self._access = access
         self._cache = DynamicCache(config=access.resident.model.config)
         self._n_cached = 0
+        self._next_progress = monotonic() + PROGRESS_S
 
     @property
     def runs(self) -> list[Run]:
@@ -84,7 +89,7 @@ class GenerationBatch:
         self._finish(shares)
         events = [event for index, member in enumerate(self.members) for event in self._choose(member, logits[index])]
         self._leave()
-        return events
+        return [*events, *self._progress()]
 
     def _forward(self) -> tuple[list[Share], Tensor]:
         frame = self._frame()
@@ -157,6 +162,17 @@ class GenerationBatch:
         if member.run.program.request.stream_tokens:
             return [TokenGenerated(member.run.id, member.invoke, step, token, piece)]
         return []
+
+    def _progress(self) -> list[Event]:
+        """How far each request is that goes on and does not hear of every token anyway."""
+        now = monotonic()
+        if now < self._next_progress:
+            return []
+        self._next_progress = now + PROGRESS_S
+        quiet = [member for member in self.members if not member.run.program.request.stream_tokens]
+        # the rows of a request step together: any of them speaks for it
+        last = {member.run.id: member for member in quiet}
+        return [Progress(one, m.step, m.continuation.max_tokens, "tokens") for one, m in last.items()]
 
     def _leave(self) -> None:
         """Takes ended rows out of the batch, and their results into their runs."""

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from interpd.engine import generation as generating
 from interpd.engine.sampling import Continuation, Sampler, end_ids
-from interpd.graph.ir import Generation
+from interpd.graph.ir import Generation, Graph, Prompt
+from interpd.graph.run import Progress, RunRequest, TokenGenerated
 
 CPU = torch.device("cpu")
 
@@ -15,8 +17,6 @@ def gpt2(residents):
 
 
 def ids_of(resident, text):
-    from interpd.graph.ir import Prompt
-
     return resident.tokenize(Prompt(text=text)).ids
 
 
@@ -117,3 +117,32 @@ def test_the_text_begins_with_the_space_that_a_first_token_hides():
     going = Continuation(facts, Generation(10), 10, end_ids(facts), prompt)
     pieces = [going.add(token) for token in new]
     assert "".join(pieces) == going.text == " Mirefield."
+
+
+def events_of(resident, **fields):
+    """The events of 5 new tokens for each of two prompts."""
+    from interpd.engine.nnsight_engine import NnsightEngine
+    from interpd.plugin.registry import load_registry
+
+    engine = NnsightEngine(resident, load_registry([]))
+    prompts = (Prompt(text="The cat"), Prompt(text="The dog sat"))
+    engine.submit(RunRequest("g", "tiny", prompts, Graph((), {}), generation=Generation(5, ignore_eos=True), **fields))
+    events = []
+    while engine.has_work:
+        events += engine.step()
+    return events
+
+
+def test_a_generation_says_how_far_it_is_once_per_step_of_its_request(gpt2, monkeypatch):
+    monkeypatch.setattr(generating, "PROGRESS_S", 0.0)
+    told = [event for event in events_of(gpt2) if isinstance(event, Progress)]
+    assert [(event.done, event.total, event.message) for event in told] == [(n, 5, "tokens") for n in (1, 2, 3, 4)]
+
+
+def test_a_generation_that_is_short_or_streams_its_tokens_says_nothing_more(gpt2, monkeypatch):
+    monkeypatch.setattr(generating, "PROGRESS_S", 60.0)
+    assert not [event for event in events_of(gpt2) if isinstance(event, Progress)]
+    monkeypatch.setattr(generating, "PROGRESS_S", 0.0)
+    streamed = events_of(gpt2, stream_tokens=True)
+    assert not [event for event in streamed if isinstance(event, Progress)]
+    assert sum(isinstance(event, TokenGenerated) for event in streamed) == 10
