@@ -43,17 +43,27 @@ def pass_class(program: Program, *, stateful: bool = False) -> PassClass:
     """
     request = program.request
     generates = request.generation is not None
+    alone = one_row_only(program, stateful=stateful)
+    if not alone and request.reproducible:
+        alone = "reproducible runs take a pass of their own"
+    eager = any(step.binding.site.eager_attention for step in program.steps if step.binding is not None)
+    return PassClass(generates, program.order.needs_grad, eager, alone)
+
+
+def one_row_only(program: Program, *, stateful: bool = False) -> str:
+    """Why each pass of a request holds one prompt, so that not even its own prompts share one; empty: they may.
+
+    Args:
+        program: The request.
+        stateful: As in ``pass_class``.
+    """
     sites = [step.binding.site for step in program.steps if step.binding is not None]
     shy = next((site.name for site in sites if not site.shares_pass), None)
-    alone = ""
-    if request.reproducible:
-        alone = "reproducible runs take a pass of their own"
-    elif shy is not None:
-        alone = f"dimension 0 of {shy!r} is not rows"
-    elif stateful and generates:
-        alone = "the model carries a state through padding"
-    eager = any(site.eager_attention for site in sites)
-    return PassClass(generates, program.order.needs_grad, eager, alone)
+    if shy is not None:
+        return f"dimension 0 of {shy!r} is not rows"
+    if stateful and program.request.generation is not None:
+        return "the model carries a state through padding"
+    return ""
 
 
 def reason_apart(one: PassClass, other: PassClass) -> str:

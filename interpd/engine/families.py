@@ -27,6 +27,7 @@ _MID_DOC = "residual stream between attention and MLP; a write reaches the MLP a
 
 
 def _stream_rows(block: str, second_norm: str) -> tuple[SiteRow, ...]:
+    # mlp.out is the output of the whole MLP: whatever is written inside it, the sum is made of what it gives back
     carry = ("layers.{i}.mlp.out", "layers.{i}.resid_post")
     return (
         SiteRow("layers.{i}.resid_pre", _STREAM, block, "input", doc="residual stream before the block"),
@@ -85,7 +86,7 @@ GPT2 = SiteTable(
         SiteRow(
             "layers.{i}.mlp.post", _MLP, "transformer.h.{i}.mlp.c_proj", "input", doc="MLP neurons after the activation"
         ),
-        SiteRow("layers.{i}.mlp.out", _STREAM, "transformer.h.{i}.mlp.c_proj", doc="what the MLP adds"),
+        SiteRow("layers.{i}.mlp.out", _STREAM, "transformer.h.{i}.mlp", doc="what the MLP adds"),
         SiteRow("ln_final", _STREAM, "transformer.ln_f", doc="output of the final norm"),
         SiteRow("logits", _LOGITS, "lm_head", doc="next-token logits"),
     ),
@@ -144,7 +145,7 @@ LLAMA = SiteTable(
             "input",
             doc="MLP neurons: activated gate times up",
         ),
-        SiteRow("layers.{i}.mlp.out", _STREAM, "model.layers.{i}.mlp.down_proj", doc="what the MLP adds"),
+        SiteRow("layers.{i}.mlp.out", _STREAM, "model.layers.{i}.mlp", doc="what the MLP adds"),
         SiteRow("ln_final", _STREAM, "model.norm", doc="output of the final norm"),
         SiteRow("logits", _LOGITS, "lm_head", doc="next-token logits"),
     ),

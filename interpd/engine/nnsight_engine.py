@@ -10,7 +10,7 @@ from time import monotonic, time
 
 import torch
 
-from interpd.engine.batching import Candidate, bucket, pass_class
+from interpd.engine.batching import Candidate, bucket, one_row_only, pass_class
 from interpd.engine.generation import GenerationBatch, members_of
 from interpd.engine.gradients import differentiate
 from interpd.engine.method_pass import MethodPass, PassRequest
@@ -101,11 +101,10 @@ class NnsightEngine:
         report.raise_if_bad()
         offered = (self._registry, self._access.resident.bindings, manifest)
         program = make_program(request, tokens, report, offered, self._store)
-        kind = pass_class(program, stateful=self._stateful)
-        shared = [index for index in range(program.order.n_passes) if len(program.invokes_of_pass(index)) > 1]
-        if kind.alone and shared and not request.reproducible:
-            raise FeatureUnsupported(f"{kind.alone}: give each prompt a request of its own")
-        if kind.generates and not self._access.takes_cache:
+        obstacle = one_row_only(program, stateful=self._stateful)
+        if obstacle and any(len(program.invokes_of_pass(index)) > 1 for index in range(program.order.n_passes)):
+            raise FeatureUnsupported(f"{obstacle}: give each prompt a request of its own")
+        if request.generation is not None and not self._access.takes_cache:
             name = self._manifest.model.architecture
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
         run = Run(program, self._access, self._next_turn())

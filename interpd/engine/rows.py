@@ -118,7 +118,9 @@ def written(full: Tensor, binding: Binding, row: Row, frame: Frame, value: Tenso
 
 
 def fitted(value: Tensor, like: Tensor, binding: Binding) -> Tensor:
-    """``value`` in the shape and dtype of the site."""
+    """``value`` in the shape and dtype of the site; leading dimensions of size 1 that the site lacks do not count."""
+    while value.ndim > like.ndim and value.shape[0] == 1:
+        value = value[0]
     try:
         return value.to(like.dtype).expand_as(like)
     except RuntimeError as error:

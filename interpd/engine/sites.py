@@ -201,6 +201,8 @@ def _bind_raw(name: str, place: Place, words: Mapping[int, str], layers: Layers)
         type=TensorType(dtype_name(place.dtype), dims),
         order=place.order,
         layer=layers.of(place.path, place.order),
+        # token ids and positions index tables: one out of range ends the context of a GPU, and everybody's work there
+        writable=place.dtype.is_floating_point,
         canonical=False,
         shares_pass=place.has_rows,
     )

@@ -195,3 +195,47 @@ def test_logits_are_computed_only_where_somebody_reads_them(gpt2):
     gpt2.run(ask([read("ln_final")], {"l": 0}, texts[0]))
     handle.remove()
     assert [n for n in shapes if n > 2] == []
+
+
+def places_in_the_mlp(bench):
+    """Raw paths at which the branch passes, with what makes all of it zero there."""
+    if bench.model.config.model_type == "gpt2":
+        return [f"{LAYER_1['gpt2']}.mlp.{leaf}" for leaf in ("c_proj.output", "dropout.output", "output")]
+    return [f"{LAYER_1['llama']}.mlp.{leaf}" for leaf in ("down_proj.output", "output")]
+
+
+def test_what_is_written_inside_the_mlp_reaches_the_sum_under_a_write_between_the_branches(bench):
+    zeros = TensorData.from_numpy(np.zeros((1, 1, 24), np.float32))
+    for site in ("layers.1.mlp.out", *places_in_the_mlp(bench)):
+        nodes = [
+            read("layers.1.resid_mid"),
+            call("torch.mul", Ref(0), 2.0),
+            write(Ref(1), "layers.1.resid_mid"),
+            write(zeros, site),
+            read("layers.1.resid_post"),
+        ]
+        result = bench.run(ask(nodes, {"written": 1, "total": 4}, PROMPTS[0]))
+        assert np.array_equal(result["total"], result["written"]), site
+
+
+def test_a_value_with_leading_dimensions_of_size_one_is_written_as_torch_assigns_it(bench):
+    value = TensorData.from_numpy(np.ones((1, 1, 1, 24), np.float32))
+    result = bench.run(ask([write(value, "embed"), read("embed")], {"embed": 1}, PROMPTS[0]))
+    assert (result["embed"] == 1).all()
+
+
+def test_integers_that_index_a_table_can_only_be_read(bench):
+    path = {"gpt2": "transformer.wte", "llama": "model.embed_tokens"}[bench.model.config.model_type]
+    ids = TensorData.from_numpy(np.full((1, 1), 10**6))
+    nodes = [write(ids, f"{path}.input"), read("logits")]
+    error = bench.run(ask(nodes, {"logits": 1}, PROMPTS[0])).error
+    assert "can only be read" in str(error)
+    result = bench.run(ask([read(f"{path}.input")], {"ids": 0}, PROMPTS[0]))
+    assert np.array_equal(result["ids"], bench.ids(PROMPTS[0]))
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_prompts_share_no_pass_at_a_site_without_rows(gpt2, reproducible):
+    nodes = [read("transformer.wpe.output"), read("transformer.wpe.output", invoke=1)]
+    request = ask(nodes, {"a": 0, "b": 1}, PROMPTS[0], PROMPTS[2], reproducible=reproducible)
+    assert "give each prompt a request of its own" in str(gpt2.run(request).error)
