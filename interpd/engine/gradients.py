@@ -4,7 +4,7 @@ Gradients are taken with respect to *handles*: at the place of a read that someb
 puts the row's value back as a new node of the autograd graph (``interpreter.py``). So a gradient is the derivative of
 the target by what a write at that place would change, whatever other paths the model's code has, and rows of
 strangers, which do not see one another, can be differentiated together: the gradient of the sum of their targets is
-each one's own.
+each one's own. Reads of one site with no write between them are one value.
 """
 
 from collections.abc import Sequence
@@ -49,8 +49,7 @@ def _check(run: Run, step: Step) -> None:
     names = f"{step.name}: {steps[target.node].name}"
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
         raise CallerError(f"{names} is no float scalar, so it has no gradient", node=step.name)
-    reached = reaches(run.program, target.node, wrt.node)
-    if not value.requires_grad or not reached:
+    if not reaches(run.program, target.node, wrt.node):
         raise CallerError(
             f"{names} does not depend on {steps[wrt.node].name} (read at {steps[wrt.node].params['site']!r}), "
             "so it has no gradient by it",
@@ -84,13 +83,16 @@ def _backward(runs: Sequence[Run]) -> dict[str, dict[int, Tensor]]:
     """By run and node, the gradients of one round."""
     asked = {run.id: run.next_gradients() for run in runs}
     with torch.enable_grad():
-        targets = [run.values.get(asked[run.id][0].inputs[0]).sum() for run in runs]
+        values = [run.values.get(asked[run.id][0].inputs[0]) for run in runs]
+        targets = [value.sum() for value in values if value.requires_grad]
     by_id = {id(handle): handle for run in runs for step in asked[run.id] if (handle := _handle(run, step)) is not None}
-    # the graph is kept: other rounds go through it, and it is dropped with the runs' values
-    gradients = torch.autograd.grad(targets, list(by_id.values()), retain_graph=True, allow_unused=True)
-    found = dict(zip(by_id, gradients, strict=True))
+    found: dict[int, Tensor | None] = {}
+    if targets:
+        # the graph is kept: other rounds go through it, and it is dropped with the runs' values
+        gradients = torch.autograd.grad(targets, list(by_id.values()), retain_graph=True, allow_unused=True)
+        found = dict(zip(by_id, gradients, strict=True))
     return {
-        run.id: {step.index: _of_read(run, step, found[id(_handle(run, step))]) for step in asked[run.id]}
+        run.id: {step.index: _of_read(run, step, found.get(id(_handle(run, step)))) for step in asked[run.id]}
         for run in runs
     }
 
@@ -101,7 +103,8 @@ def _handle(run: Run, step: Step) -> Tensor:
 
 def _of_read(run: Run, step: Step, gradient: Tensor | None) -> Tensor:
     handle = run.handles[step.inputs[1].node]
-    # reached through values only, and these were constants: the derivative is zero
+    # this model makes the target of other values (its keys, say, and not its queries): the derivative is zero, be
+    # there a path through the tensors that strangers share or not
     full = torch.zeros_like(handle.tensor) if gradient is None else gradient
     return handle.gradient(full)
 

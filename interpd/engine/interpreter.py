@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from interpd.engine import rows
-from interpd.engine.binding import Binding
+from interpd.engine.binding import Binding, Location
 from interpd.engine.guard import as_tuple, call_guarded, describe
 from interpd.engine.memory import Values
 from interpd.engine.model_access import ModelAccess
@@ -82,9 +82,12 @@ class Execution:
         self._steps = steps
         self._next = 0
         self._fresh: dict[tuple[int, str], Tensor] = {}
+        """The handles of this visit that are what the tensor holds now, by prompt and site."""
         self._fresh_order = -1
         self._carried: dict[tuple[str, int], Tensor] = {}
         self._branches: dict[tuple[str, int], Tensor] = {}
+        self._apart: set[tuple[int, Location]] = set()
+        """Prompts and places of a carry at which a raw path was written: the branch alone has got that value."""
 
     def visit(self, visit: Visit, spot: Spot, frame: Frame) -> None:
         """Runs all that is ready at this visit. Never raises for what the request does."""
@@ -154,16 +157,26 @@ class Execution:
             self._fresh, self._fresh_order = {}, binding.location.order
         if key not in self._fresh:
             value = rows.read(spot.tensor(binding), binding, row, frame)
+            # another site of this place is made of the new handle from now on, and needs a new one to be read again
+            self._forget_fresh(step.invoke)
             self._fresh[key] = value if value.requires_grad else value.detach().requires_grad_()
             rows.written(spot.own(binding), binding, row, frame, self._fresh[key])
-            self._start_carry(step.invoke, binding, spot)
+            if (step.invoke, binding.location) not in self._apart:
+                self._start_carry(step.invoke, binding, spot)
         return self._fresh[key]
+
+    def _forget_fresh(self, invoke: int) -> None:
+        self._fresh = {key: handle for key, handle in self._fresh.items() if key[0] != invoke}
 
     def _write(self, step: Step, binding: Binding, spot: Spot, frame: Frame) -> None:
         value = torch.as_tensor(filled(step.inputs[0], self.values.get), device=self._access.device)
         rows.written(spot.own(binding), binding, self.rows[step.invoke], frame, value)
-        self._fresh = {key: handle for key, handle in self._fresh.items() if key[0] != step.invoke}
-        self._start_carry(step.invoke, binding, spot)
+        self._forget_fresh(step.invoke)
+        if binding.carry is None:
+            self._apart.add((step.invoke, binding.location))
+        else:
+            self._apart.discard((step.invoke, binding.location))
+            self._start_carry(step.invoke, binding, spot)
 
     # A write at resid_mid reaches the branch that reads it; the sum after that branch must be made of it too.
 
@@ -188,8 +201,10 @@ class Execution:
         for name, invoke in list(self._carried):
             total = self._site(self._site(name).carry[1])  # type: ignore[index]
             if is_at(total, visit):
-                written, branch = self._carried.pop((name, invoke)), self._branches.pop((name, invoke))
-                rows.slice_of(spot.own(total), total, self.rows[invoke]).copy_(written + branch)
+                written, branch = self._carried.pop((name, invoke)), self._branches.pop((name, invoke), None)
+                # no branch: this request ended before it, and only strangers have come as far as the sum
+                if branch is not None:
+                    rows.slice_of(spot.own(total), total, self.rows[invoke]).copy_(written + branch)
 
     def _site(self, name: str) -> Binding:
         return self.program.bindings[name]

@@ -176,3 +176,49 @@ def test_a_target_that_cannot_be_differentiated_leaves_the_neighbours_gradients_
     bad, good = bench.run_all(ask(nodes, {"gradient": 4}, PROMPT), gradient(SITES[1]))
     assert isinstance(bad.error, InterpdError)
     assert np.allclose(good["gradient"], by_hand(bench, PROMPT), atol=1e-6)
+
+
+def sum_by(target, *wrt, before=()):
+    """A request for the gradients of the sum of one read by others."""
+    nodes = [*before, *map(read, wrt), read(target)]
+    last = len(nodes) - 1
+    nodes.append(call("torch.sum", Ref(last)))
+    first = len(before)
+    nodes += [call("site.grad", Ref(last + 1), Ref(first + i)) for i in range(len(wrt))]
+    return ask(nodes, {site: last + 2 + i for i, site in enumerate(wrt)} | {"target": last}, PROMPT)
+
+
+def test_sites_of_one_place_are_differentiated_by_whatever_the_order_of_their_reads(gpt2):
+    site, raw = "layers.0.resid_post", "transformer.h.0.output"
+    result = gpt2.run(sum_by(site, site, raw))
+    assert (result[raw] == 1).all()
+    assert (result[site] == 1).all()
+
+
+def test_the_branch_has_a_gradient_at_every_place_of_it(gpt2):
+    places = ("layers.1.resid_mid", "layers.1.mlp.out", "transformer.h.1.mlp.dropout.output")
+    result = gpt2.run(sum_by("layers.1.resid_post", *places))
+    assert all((result[place] == 1).all() for place in places[1:])
+
+
+def test_asking_for_a_gradient_changes_no_value(gpt2):
+    zeros = TensorData.from_numpy(np.zeros((1, 1, 24), np.float32))
+    request = sum_by("logits", "layers.1.resid_mid", before=[write(zeros, "transformer.h.1.ln_2.input")])
+    without = ask(request.graph.nodes[:3], {"middle": 1, "logits": 2}, PROMPT)
+    assert np.allclose(gpt2.run(request)["target"], gpt2.run(without)["logits"], atol=1e-5)
+
+
+def test_a_value_that_the_target_is_not_made_of_has_a_zero_gradient_alone_and_in_company(bench):
+    keys_by_queries = sum_by("layers.1.attn.k", "layers.1.attn.q")
+    alone = bench.run(keys_by_queries)
+    shared, _ = bench.run_all(keys_by_queries, sum_by("layers.1.attn.k", "embed"))
+    assert shared.done.cost.shared_with == (2,)
+    assert not alone["layers.1.attn.q"].any()
+    assert not shared["layers.1.attn.q"].any()
+
+
+def test_a_stranger_may_go_on_to_the_sum_where_a_request_ended_between_the_branches(bench):
+    ends_early = sum_by("layers.1.resid_mid", "layers.1.resid_mid")
+    results = bench.run_all(ends_early, sum_by("layers.1.resid_post", "layers.1.resid_post"))
+    assert [result.done.cost.shared_with for result in results] == [(2,), (2,)]
+    assert (results[0]["layers.1.resid_mid"] == 1).all()
