@@ -62,9 +62,12 @@ def eager_attention(
     n_shared = query.shape[1] // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = taps.scores(torch.matmul(query, _repeat(key, n_shared).transpose(2, 3)) * scale)
+    softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
     if attention_mask is not None:
         scores = scores + attention_mask
-    softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
+    if softmax_dtype is not None and scores.dtype == torch.float64:
+        # the mask's least float64 is -inf in float32, and a padded query, which sees no key at all, would become NaN
+        scores = scores.clamp(min=torch.finfo(softmax_dtype).min)
     pattern = taps.pattern(torch.softmax(scores, dim=-1, dtype=softmax_dtype).to(value.dtype))
     return torch.matmul(pattern, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
 

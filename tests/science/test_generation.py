@@ -228,3 +228,14 @@ def test_a_generation_ends_where_the_model_has_no_more_positions(gpt2):
     n_prompt = gpt2.ids(long).shape[1]
     result = gpt2.run(generate(long, max_new_tokens=64 - n_prompt + 1))
     assert len(tokens(result)) == 64 - n_prompt + 1
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+def test_padding_makes_no_nan_in_eager_attention_whatever_the_dtype(architecture):
+    bench = Bench.tiny(architecture, dtype=torch.float64)
+    nodes = [read("layers.0.attn.pattern", invoke=1, steps=Steps(0, 1)), read("logits", invoke=1, positions=(-1,))]
+    request = ask(nodes, {"pattern": 0, "logits": 1}, *PROMPTS[:3], generation=Generation(N, ignore_eos=True))
+    result = bench.run(request)
+    assert not result.done.non_finite
+    for invoke, prompt in enumerate(PROMPTS[:3]):
+        assert tokens(result, invoke) == of_transformers(bench, prompt)
