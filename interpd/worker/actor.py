@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import math
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -21,11 +22,14 @@ from interpd import telemetry
 from interpd.engine.plan import Engine
 from interpd.errors import InterpdError, ModelNotReady
 from interpd.graph.ir import Prompt
-from interpd.graph.run import Event, RunRequest, Tokens
+from interpd.graph.run import Event, Result, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.worker.engine_thread import EngineThread
 from interpd.worker.options import Busy, ReplicaOptions
+
+BATCH_BYTES = 16 << 20
+"""Results beyond this travel apart from those that follow."""
 
 
 class ReplicaActor:
@@ -35,7 +39,8 @@ class ReplicaActor:
         self._options = options
         self._prepare_process()
         self._loop = asyncio.get_event_loop()
-        self._out: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
+        self._out: deque[Event] = deque()
+        self._has_out = asyncio.Event()
         self._thread = EngineThread(self._make_engine, self._deliver, batch_wait_s=options.batch_wait_ms / 1e3)
 
     async def start(self) -> Manifest | InterpdError:
@@ -84,16 +89,13 @@ class ReplicaActor:
     async def events(self) -> AsyncIterator[list[Event]]:
         """Batches of events as the steps cause them; raises when the engine broke. For one reader."""
         failure = asyncio.wrap_future(self._thread.failure)
-        while not failure.done() or not self._out.empty():
-            waiting = asyncio.ensure_future(self._out.get())
-            await asyncio.wait((waiting, failure), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                batch = list(waiting.result())
-                while not self._out.empty():
-                    batch += self._out.get_nowait()
-                yield batch
+        failure.add_done_callback(lambda _: self._has_out.set())
+        while self._out or not failure.done():
+            if self._out:
+                yield self._next_batch()
             else:
-                waiting.cancel()
+                self._has_out.clear()
+                await self._has_out.wait()
         failure.result()
 
     async def busy(self) -> Busy:
@@ -104,8 +106,21 @@ class ReplicaActor:
         """The process that holds the model."""
         return os.getpid()
 
+    def _next_batch(self) -> list[Event]:
+        """What is there, but few large results at once: each batch is one object in Ray's store."""
+        batch, n_bytes = [], 0
+        while self._out and n_bytes < BATCH_BYTES:
+            event = self._out.popleft()
+            n_bytes += len(event.tensor.data) if isinstance(event, Result) else 0
+            batch.append(event)
+        return batch
+
     def _deliver(self, events: Sequence[Event]) -> None:
-        self._loop.call_soon_threadsafe(self._out.put_nowait, events)
+        self._loop.call_soon_threadsafe(self._put_out, events)
+
+    def _put_out(self, events: Sequence[Event]) -> None:
+        self._out.extend(events)
+        self._has_out.set()
 
     def _prepare_process(self) -> None:
         """Sets what must stand before torch is imported.

@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,22 @@ from interpd.worker.options import ENGINE_FACTORY, ReplicaOptions
 from interpd.worker.ray_link import RayLink
 from interpd.worker.replica import Replica
 
+MOST_MODELS = 64
+"""Models at once, those included that failed to load and say why."""
+
+ARTIFACT_BYTES = 64 << 30
+"""Artifacts of one model."""
+
 log = Log("pool")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An artifact on this machine's disk."""
+
+    kind: str
+    path: Path
+    n_bytes: int
 
 
 @dataclass(slots=True)
@@ -45,8 +61,8 @@ class _Model:
     failed: dict[int, InterpdError] = field(default_factory=dict)
     manifest: Manifest | None = None
     """The last one known; it outlives a restart."""
-    artifacts: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """Uploaded ones, and those that methods made, by name: kind and bytes, for processes that start later."""
+    artifacts: dict[str, _Kept] = field(default_factory=dict)
+    """Uploaded ones, and those that methods made, by name, for processes that start later."""
     detail: str = ""
     is_leaving: bool = False
     n_restarts: int = 0
@@ -114,11 +130,15 @@ class RayPool:
         if old is not None:
             if old.state != FAILED:
                 raise InvalidRequest(f"model name {spec.name!r} is taken; unload it first, or give another name")
-            await self._end(old)
-        model = _Model(spec, asyncio.get_running_loop().create_future())
-        self._models[spec.name] = model
-        self._refuse_without_gpus(spec)
+        elif len(self._models) >= MOST_MODELS:
+            raise LimitExceeded(f"{len(self._models)} models are loaded or have failed, the most that may; unload some")
         options = self._options(spec)
+        model = _Model(spec, asyncio.get_running_loop().create_future())
+        # in its place before anything is waited for: the name may be asked for again meanwhile
+        self._models[spec.name] = model
+        if old is not None:
+            await self._end(old)
+        self._refuse_without_gpus(spec)
         model.replicas = [Replica(index, options, self._config.worker, self) for index in range(spec.replicas)]
         self._changed()
         await asyncio.shield(model.settled)
@@ -140,9 +160,15 @@ class RayPool:
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         """Makes an artifact known to every replica of ``model``, and to those that start later."""
         found = self._get(model)
-        infos = await self._to_all(list(found.links.values()), lambda link: link.put_artifact(name, kind, data))
-        found.artifacts[name] = (kind, data)
-        found.manifest = await next(iter(found.links.values())).describe()
+        taken = sum(kept.n_bytes for kept in found.artifacts.values())
+        if taken + len(data) > ARTIFACT_BYTES:
+            raise LimitExceeded(
+                f"the artifacts of model {model!r} have {taken} bytes, at most {ARTIFACT_BYTES} are kept"
+            )
+        links = list(found.links.values())
+        infos = await self._to_all(links, lambda link: link.put_artifact(name, kind, data))
+        found.artifacts[name] = await asyncio.to_thread(self._kept, model, kind, data)
+        found.manifest = await links[0].describe()
         self._changed()
         return infos[0]
 
@@ -194,8 +220,13 @@ class RayPool:
 
     async def equip(self, link: RayLink) -> None:
         """Gives a new process the artifacts that were uploaded."""
-        for name, (kind, data) in self._models[link.model].artifacts.items():
-            await link.put_artifact(name, kind, data)
+        for name, kept in list(self._models[link.model].artifacts.items()):
+            try:
+                data = await asyncio.to_thread(kept.path.read_bytes)
+            except OSError as error:
+                log.error("an artifact is lost", artifact=name, worker=link.name, error=str(error))
+                continue
+            await link.put_artifact(name, kept.kind, data)
 
     # inside
 
@@ -212,7 +243,7 @@ class RayPool:
         info = event.info
         try:
             data = await asyncio.to_thread(Path(event.path).read_bytes)
-            model.artifacts[info.name] = (info.kind, data)
+            model.artifacts[info.name] = await asyncio.to_thread(self._kept, link.model, info.kind, data)
             others = [other for other in model.links.values() if other is not link]
             await asyncio.gather(*(other.put_artifact(info.name, info.kind, data) for other in others))
         except (OSError, InterpdError) as error:
@@ -225,8 +256,17 @@ class RayPool:
             raise ModelNotFound(f"no model {model!r}{hint}", model=model)
         return self._models[model]
 
+    def _folder(self, model: str) -> Path:
+        return self._state_dir / "artifacts" / model
+
+    def _kept(self, model: str, kind: str, data: bytes) -> _Kept:
+        """An artifact in a file of the pool's own."""
+        path = self._folder(model) / f"{hashlib.sha256(data).hexdigest()}.kept"
+        path.write_bytes(data)
+        return _Kept(kind, path, len(data))
+
     def _options(self, spec: ModelSpec) -> ReplicaOptions:
-        folder = self._state_dir / "artifacts" / spec.name
+        folder = self._folder(spec.name)
         folder.mkdir(parents=True, exist_ok=True)
         worker = self._config.worker
         return ReplicaOptions(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from interpd.errors import InternalError, InterpdError, WorkerLost
 from interpd.graph.ir import Prompt
@@ -92,6 +92,11 @@ class RayLink:
     async def _ask(self, answer: Any) -> Any:
         try:
             value = await answer
+        except RayTaskError as error:
+            # the process lives: something in it raised what no request may make it raise
+            raise InternalError(
+                f"a bug in interpd: the worker of model {self._model!r} raised {error.cause!r}"
+            ) from error
         except RayError as error:
             raise WorkerLost(
                 f"the worker of model {self._model!r} was lost: {type(error).__name__}",

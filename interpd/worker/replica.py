@@ -28,6 +28,9 @@ MAX_BACKOFF_S = 30.0
 LOOK_S = 0.5
 """Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
 
+N_AHEAD = 4
+"""Batches of events that may be on their way."""
+
 log = Log("replica")
 
 
@@ -137,7 +140,9 @@ class Replica:
     async def _read(self, link: RayLink) -> Lost:
         """Passes events on until there are none any more."""
         try:
-            async for batch in link.actor.events.options(num_returns="streaming").remote():
+            # without a bound, results that nobody takes fast enough would fill the object store and then the disk
+            reader = link.actor.events.options(num_returns="streaming", _generator_backpressure_num_objects=N_AHEAD)
+            async for batch in reader.remote():
                 self._n_failures = 0
                 self._keeper.on_events(link, await batch)
         except RayError as error:
@@ -154,7 +159,7 @@ class Replica:
                     busy = await link.look()
             except TimeoutError:
                 return self._hung(link.last_busy)
-            except WorkerLost as error:
+            except InterpdError as error:
                 # the reader of events sees the same death, with less to say
                 return Lost(error)
             if busy.for_s > limit_s:
