@@ -49,10 +49,10 @@ def call_guarded(
 def _called(schema: OpSchema, fn: Callable[..., Any], args: Sequence[Any], params: Mapping[str, Any]) -> Any:
     try:
         return fn(*args, **params)
-    except Exception:
-        raise
-    # sys.exit() and the like would end the thread on which every request of this model runs
+    # the run of one node: sys.exit() would end the thread on which every request of this model runs
     except BaseException as error:
+        if isinstance(error, Exception):
+            raise
         raise OpFailed(f"{describe(schema)} raised {type(error).__name__}: {error}", plugin=schema.plugin) from error
 
 
