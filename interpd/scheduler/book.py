@@ -10,7 +10,7 @@ class RunBook:
     """Runs by id, with a bound on the bytes of ended ones.
 
     Args:
-        kept_bytes: Of tensors in the events of ended runs that nobody reads now.
+        kept_bytes: Of the events of ended runs that nobody reads now.
     """
 
     def __init__(self, kept_bytes: int) -> None:

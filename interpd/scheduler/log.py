@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from interpd.errors import RunNotFound
 from interpd.graph.run import TERMINAL, Event, Result
 
+EVENT_BYTES = 1 << 10
+"""What an event takes besides its tensor, about."""
+
 
 class EventLog:
     """An append-only list of events that ends with exactly one terminal event.
@@ -24,7 +27,7 @@ class EventLog:
         self.ended: Event | None = None
         """The terminal event, once there is one."""
         self.n_bytes = 0
-        """Of the tensors in the events held now."""
+        """Of the events held now, about."""
 
     def append(self, event: Event) -> None:
         """Adds an event; none may follow a terminal one."""
@@ -70,4 +73,4 @@ class EventLog:
 
 
 def _n_bytes(event: Event) -> int:
-    return len(event.tensor.data) if isinstance(event, Result) else 0
+    return EVENT_BYTES + (len(event.tensor.data) if isinstance(event, Result) else 0)

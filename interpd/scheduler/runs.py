@@ -7,8 +7,10 @@ A run ends once. What the engine still says about a run that was ended here (can
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from enum import Enum
 
+from interpd.graph.ir import Graph
 from interpd.graph.run import TERMINAL, Cancelled, Event, Failed, Queued, Result, RunRequest
 from interpd.scheduler.log import EventLog
 from interpd.worker.link import WorkerLink
@@ -84,6 +86,10 @@ class Run:
         """The event that ends it at its caller's wish now."""
         stage = "streaming" if self._streams else self.state.value
         return Cancelled(self.run_id, stage)
+
+    def forget_content(self) -> None:
+        """Drops prompts and graph, which nobody needs once the engine has let go."""
+        self.request = replace(self.request, prompts=(), graph=Graph((), {}))
 
     @property
     def outcome(self) -> str:

@@ -203,6 +203,7 @@ class Scheduler:
                 self._add(run, event)
                 if is_terminal:
                     self._suspects.clear(run.request)
+                    run.forget_content()
             if is_terminal:
                 held.discard(event.run_id)
         self._dispatch(link.model)
@@ -219,6 +220,7 @@ class Scheduler:
                 known = self._suspects.note_death(run.request, was_alone=run.alone and len(held) == 1)
             if run.state is not RunState.ENDED:
                 self._end(run, Failed(run_id, known or lost.error))
+            run.forget_content()
         self.on_change()
 
     def on_change(self) -> None:
@@ -336,6 +338,7 @@ class Scheduler:
         """Ends a run from here, wherever it is."""
         if run.state is RunState.QUEUED:
             self._queues[run.request.model].remove(run)
+            run.forget_content()
         elif run.link is not None and run.run_id in self._held.get(run.link.name, ()):
             run.link.cancel([run.run_id])
         self._add(run, event)
