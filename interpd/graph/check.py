@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from interpd.errors import (
     ArtifactNotFound,
@@ -15,6 +16,7 @@ from interpd.errors import (
 )
 from interpd.graph.estimate import Estimate, estimate
 from interpd.graph.ir import Prompt
+from interpd.graph.late_writes import described, late_writes
 from interpd.graph.order import BEFORE, OrderPlan
 from interpd.graph.rules import RULES
 from interpd.graph.run import RunRequest
@@ -24,6 +26,9 @@ from interpd.graph.types import Dim, TensorType
 
 MOST_VIOLATIONS = 200
 """A report longer than this serves nobody; the rest is counted in a note."""
+
+MOST_LATE_WRITES = 5
+"""Noted of one graph."""
 
 _CLASSES: dict[str, type[InterpdError]] = {
     "POSITION_OUT_OF_RANGE": PositionOutOfRange,
@@ -129,3 +134,5 @@ def _notes(subject: Subject) -> Iterator[str]:
     for index, invoke in enumerate(subject.plan.invokes):
         if invoke.last_order == BEFORE and index not in used:
             yield f"prompts[{index}] is used by no node"
+    for pair in islice(late_writes(subject.graph, subject.manifest), MOST_LATE_WRITES):
+        yield f"graph.nodes[{pair.write}]: {described(pair, subject.graph)}"

@@ -48,6 +48,7 @@ from interpd_client.functions import torch
 from interpd_client.generation import GenerationTrace, StreamedToken, TokenStream
 from interpd_client.model import Model
 from interpd_client.names import UnknownName
+from interpd_client.program_order import ProgramOrder
 from interpd_client.prompt_trace import PromptTrace
 from interpd_client.result import Result, UnknownResult
 from interpd_client.runs import RunHandle
@@ -88,6 +89,7 @@ __all__ = [
     "PositionOutOfRange",
     "Positions",
     "PreconditionFailed",
+    "ProgramOrder",
     "Prompt",
     "PromptTrace",
     "Result",

@@ -5,6 +5,9 @@ import os
 import sys
 from dataclasses import dataclass
 
+LONGEST_SOURCE = 120
+"""Characters of a line of the user's program that messages quote."""
+
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -25,6 +28,13 @@ class Place:
     def source(self) -> str:
         """The text of that line, ``""`` where it is not known (an interactive prompt)."""
         return linecache.getline(self.file, self.line).strip()
+
+    @property
+    def shown(self) -> str:
+        """The place with the beginning of its line, for messages."""
+        source = self.source
+        cut = source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 4].rstrip()} ..."
+        return f"{self}: {cut}" if cut else str(self)
 
 
 def user_place() -> Place:

@@ -71,7 +71,7 @@ class Recording:
         return schema
 
     def write(self, site: str, value: Arg, invoke: int) -> None:
-        """Puts ``value`` in force at ``site`` from here on."""
+        """Puts ``value`` in force at ``site``."""
         self.add(WRITE, (value,), {"site": site}, invoke=invoke)
         key = (invoke, site)
         self._n_writes[key] = self._n_writes.get(key, 0) + 1

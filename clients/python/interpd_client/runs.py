@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from interpd.errors import BlobNotFound, DataLoss, InterpdError, Unavailable
-from interpd.graph.run import TERMINAL, Event, Failed, RunRequest, TokenGenerated
+from interpd.graph.run import TERMINAL, Done, Event, Failed, RunRequest, TokenGenerated
 from interpd.graph.types import TensorData
-from interpd_client.blame import point_at
+from interpd_client.blame import placed_texts, point_at
 from interpd_client.connection import Connection, may_retry, remaining_s
 from interpd_client.places import Place
 from interpd_client.progress import ProgressLine
@@ -70,7 +70,7 @@ class RunHandle:
             if not self._first:
                 self._first.append(next(self._events))
         except InterpdError as error:
-            raise point_at(error, self._job) from None
+            raise self._pointed(error) from None
 
     def events(self) -> Generator[Event]:
         """What happens to the run, as it happens; the last event is ``Done``. Raises what ends the run otherwise.
@@ -81,9 +81,11 @@ class RunHandle:
             try:
                 while self._first:
                     yield self._first.pop()
-                yield from self._events
+                for event in self._events:
+                    is_done = isinstance(event, Done)
+                    yield replace(event, warnings=placed_texts(event.warnings, self._job.places)) if is_done else event
             except InterpdError as error:
-                raise point_at(error, self._job) from None
+                raise self._pointed(error) from None
 
     def result(self) -> Result:
         """The result, once the run is done. Raises what ended it otherwise."""
@@ -101,6 +103,9 @@ class RunHandle:
     def cancel(self) -> None:
         """Ends the run; nothing happens when it has ended."""
         self._connection.transport.cancel(self._id, CANCEL_TIMEOUT_S)
+
+    def _pointed(self, error: InterpdError) -> InterpdError:
+        return point_at(error, self._job.request.graph, self._job.places)
 
     @property
     def _wants_progress(self) -> bool | None:

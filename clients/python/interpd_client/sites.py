@@ -1,7 +1,8 @@
 """Sites as attributes: ``t.layers[3].attn.q`` reads, ``t.layers[3].mlp.out = value`` writes.
 
-Each mention of a site is a read of its own, at that place of the program: it sees what is in force there, and a
-later write does not change it.
+Each mention of a site is a read of its own. At one and the same site the order of the program counts: a read sees the
+writes above it and none below. Between two sites the forward pass decides: a write changes all that lies behind it in
+the model, wherever in the program that was read.
 """
 
 import operator
@@ -35,7 +36,7 @@ class SiteValue(Value):
         self._n_writes = recording.n_writes(site, invoke)
 
     def write(self, value: object) -> None:
-        """Puts ``value`` in force at the site from here on, broadcast to the site's shape."""
+        """Puts ``value`` in force at the site, broadcast to its shape: for later reads there and all that follows."""
         write_site(self._recording, self._site, value, self._invoke)
 
     def __getitem__(self, index: object) -> Value:
@@ -211,7 +212,7 @@ class SiteScope:
         return SiteValue(self.recording, name, self.invoke())
 
     def write(self, name: str, value: object) -> None:
-        """Puts ``value`` in force at a site from here on. Raises ``UnknownName``, ``InvalidGraph``."""
+        """Puts ``value`` in force at a site. Raises ``UnknownName``, ``InvalidGraph``."""
         self.table.site(name)
         write_site(self.recording, name, value, self.invoke())
 

@@ -11,12 +11,13 @@ from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, TokenGenerated, Tokens
 from interpd.graph.schema import Manifest
-from interpd_client.blame import placed
+from interpd_client.blame import placed_report
 from interpd_client.checking import knows_its_artifacts, local_report
 from interpd_client.connection import Connection
 from interpd_client.explain import explained
 from interpd_client.options import RunOptions
 from interpd_client.outputs import flatten
+from interpd_client.program_order import warn_of_late_writes
 from interpd_client.prompt_trace import PromptTrace
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.recording import Recording
@@ -119,13 +120,12 @@ class Trace(PromptTrace):
         """
         job = self._draft()
         report = self._context.validate(job.request) if remote else local_report(self._recording, job.request)
-        return replace(report, violations=placed(report.violations, job.places))
+        return placed_report(report, job.places)
 
     def explain(self) -> str:
         """The trace as text: what runs when, types, results, cost, and the line behind each node; nothing runs."""
         job = self._draft()
-        report = local_report(self._recording, job.request)
-        return explained(job, replace(report, violations=placed(report.violations, job.places)))
+        return explained(job, placed_report(local_report(self._recording, job.request), job.places))
 
     def run(self) -> Result:
         """The result; what the end of a ``with`` block does. Raises ``InvalidGraph`` before anything is sent."""
@@ -151,7 +151,8 @@ class Trace(PromptTrace):
             # methods make artifacts and others upload some, after the manifest was fetched
             self._recording.manifest = self._context.fetched_manifest()
             report = local_report(self._recording, job.request)
-        replace(report, violations=placed(report.violations, job.places)).raise_if_bad()
+        placed_report(report, job.places).raise_if_bad()
+        warn_of_late_writes(job.request.graph, self._recording.manifest, job.places)
         self._recording.closed = True
         return RunHandle(self._context.connection, job)
 
