@@ -124,6 +124,11 @@ torch.layer_norm(input, normalized_shape: ints, weight?, bias?, eps: float = 1e-
 torch.rms_norm(input, normalized_shape: ints, weight?, eps: float = None) | layer_norm \
 | mean square 1 over the last dimensions
 torch.cosine_similarity(x1, x2, dim: int = 1, eps: float = 1e-08) | cosine_similarity | cosines between vectors
+torch.kl_div(input, target, reduction: literal['none', 'mean', 'batchmean', 'sum'] = 'mean', log_target: bool = False) \
+| kl_div | ``target * (log(target) - input)`` of log-probabilities ``input``
+torch.cross_entropy(input, target, weight?, ignore_index: int = -100, \
+reduction: literal['none', 'mean', 'sum'] = 'mean', label_smoothing: float = 0.0) | cross_entropy \
+| minus the log-probability of the target classes
 """
 
 _PRODUCTS = """

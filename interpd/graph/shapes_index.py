@@ -212,4 +212,6 @@ def scatter(call: Call) -> TensorType:
         _within(index, source, None, 2)
         if source.dtype != value.dtype:
             raise Refusal(f"wants {value.dtype}, got {source}: cast it with tensor.to", "inputs[2]")
+    elif value.dtype == "uint8" and not 0 <= source <= 255:
+        raise Refusal(f"uint8 holds 0 to 255, got {source}", "inputs[2]")
     return value

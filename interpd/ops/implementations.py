@@ -9,11 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from interpd.ops.indexing import INDEXING
+from interpd.ops.losses import LOSSES
 from interpd.ops.makers import MAKERS, NEEDS_DEVICE
 from interpd.ops.pointwise import POINTWISE
 from interpd.ops.reductions import REDUCTIONS
 
 __all__ = ["IMPLEMENTATIONS", "NEEDS_DEVICE"]
 
-IMPLEMENTATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({**POINTWISE, **REDUCTIONS, **INDEXING, **MAKERS})
+IMPLEMENTATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {**POINTWISE, **REDUCTIONS, **LOSSES, **INDEXING, **MAKERS}
+)
 """Functions by operation name."""

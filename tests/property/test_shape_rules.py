@@ -22,14 +22,20 @@ FLOAT_PRODUCTS = ("torch.matmul", "torch.bmm", "torch.dot", "torch.linear", "tor
 # Where a rule refuses on purpose what torch computes on a CPU, and the words with which it does.
 STRICTER = {
     # integer products have no GPU kernel; a float put among integers would lose its fraction in silence
-    **dict.fromkeys((*FLOAT_PRODUCTS, "torch.cosine_similarity", "tensor.setitem"), "cast it with tensor.to"),
+    **dict.fromkeys(
+        (*FLOAT_PRODUCTS, "torch.cosine_similarity", "torch.kl_div", "tensor.setitem"), "cast it with tensor.to"
+    ),
     # torch answers in uint8 here, and in bool everywhere else
     **dict.fromkeys(("torch.any", "torch.all"), "uint8"),
     **dict.fromkeys(("torch.arange", "torch.rand", "torch.randn"), "wants a floating dtype"),
     **dict.fromkeys(("torch.cumsum", "torch.cumprod", "torch.linspace"), "wants numbers"),
     # 0-d values that torch takes for vectors
-    **dict.fromkeys(("torch.gather", "torch.scatter", "torch.scatter_add"), "does not lie within"),
+    **dict.fromkeys(("torch.gather", "torch.scatter_add"), "does not lie within"),
+    # torch wraps -1 around in uint8
+    "torch.scatter": ("does not lie within", "uint8 holds 0 to 255"),
     "torch.index_select": "wants a vector of indices",
+    # torch takes uint8 classes too, and probabilities of another dtype
+    "torch.cross_entropy": ("wants int64 indices", "cast it with tensor.to"),
     "torch.repeat_interleave": "at least 1 dimension",
     # torch makes a tensor with a negative size
     "torch.broadcast_to": "cannot be broadcast to (0, -1)",
@@ -93,6 +99,9 @@ PARAMS = {
     "dim2": dims,
     "diagonal": st.integers(-1, 1),
     "equation": st.sampled_from(["ij,jk->ik", "ij,jk", "...i,i->...", "ii->i", "ij->ji", "i,j->ij", "ab,ab->", "i->k"]),
+    "ignore_index": st.sampled_from([-100, 0]),
+    "label_smoothing": st.sampled_from([0.0, 0.5, 1, 1.5]),
+    "log_target": st.booleans(),
     "ord": st.sampled_from([1, 2, float("inf"), -1]),
 }
 
@@ -100,6 +109,8 @@ PARAMS = {
 def _param(param):
     if param.name == "dim" and param.kind == "ints":
         return many_dims if not param.required else many_dims.filter(lambda dim: dim is not None)
+    if param.choices:
+        return st.sampled_from(param.choices)
     return PARAMS.get(param.name)
 
 
@@ -108,6 +119,8 @@ def _port(name, port):
         port.name in ("index", "indices") and name != "tensor.getitem" and name != "tensor.setitem"
     ):
         return indices
+    if (name, port.name) == ("torch.cross_entropy", "target"):
+        return st.one_of(indices, values())
     if name in ("torch.gelu", "torch.lerp") or name in FLOAT_PRODUCTS:
         return values(dtype=same_dtype)
     if port.allows_const:
@@ -207,7 +220,9 @@ def test_a_rule_gives_the_type_that_torch_gives(name, data):
             return
         raise AssertionError(f"the rule gives {expected} where torch refuses") from error
     if isinstance(expected, Refusal):
-        stricter = any(words in expected.message for words in (STRICTER.get(name, "?"), *ALWAYS_STRICTER))
+        own = STRICTER.get(name, ())
+        allowed = (*ALWAYS_STRICTER, *((own,) if isinstance(own, str) else own))
+        stricter = any(words in expected.message for words in allowed)
         assert stricter, f"the rule says: {expected.message}; torch gives {actual}"
         return
     assert expected == actual

@@ -75,3 +75,19 @@ def test_reductions_over_everything_need_no_dim():
 
 def test_einsum_takes_its_operands_as_a_tuple():
     assert torch.equal(IMPLEMENTATIONS["torch.einsum"]((X, X), equation="ij,kj->ik"), X @ X.T)
+
+
+def test_a_cross_entropy_weighs_and_ignores_classes_and_checks_them():
+    logits, weight = torch.randn(3, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    classes = torch.tensor([3, -100, 0])
+    out = IMPLEMENTATIONS["torch.cross_entropy"](logits, classes, weight)
+    assert torch.equal(out, torch.nn.functional.cross_entropy(logits, classes, weight))
+    with pytest.raises(IndexError, match=r"index 4 is out of range, allowed: 0\.\.3"):
+        IMPLEMENTATIONS["torch.cross_entropy"](logits, torch.tensor([4, 0, 0]))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "batchmean"])
+def test_a_divergence_is_that_of_torch(reduction):
+    log_p, q = torch.randn(3, 4).log_softmax(-1), torch.randn(3, 4).softmax(-1)
+    out = IMPLEMENTATIONS["torch.kl_div"](log_p, q, reduction=reduction)
+    assert torch.equal(out, torch.nn.functional.kl_div(log_p, q, reduction=reduction))
