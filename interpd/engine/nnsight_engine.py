@@ -87,6 +87,10 @@ class NnsightEngine:
         """Makes the safetensors file at ``path`` known under ``name``. Raises ``CallerError``."""
         return self._store.put_artifact(name, kind, path)
 
+    def drop_artifact(self, name: str) -> None:
+        """Forgets an artifact; unknown names are ignored. What runs with it now may fail."""
+        self._store.drop_artifact(name)
+
     def submit(self, request: RunRequest) -> None:
         """Takes a request in. Whatever is wrong with it comes back as its ``Failed`` event."""
         try:

@@ -29,6 +29,9 @@ class Engine(Protocol):
     def put_artifact(self, name: str, kind: str, path: str) -> ArtifactInfo:
         """Makes the safetensors file at ``path`` known under ``name``. Raises ``CallerError``."""
 
+    def drop_artifact(self, name: str) -> None:
+        """Forgets an artifact; unknown names are ignored. What runs with it now may fail."""
+
     def submit(self, request: RunRequest) -> None:
         """Takes a request in. Whatever is wrong with it comes back as its ``Failed`` event, never raised here."""
 

@@ -100,6 +100,14 @@ class Store:
         self._kinds[kind].save(instance, path)
         return self.put_artifact(name, kind, path), path
 
+    def drop_artifact(self, name: str) -> None:
+        """Forgets an artifact; unknown names are ignored. Files that were uploaded belong to who wrote them."""
+        self.artifacts.pop(name, None)
+        self._loaded.pop(name, None)
+        path = self._paths.pop(name, None)
+        if path is not None and self._own_files is not None and path.parent == Path(self._own_files.name):
+            path.unlink(missing_ok=True)
+
     def artifact(self, name: str) -> Any:
         """The object called ``name``, loaded at its first use. Raises ``ArtifactNotFound``."""
         if name not in self.artifacts:

@@ -134,6 +134,12 @@ class Front(Protocol):
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         """Makes safetensors bytes known to the workers of ``model``. Raises ``CallerError``."""
 
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        """An artifact of ``model`` and its file. Raises ``ModelNotFound``, ``ModelNotReady``, ``ArtifactNotFound``."""
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        """Takes an artifact away from the workers of ``model``. Raises as ``get_artifact``, and ``WorkerLost``."""
+
     def statistics(self) -> Statistics:
         """Counters now; those of the engines are as old as the pool's last look at them (a second or so)."""
 

@@ -178,6 +178,16 @@ class Scheduler:
         self.manifest(model)
         return await self._workers.put_artifact(model, name, kind, data)
 
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        """An artifact and its file."""
+        self.manifest(model)
+        return await self._workers.get_artifact(model, name)
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        """Takes an artifact away from the workers."""
+        self.manifest(model)
+        await self._workers.delete_artifact(model, name)
+
     def statistics(self) -> Statistics:
         """Counters now."""
         uptime_s = self._clock() - self._started_at

@@ -1,4 +1,4 @@
-"""ArtifactService: uploads of large constants and of plugins' weights.
+"""ArtifactService: large constants, and plugins' weights both ways.
 
 An upload is held in memory until its digest has been checked, so its declared size is counted against two bounds before
 its first byte is taken: that of one upload, and that of all uploads under way.
@@ -6,7 +6,7 @@ its first byte is taken: that of one upload, and that of all uploads under way.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from interpd.scheduler.interface import Front
 from interpd.service.interceptors import Call
 from interpd.service.options import ServiceOptions
 from interpd.wire.args import digest_from_proto
-from interpd.wire.chunks import ByteAssembler
+from interpd.wire.chunks import ByteAssembler, chunks_of
 from interpd.wire.problems import Problems, checked_name
 from interpd.wire.schemas import artifact_schema_to_proto, artifact_to_proto
 from interpd.wire.tensors import dtype_from_proto, shape_from_proto
@@ -79,7 +79,7 @@ class ArtifactServicer:
         problems.raise_if_any()
         with self._budget.reserve(header.n_bytes, f"artifact {header.name!r}") as assembler:
             data = await _assembled(parts, assembler)
-            found = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+            found = await asyncio.to_thread(_digest, data)
             _expect(header.digest, found, f"artifact {header.name!r}")
             info = await self._front.put_artifact(header.model, header.name, header.kind, data)
         return pb.UploadArtifactResponse(artifact=artifact_to_proto(info))
@@ -91,6 +91,23 @@ class ArtifactServicer:
             artifacts=map(artifact_to_proto, manifest.artifacts.values()),
             kinds=map(artifact_schema_to_proto, manifest.artifact_kinds.values()),
         )
+
+    async def download_artifact(
+        self, request: pb.DownloadArtifactRequest, call: Call
+    ) -> AsyncGenerator[pb.DownloadArtifactResponse, None]:
+        """The file of an artifact; each piece is cut when the one before it was sent."""
+        info, data = await self._front.get_artifact(request.model, request.name)
+        digest = await asyncio.to_thread(_digest, data)
+        yield pb.DownloadArtifactResponse(
+            header=pb.DownloadArtifactHeader(artifact=artifact_to_proto(info), digest=digest)
+        )
+        for chunk in chunks_of(data):
+            yield pb.DownloadArtifactResponse(chunk=chunk)
+
+    async def delete_artifact(self, request: pb.DeleteArtifactRequest, call: Call) -> pb.DeleteArtifactResponse:
+        """Nothing, once no worker of the model knows the artifact."""
+        await self._front.delete_artifact(request.model, request.name)
+        return pb.DeleteArtifactResponse()
 
 
 async def _header(parts: AsyncIterator[Any]) -> Any:
@@ -108,6 +125,10 @@ async def _assembled(parts: AsyncIterator[Any], assembler: ByteAssembler) -> byt
         if whole is not None:
             return whole
     raise DataLoss("the upload ended before its last chunk; send it again")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _expect(digest: str, found: str, what: str) -> None:

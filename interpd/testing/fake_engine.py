@@ -163,6 +163,11 @@ class FakeEngine:
         """Notes name and size; the content may be anything."""
         return self.note_artifact(name, kind, os.path.getsize(path))
 
+    def drop_artifact(self, name: str) -> None:
+        """Takes an artifact out of the manifest."""
+        kept = {known: info for known, info in self._manifest.artifacts.items() if known != name}
+        self._manifest = replace(self._manifest, artifacts=kept)
+
     def note_artifact(self, name: str, kind: str, n_bytes: int) -> ArtifactInfo:
         """Lists an artifact in the manifest."""
         if kind not in self._manifest.artifact_kinds:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from interpd.config import ModelSpec, SchedulerConfig
-from interpd.errors import InterpdError, InvalidRequest, ModelNotFound, ModelNotReady, WorkerLost
+from interpd.errors import ArtifactNotFound, InterpdError, InvalidRequest, ModelNotFound, ModelNotReady, WorkerLost
 from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Limits, Manifest
@@ -93,6 +93,7 @@ class FakeWorkers:
         self._limits, self._clock, self._runs_itself = limits or Limits(), clock, runs_itself
         self._links: dict[str, list[FakeLink]] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._files: dict[tuple[str, str], bytes] = {}
         self._observer: WorkerObserver | None = None
         self._n_started = 0
         self._task: asyncio.Task[None] | None = None
@@ -146,7 +147,23 @@ class FakeWorkers:
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         """Notes an artifact."""
         infos = [link.engine.note_artifact(name, kind, len(data)) for link in self._links[model]]
+        self._manifests[model] = self._links[model][0].engine.describe()
+        self._files[model, name] = data
         return infos[0]
+
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        """An artifact that was put, and its bytes."""
+        if (model, name) not in self._files:
+            raise ArtifactNotFound(f"model {model!r} has no artifact {name!r}", artifact=name)
+        return self._manifests[model].artifacts[name], self._files[model, name]
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        """Takes an artifact away from the engines."""
+        await self.get_artifact(model, name)
+        for link in self._links[model]:
+            link.engine.drop_artifact(name)
+        self._manifests[model] = self._links[model][0].engine.describe()
+        del self._files[model, name]
 
     async def close(self) -> None:
         """Forgets everything."""

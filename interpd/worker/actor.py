@@ -78,6 +78,10 @@ class ReplicaActor:
             self._thread.call("put_artifact", lambda engine: engine.put_artifact(name, kind, str(path)))
         )
 
+    async def drop_artifact(self, name: str) -> InterpdError | None:
+        """Forgets an artifact. Its file stays: other replicas of the model, and other names, may use it."""
+        return await _answer(self._thread.call("drop_artifact", lambda engine: engine.drop_artifact(name)))
+
     async def submit(self, requests: Sequence[RunRequest]) -> None:
         """Takes requests in; their events come from ``events``."""
         self._thread.submit(requests)

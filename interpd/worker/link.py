@@ -126,5 +126,11 @@ class Workers(Protocol):
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         """Makes safetensors bytes known to every replica of ``model``, restarted ones included."""
 
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        """An artifact that the replicas of ``model`` know, and its file. Raises ``ArtifactNotFound``."""
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        """Takes an artifact away from every replica of ``model``. Raises ``ArtifactNotFound``, ``WorkerLost``."""
+
     async def close(self) -> None:
         """Ends every replica."""

@@ -3,14 +3,23 @@
 import asyncio
 import difflib
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import ray
 
 from interpd.config import Config, ModelSpec
-from interpd.errors import InterpdError, InvalidRequest, LimitExceeded, ModelNotFound, ModelNotReady, WorkerLost
+from interpd.errors import (
+    ArtifactNotFound,
+    DataLoss,
+    InterpdError,
+    InvalidRequest,
+    LimitExceeded,
+    ModelNotFound,
+    ModelNotReady,
+    WorkerLost,
+)
 from interpd.graph.run import ArtifactKept, Event
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
@@ -63,6 +72,8 @@ class _Model:
     """The last one known; it outlives a restart."""
     artifacts: dict[str, _Kept] = field(default_factory=dict)
     """Uploaded ones, and those that methods made, by name, for processes that start later."""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by who changes artifacts: equal files of different names are one file."""
     detail: str = ""
     is_leaving: bool = False
     n_restarts: int = 0
@@ -165,12 +176,40 @@ class RayPool:
             raise LimitExceeded(
                 f"the artifacts of model {model!r} have {taken} bytes, at most {ARTIFACT_BYTES} are kept"
             )
-        links = list(found.links.values())
-        infos = await self._to_all(links, lambda link: link.put_artifact(name, kind, data))
-        found.artifacts[name] = await asyncio.to_thread(self._kept, model, kind, data)
+        async with found.changing:
+            links = list(found.links.values())
+            infos = await self._to_all(links, lambda link: link.put_artifact(name, kind, data))
+            found.artifacts[name] = await asyncio.to_thread(self._kept, model, kind, data)
         found.manifest = await links[0].describe()
         self._changed()
         return infos[0]
+
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        """An artifact and its file. Raises ``DataLoss`` when somebody took the file away."""
+        info, kept = await self._artifact(model, name)
+        try:
+            return info, await asyncio.to_thread(kept.path.read_bytes)
+        except OSError as error:
+            raise DataLoss(f"the file of artifact {name!r} is gone ({error}); make or upload it again") from error
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        """Takes an artifact away from every replica of ``model``, and from the disk."""
+        await self._artifact(model, name)
+        found = self._get(model)
+        async with found.changing:
+            kept = found.artifacts.pop(name, None)
+            drops = (link.drop_artifact(name) for link in found.links.values())
+            for answer in await asyncio.gather(*drops, return_exceptions=True):
+                # a process that is lost has forgotten it, too
+                if isinstance(answer, BaseException) and not isinstance(answer, WorkerLost):
+                    raise answer
+            if kept is not None and all(other.path != kept.path for other in found.artifacts.values()):
+                for path in (kept.path, kept.path.with_suffix(".safetensors")):
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+            if found.manifest is not None:
+                left = {key: info for key, info in found.manifest.artifacts.items() if key != name}
+                found.manifest = replace(found.manifest, artifacts=left)
+        self._changed()
 
     async def close(self) -> None:
         """Ends every replica."""
@@ -188,6 +227,8 @@ class RayPool:
         model.detail = ""
         if not model.settled.done():
             model.settled.set_result(None)
+        if manifest.artifacts.keys() != model.artifacts.keys():
+            self._later(self._level(model, link, manifest))
         log.info("model serves", model=replica.model, worker=link.name, device=manifest.model.device)
         self._changed()
 
@@ -235,17 +276,46 @@ class RayPool:
         info = event.info
         if model.manifest is not None:
             model.manifest = replace(model.manifest, artifacts={**model.manifest.artifacts, info.name: info})
-        task = asyncio.ensure_future(self._spread(model, link, event))
+        self._later(self._spread(model, link, event))
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._spreading.add(task)
         task.add_done_callback(self._spreading.discard)
+
+    async def _level(self, model: _Model, link: RayLink, manifest: Manifest) -> None:
+        """Tells a new process of what came and went while it started."""
+        try:
+            async with model.changing:
+                for name in manifest.artifacts.keys() - model.artifacts.keys():
+                    await link.drop_artifact(name)
+                for name in model.artifacts.keys() - manifest.artifacts.keys():
+                    kept = model.artifacts[name]
+                    await link.put_artifact(name, kept.kind, await asyncio.to_thread(kept.path.read_bytes))
+                model.manifest = await link.describe()
+        except (OSError, InterpdError) as error:
+            log.warning("a worker has other artifacts than its siblings", worker=link.name, error=str(error))
+
+    async def _artifact(self, model: str, name: str) -> tuple[ArtifactInfo, _Kept]:
+        found = self._get(model)
+        if name not in found.artifacts and self._spreading:
+            # a method may have made it a moment ago
+            await asyncio.wait(self._spreading)
+        offered = found.manifest.artifacts if found.manifest is not None else {}
+        if name not in found.artifacts or name not in offered:
+            near = difflib.get_close_matches(name, found.artifacts, n=1)
+            hint = f"nearest is {near[0]!r}" if near else f"it has {', '.join(sorted(found.artifacts)) or 'none'}"
+            raise ArtifactNotFound(f"model {model!r} has no artifact {name!r}; {hint}", model=model, artifact=name)
+        return offered[name], found.artifacts[name]
 
     async def _spread(self, model: _Model, link: RayLink, event: ArtifactKept) -> None:
         info = event.info
         try:
             data = await asyncio.to_thread(Path(event.path).read_bytes)
-            model.artifacts[info.name] = await asyncio.to_thread(self._kept, link.model, info.kind, data)
-            others = [other for other in model.links.values() if other is not link]
-            await asyncio.gather(*(other.put_artifact(info.name, info.kind, data) for other in others))
+            async with model.changing:
+                model.artifacts[info.name] = await asyncio.to_thread(self._kept, link.model, info.kind, data)
+                others = [other for other in model.links.values() if other is not link]
+                await asyncio.gather(*(other.put_artifact(info.name, info.kind, data) for other in others))
         except (OSError, InterpdError) as error:
             log.warning("an artifact stays with one worker", artifact=info.name, worker=link.name, error=str(error))
 

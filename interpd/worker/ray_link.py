@@ -84,6 +84,10 @@ class RayLink:
         """Sends an artifact."""
         return await self._ask(self.actor.put_artifact.remote(name, kind, data))
 
+    async def drop_artifact(self, name: str) -> None:
+        """Takes an artifact away."""
+        await self._ask(self.actor.drop_artifact.remote(name))
+
     async def look(self) -> Busy:
         """What the engine does now."""
         self.last_busy = await self._ask(self.actor.busy.remote())

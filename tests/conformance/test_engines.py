@@ -58,6 +58,11 @@ def test_the_manifest_names_the_model_and_types_every_site_and_operation(engine)
     assert all(site.name == name and site.type.dims for name, site in manifest.sites.items())
 
 
+def test_an_artifact_that_nobody_knows_may_be_dropped(engine):
+    engine.drop_artifact("nobody")
+    assert engine.describe().artifacts == {}
+
+
 def test_tokens_cover_the_text(engine):
     (tokens,) = engine.tokenize([Prompt(text="The cat sat")])
     assert len(tokens.ids) == len(tokens.strings) == len(tokens.offsets)

@@ -80,6 +80,19 @@ async def test_uploaded_artifacts_survive_a_restart(bench):
     assert "mine" in (await bench.pool.links("fake")[0].describe()).artifacts
 
 
+async def test_a_replica_learns_what_came_and_went_while_it_started(bench):
+    await bench.scheduler.put_artifact("fake", "new", "fake", b"new")
+    (link,) = bench.pool.links("fake")
+    await link.drop_artifact("new")
+    await link.put_artifact("old", "fake", b"old")
+    (replica,) = bench.pool._models["fake"].replicas
+    bench.pool.on_ready(replica, link, await link.describe())
+    async with asyncio.timeout(10):
+        while (await link.describe()).artifacts.keys() != {"new"}:  # noqa: ASYNC110  nothing tells of it
+            await asyncio.sleep(0.05)
+    assert (await bench.scheduler.get_artifact("fake", "new"))[1] == b"new"
+
+
 async def test_one_of_two_replicas_goes_on_when_the_other_dies(make_bench):
     bench = make_bench()
     await bench.load(replicas=2)

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from interpd.errors import InvalidRequest, LimitExceeded, ModelNotFound, ModelNotReady
+from interpd.errors import ArtifactNotFound, InvalidRequest, LimitExceeded, ModelNotFound, ModelNotReady
 from interpd.graph.digest import blob_digest
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Done
@@ -83,6 +83,27 @@ async def test_the_worker_answers_calls_while_it_works(bench):
     with pytest.raises(InvalidRequest, match="no artifact kind 'odd'"):
         await bench.scheduler.put_artifact("fake", "mine", "odd", b"bytes")
     assert isinstance(await bench.end(hold), Done)
+
+
+async def test_an_artifact_is_given_back_and_taken_away_everywhere(make_bench):
+    bench = make_bench()
+    await bench.load(replicas=2)
+    await bench.until(lambda status: status.n_ready == 2)
+    for name in ("mine", "twin"):
+        await bench.scheduler.put_artifact("fake", name, "fake", b"bytes")
+    info, data = await bench.scheduler.get_artifact("fake", "mine")
+    assert (info.name, data) == ("mine", b"bytes")
+    await bench.scheduler.delete_artifact("fake", "mine")
+    for link in bench.pool.links("fake"):
+        assert (await link.describe()).artifacts.keys() == {"twin"}
+    assert bench.scheduler.manifest("fake").artifacts.keys() == {"twin"}
+    # equal bytes are one file, which the other name still needs
+    assert (await bench.scheduler.get_artifact("fake", "twin"))[1] == b"bytes"
+    with pytest.raises(ArtifactNotFound, match="model 'fake' has no artifact 'mine'; it has twin"):
+        await bench.scheduler.get_artifact("fake", "mine")
+    await bench.scheduler.delete_artifact("fake", "twin")
+    with pytest.raises(ArtifactNotFound, match="it has none"):
+        await bench.scheduler.delete_artifact("fake", "twin")
 
 
 async def test_large_results_come_back_whole(bench):

@@ -117,6 +117,25 @@ class Client:
         data = Path(path).read_bytes()
         return self._ask("put_artifact", self._model_name(model), name, kind, data)
 
+    def download_artifact(self, name: str, path: str | Path | None = None, *, model: str | None = None) -> bytes:
+        """The safetensors file of an artifact, uploaded or made by a method.
+
+        Args:
+            name: Which; ``client.artifacts()`` lists them. Raises ``ArtifactNotFound``.
+            path: A file of this machine that gets the bytes, too; one that exists is replaced.
+            model: Whose; ``None``: the only one.
+        """
+        data: bytes = self._ask("get_artifact", self._model_name(model), name)
+        if path is not None:
+            part = Path(path).with_name(f"{Path(path).name}.part")
+            part.write_bytes(data)
+            part.replace(path)
+        return data
+
+    def delete_artifact(self, name: str, *, model: str | None = None) -> None:
+        """Takes an artifact away from the workers of ``model`` (``None``: the only one); runs that need it fail."""
+        self._ask("delete_artifact", self._model_name(model), name)
+
     def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` (``None``: the only one) know."""
         return self._ask("artifacts", self._model_name(model))

@@ -10,14 +10,14 @@ from typing import Any, final
 import grpc
 
 from interpd.config import ModelSpec
-from interpd.errors import Cancelled, InterpdError, Unavailable
+from interpd.errors import Cancelled, DataLoss, InterpdError, Unavailable
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
 from interpd.graph.schema import ArtifactInfo, Manifest, PluginInfo
 from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
-from interpd.wire.chunks import chunks_of
+from interpd.wire.chunks import ByteAssembler, chunks_of
 from interpd.wire.events import EventAssembler
 from interpd.wire.graphs import request_to_proto, spec_to_proto
 from interpd.wire.manifests import manifest_from_proto, model_spec_to_proto
@@ -155,6 +155,19 @@ class GrpcTransport:
             answer = artifact_service_pb2_grpc.ArtifactServiceStub(channel).UploadArtifact(parts, timeout=timeout_s)
         return artifact_from_proto(answer.artifact)
 
+    def get_artifact(self, model: str, name: str, timeout_s: float | None) -> bytes:
+        """The file of an artifact."""
+        request = artifact_service_pb2.DownloadArtifactRequest(model=model, name=name)
+        with self._calls() as channel:
+            stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+            return _downloaded(stub.DownloadArtifact(request, timeout=timeout_s), f"artifact {name!r}")
+
+    def delete_artifact(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes an artifact away."""
+        request = artifact_service_pb2.DeleteArtifactRequest(model=model, name=name)
+        with self._calls() as channel:
+            artifact_service_pb2_grpc.ArtifactServiceStub(channel).DeleteArtifact(request, timeout=timeout_s)
+
     def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of a model know."""
         request = artifact_service_pb2.ListArtifactsRequest(model=model)
@@ -259,3 +272,20 @@ def _upload(header: Any, data: bytes, part: Callable[[Any], Any]) -> Iterator[An
     yield header
     for chunk in chunks_of(data):
         yield part(chunk)
+
+
+def _downloaded(parts: Iterator[Any], what: str) -> bytes:
+    first: Any = next(parts, None)
+    if first is None:
+        raise DataLoss(f"{what}: nothing came; ask for it again")
+    header = first.header
+    n_bytes = header.artifact.n_bytes
+    assembler = ByteAssembler(n_bytes, n_bytes, what)
+    data = None
+    for part in parts:
+        data = assembler.feed(part.chunk)
+    if data is None:
+        raise DataLoss(f"{what} ended before its last chunk; ask for it again")
+    if (found := hashlib.sha256(data).hexdigest()) != header.digest:
+        raise DataLoss(f"{what} has the digest {found}, its header says {header.digest!r}; ask for it again")
+    return data

@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 
 from interpd.config import ModelSpec
-from interpd.errors import BlobNotFound, InterpdError, ModelNotFound, RunNotFound
+from interpd.errors import ArtifactNotFound, BlobNotFound, InterpdError, ModelNotFound, RunNotFound
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.graph.check import CheckReport, check
 from interpd.graph.digest import graph_digest
@@ -108,6 +108,8 @@ class FakeTransport:
         """Every run that was sent, oldest first."""
         self.blobs: dict[str, TensorData] = {}
         """Every constant that was uploaded, by digest."""
+        self.files: dict[tuple[str, str], bytes] = {}
+        """Every artifact that was uploaded, by model and name."""
         self.cancelled: list[str] = []
         """The runs that the client ended."""
         self.n_tokenized: int = 0
@@ -166,11 +168,26 @@ class FakeTransport:
         self.blobs[digest] = tensor
 
     def put_artifact(self, model: str, name: str, kind: str, data: bytes, timeout_s: float | None) -> ArtifactInfo:
-        """The artifact; its bytes are not looked at."""
+        """The artifact; its bytes are kept in ``files``, and not looked at."""
         known = self.manifest(model, timeout_s)
+        self.files[model, name] = data
         info = ArtifactInfo(name, kind, hashlib.sha256(data).hexdigest(), len(data))
         self.manifests[model] = replace(known, artifacts={**known.artifacts, name: info})
         return info
+
+    def get_artifact(self, model: str, name: str, timeout_s: float | None) -> bytes:
+        """What was uploaded."""
+        if (model, name) not in self.files:
+            raise ArtifactNotFound(f"model {model!r} has no artifact {name!r}", artifact=name)
+        return self.files[model, name]
+
+    def delete_artifact(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes the artifact out of ``files`` and the manifest."""
+        self.get_artifact(model, name, timeout_s)
+        known = self.manifests[model]
+        left = {key: info for key, info in known.artifacts.items() if key != name}
+        self.manifests[model] = replace(known, artifacts=left)
+        del self.files[model, name]
 
     def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts of the manifest."""

@@ -79,6 +79,14 @@ class Transport(Protocol):
         """Uploads a safetensors file as a named artifact."""
         ...
 
+    def get_artifact(self, model: str, name: str, timeout_s: float | None) -> bytes:
+        """The safetensors file of an artifact. Raises ``ArtifactNotFound``."""
+        ...
+
+    def delete_artifact(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes an artifact away from the workers of a model. Raises ``ArtifactNotFound``."""
+        ...
+
     def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of a model know."""
         ...

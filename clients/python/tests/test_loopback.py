@@ -199,6 +199,22 @@ def test_models_plugins_artifacts_and_counters(client, tmp_path):
     assert len(client.upload(np.zeros(100_000))) == 64
 
 
+def test_an_artifact_comes_back_as_it_was_sent_and_goes(client, tmp_path):
+    weights = bytes(range(256)) * (3 << 12) + b"end"  # four pieces
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(weights)
+    client.upload_artifact(path, "there", "fake")
+    assert client.download_artifact("there") == weights
+    assert client.download_artifact("there", tmp_path / "back.safetensors", model="fake") == weights
+    assert (tmp_path / "back.safetensors").read_bytes() == weights
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["back.safetensors", "weights.safetensors"]
+    client.delete_artifact("there")
+    assert "there" not in [artifact.name for artifact in client.artifacts()]
+    for call in (client.download_artifact, client.delete_artifact):
+        with pytest.raises(interpd.ArtifactNotFound, match="no artifact 'there'"):
+            call("there")
+
+
 def wait_until(is_true):
     deadline = time.monotonic() + 10.0
     while not is_true():

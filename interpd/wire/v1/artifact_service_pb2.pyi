@@ -77,3 +77,39 @@ class ListArtifactsResponse(_message.Message):
     artifacts: _containers.RepeatedCompositeFieldContainer[_manifest_pb2.ArtifactInfo]
     kinds: _containers.RepeatedCompositeFieldContainer[_manifest_pb2.ArtifactSchema]
     def __init__(self, artifacts: _Optional[_Iterable[_Union[_manifest_pb2.ArtifactInfo, _Mapping]]] = ..., kinds: _Optional[_Iterable[_Union[_manifest_pb2.ArtifactSchema, _Mapping]]] = ...) -> None: ...
+
+class DownloadArtifactRequest(_message.Message):
+    __slots__ = ("model", "name")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    name: str
+    def __init__(self, model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DownloadArtifactHeader(_message.Message):
+    __slots__ = ("artifact", "digest")
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    artifact: _manifest_pb2.ArtifactInfo
+    digest: str
+    def __init__(self, artifact: _Optional[_Union[_manifest_pb2.ArtifactInfo, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class DownloadArtifactResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: DownloadArtifactHeader
+    chunk: _tensor_pb2.Chunk
+    def __init__(self, header: _Optional[_Union[DownloadArtifactHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.Chunk, _Mapping]] = ...) -> None: ...
+
+class DeleteArtifactRequest(_message.Message):
+    __slots__ = ("model", "name")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    name: str
+    def __init__(self, model: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class DeleteArtifactResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

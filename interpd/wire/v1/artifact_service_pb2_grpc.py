@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Large constants and artifacts. An upload is one header and then chunks, in order, up to the one marked last.
+    """Large constants and artifacts. An upload or a download is one header and then chunks, in order, up to the one marked
+    last.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,21 @@ class ArtifactServiceStub(object):
                 request_serializer=interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.SerializeToString,
                 response_deserializer=interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.FromString,
                 _registered_method=True)
+        self.DownloadArtifact = channel.unary_stream(
+                '/interpd.v1.ArtifactService/DownloadArtifact',
+                request_serializer=interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.SerializeToString,
+                response_deserializer=interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.FromString,
+                _registered_method=True)
+        self.DeleteArtifact = channel.unary_unary(
+                '/interpd.v1.ArtifactService/DeleteArtifact',
+                request_serializer=interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.SerializeToString,
+                response_deserializer=interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactServiceServicer(object):
-    """Large constants and artifacts. An upload is one header and then chunks, in order, up to the one marked last.
+    """Large constants and artifacts. An upload or a download is one header and then chunks, in order, up to the one marked
+    last.
     """
 
     def UploadBlob(self, request_iterator, context):
@@ -78,6 +90,20 @@ class ArtifactServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DownloadArtifact(self, request, context):
+        """The file of an artifact, whether it was uploaded or made by a method. NOT_FOUND, FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteArtifact(self, request, context):
+        """Takes an artifact away from a model; runs that still need it fail. NOT_FOUND, FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArtifactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +122,16 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     request_deserializer=interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.FromString,
                     response_serializer=interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.SerializeToString,
             ),
+            'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadArtifact,
+                    request_deserializer=interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.FromString,
+                    response_serializer=interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.SerializeToString,
+            ),
+            'DeleteArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteArtifact,
+                    request_deserializer=interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.FromString,
+                    response_serializer=interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'interpd.v1.ArtifactService', rpc_method_handlers)
@@ -105,7 +141,8 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Large constants and artifacts. An upload is one header and then chunks, in order, up to the one marked last.
+    """Large constants and artifacts. An upload or a download is one header and then chunks, in order, up to the one marked
+    last.
     """
 
     @staticmethod
@@ -179,6 +216,60 @@ class ArtifactService(object):
             '/interpd.v1.ArtifactService/ListArtifacts',
             interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsRequest.SerializeToString,
             interpd_dot_v1_dot_artifact__service__pb2.ListArtifactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/interpd.v1.ArtifactService/DownloadArtifact',
+            interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.SerializeToString,
+            interpd_dot_v1_dot_artifact__service__pb2.DownloadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interpd.v1.ArtifactService/DeleteArtifact',
+            interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactRequest.SerializeToString,
+            interpd_dot_v1_dot_artifact__service__pb2.DeleteArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

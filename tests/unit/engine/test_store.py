@@ -1,14 +1,19 @@
 """Uploaded constants, and tensors as data."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interpd.engine.store import Store
 from interpd.engine.tensors import from_data, to_data
 from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss
 from interpd.graph.digest import blob_digest
 from interpd.graph.types import ITEM_BYTES, TensorData
+from interpd.plugin.artifact import RegisteredArtifact, artifact, save_artifact
 
 
 def store(**options):
@@ -46,6 +51,29 @@ def test_unknown_artifacts_and_kinds_are_the_callers_error(tmp_path):
         store().artifact("dictionary")
     with pytest.raises(CallerError, match="no artifact kind 'sae'"):
         store().put_artifact("dictionary", "sae", tmp_path / "file")
+
+
+@artifact("scale")
+@dataclass(frozen=True)
+class Scale:
+    """One number per axis."""
+
+    by: Float[Tensor, " d_model"]
+
+
+def test_a_dropped_artifact_is_unknown_and_a_file_of_our_own_is_gone(tmp_path):
+    kept = Store({"scale": RegisteredArtifact(Scale.schema, Scale)}, torch.device("cpu"), torch.float32)
+    _, own = kept.save_artifact("made", Scale(torch.ones(3)))
+    given = tmp_path / "given.safetensors"
+    save_artifact(Scale(torch.ones(3)), given)
+    kept.put_artifact("given", "scale", given)
+    for name in ("made", "given", "nobody"):
+        kept.drop_artifact(name)
+    assert kept.artifacts == {}
+    assert (own.exists(), given.exists()) == (False, True)
+    with pytest.raises(ArtifactNotFound):
+        kept.artifact("made")
+    kept.close()
 
 
 @pytest.mark.parametrize("dtype", ITEM_BYTES)

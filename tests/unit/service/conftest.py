@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from interpd.config import ModelSpec
-from interpd.errors import ModelNotFound, RunNotFound
+from interpd.errors import ArtifactNotFound, ModelNotFound, RunNotFound
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.graph.check import CheckReport
 from interpd.graph.run import Cost, Done, Event, Provenance, RunRequest, Tokens
@@ -68,6 +69,7 @@ class FakeFront:
         self.released: list[str] = []
         self.n_taken = 0
         self.blobs: dict[str, TensorData] = {}
+        self.files: dict[str, bytes] = {}
         self.error: Exception | None = None
 
     async def script(self, request: RunRequest) -> AsyncIterator[Event]:
@@ -122,6 +124,15 @@ class FakeFront:
 
     async def put_artifact(self, model: str, name: str, kind: str, data: bytes) -> ArtifactInfo:
         return ArtifactInfo(name, kind, "ab" * 32, len(data), (("d_sae", 4),))
+
+    async def get_artifact(self, model: str, name: str) -> tuple[ArtifactInfo, bytes]:
+        if name not in self.manifest(model).artifacts or name not in self.files:
+            raise ArtifactNotFound(f"no artifact {name!r}", artifact=name)
+        return replace(MANIFEST.artifacts[name], n_bytes=len(self.files[name])), self.files[name]
+
+    async def delete_artifact(self, model: str, name: str) -> None:
+        await self.get_artifact(model, name)
+        del self.files[name]
 
     def statistics(self) -> Statistics:
         models = (ModelStatistics("facts", n_passes=7, rows_per_pass=2.5),)

@@ -11,7 +11,7 @@ from interpd.graph.digest import blob_digest
 from interpd.graph.types import TensorData
 from interpd.service.options import ServiceOptions
 from interpd.service.server import make_server
-from interpd.wire.chunks import CHUNK_BYTES, chunks_of
+from interpd.wire.chunks import CHUNK_BYTES, ByteAssembler, chunks_of
 from interpd.wire.status import from_rpc_error
 from interpd.wire.v1 import artifact_service_pb2 as pb
 from interpd.wire.v1 import artifact_service_pb2_grpc, tensor_pb2
@@ -170,3 +170,36 @@ async def test_artifacts_of_a_model_are_listed(channel):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.ListArtifacts(pb.ListArtifactsRequest(model="x"))
     assert type(from_rpc_error(caught.value)) is errors.ModelNotFound
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, CHUNK_BYTES, 2 * CHUNK_BYTES + 7])
+async def test_a_file_comes_in_pieces_with_their_checksums_after_a_header(front, channel, n_bytes):
+    front.files["l0"] = bytes(range(256)) * (n_bytes // 256) + bytes(n_bytes % 256)
+    stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+    header, *parts = [
+        part async for part in stub.DownloadArtifact(pb.DownloadArtifactRequest(model="facts", name="l0"))
+    ]
+    assert (header.header.artifact.name, header.header.artifact.n_bytes) == ("l0", n_bytes)
+    assert header.header.digest == hashlib.sha256(front.files["l0"]).hexdigest()
+    assembler = ByteAssembler(n_bytes, n_bytes, "file")
+    assert [assembler.feed(part.chunk) for part in parts][-1] == front.files["l0"]
+
+
+async def test_an_artifact_is_taken_away_once(front, channel):
+    front.files["l0"] = FILE
+    stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+    await stub.DeleteArtifact(pb.DeleteArtifactRequest(model="facts", name="l0"))
+    assert front.files == {}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.DeleteArtifact(pb.DeleteArtifactRequest(model="facts", name="l0"))
+    assert type(from_rpc_error(caught.value)) is errors.ArtifactNotFound
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "cls"), [("facts", "l9", errors.ArtifactNotFound), ("x", "l0", errors.ModelNotFound)]
+)
+async def test_a_file_that_is_not_there_cannot_be_downloaded(channel, model, name, cls):
+    stub = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        _ = [part async for part in stub.DownloadArtifact(pb.DownloadArtifactRequest(model=model, name=name))]
+    assert type(from_rpc_error(caught.value)) is cls
