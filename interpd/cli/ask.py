@@ -3,12 +3,38 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from interpd.config import Config
+
 if TYPE_CHECKING:
     from interpd_client import Client
 
 
 class PackageMissing(Exception):
     """A package that this command needs is not installed."""
+
+
+def flags(*, is_nested: bool = False) -> argparse.ArgumentParser:
+    """The flags of every command but ``serve``, as a parent of its parser.
+
+    Args:
+        is_nested: For the parser of a command below a command: flags that are absent there leave the outer ones alone.
+    """
+
+    def default(value: object) -> object:
+        return argparse.SUPPRESS if is_nested else value
+
+    address = f"localhost:{Config().port}"
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(
+        "--address", default=default(address), metavar="HOST:PORT", help=f"the daemon (default: {address})"
+    )
+    parent.add_argument(
+        "--timeout", type=float, default=default(None), metavar="S", help="give up after so many seconds"
+    )
+    parent.add_argument(
+        "--json", action="store_true", default=default(False), help="one JSON document instead of tables"
+    )
+    return parent
 
 
 def connect(args: argparse.Namespace) -> "Client":

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from interpd import __version__
-from interpd.cli import ask, doctor, graphs, inspect, output, serve
-from interpd.config import Config
+from interpd.cli import artifacts, ask, doctor, graphs, inspect, output, serve
 from interpd.errors import InterpdError
 
 
@@ -22,24 +21,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"interpd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve.add_parser(commands)
-    for group in (inspect, graphs, doctor):
-        group.add_parsers(commands, _common())
+    for group in (inspect, artifacts, graphs, doctor):
+        group.add_parsers(commands, ask.flags())
     return parser
-
-
-def _common() -> argparse.ArgumentParser:
-    """The flags of every command but ``serve``."""
-    defaults = Config()
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--address",
-        default=f"localhost:{defaults.port}",
-        metavar="HOST:PORT",
-        help="the daemon (default: %(default)s)",
-    )
-    common.add_argument("--timeout", type=float, default=None, metavar="S", help="give up after so many seconds")
-    common.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    return common
 
 
 def main(argv: Sequence[str] | None = None) -> int:
