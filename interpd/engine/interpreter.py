@@ -96,7 +96,7 @@ class Execution:
         try:
             self._take_carried(visit, spot)
             self._run_until(visit.order, visit, spot, frame)
-            self._keep_branches(visit, spot)
+            self.keep_branches(visit, spot)
         except InterpdError as error:
             self.failed = error
 
@@ -190,7 +190,8 @@ class Execution:
         """Forgets a write that somebody else has replaced."""
         self._carried = {key: value for key, value in self._carried.items() if key[0] != site}
 
-    def _keep_branches(self, visit: Visit, spot: Spot) -> None:
+    def keep_branches(self, visit: Visit, spot: Spot) -> None:
+        """Keeps what is at a branch now for the sum after it."""
         for name, invoke in self._carried:
             branch = self._site(self._site(name).carry[0])  # type: ignore[index]
             if is_at(branch, visit):

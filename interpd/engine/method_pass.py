@@ -32,9 +32,13 @@ class PassRequest:
 
 
 class MethodPass:
-    """A pass of the method at ``step`` of ``run``. Raises ``CallerError`` for sites that do not exist."""
+    """A pass of the method at ``step`` of ``run``.
+
+    Raises ``CallerError`` for sites that do not exist, and for ids and lengths that the model cannot take.
+    """
 
     def __init__(self, access: ModelAccess, run: Run, step: Step, request: PassRequest) -> None:
+        _check_ids(access, request)
         self._access, self._run, self._request = access, run, request
         bindings = access.resident.bindings
         self._bindings = {name: _binding(bindings, name) for name in (*request.reads, *request.edits)}
@@ -102,6 +106,9 @@ class MethodPass:
             if is_at(self._bindings[name], visit):
                 self._found[name] = self._read(name, spot)
         self._keep_branches(visit, spot)
+        for execution in self._executions:
+            # once more: the method may have changed the branch after the graph's own writes
+            execution.keep_branches(visit, spot)
         return spot.changed
 
     def _read(self, name: str, spot: Spot) -> Tensor:
@@ -139,6 +146,21 @@ class MethodPass:
         bindings, carry = self._access.resident.bindings, self._bindings[name].carry
         assert carry is not None
         return bindings[carry[0]], bindings[carry[1]]
+
+
+def _check_ids(access: ModelAccess, request: PassRequest) -> None:
+    ids, lengths = request.input_ids, request.lengths
+    batch, n_pos = ids.shape
+    if len(lengths) != batch or not all(1 <= length <= n_pos for length in lengths):
+        raise CallerError(
+            f"lengths {list(lengths)} of input_ids {list(ids.shape)}: give 1..{n_pos} for each of the rows"
+        )
+    n_vocab, most = access.resident.n_vocab, access.resident.info.max_positions
+    if most and n_pos > most:
+        raise CallerError(f"input_ids have {n_pos} positions, the model takes at most {most}")
+    # an id out of range would end the context of a GPU, and everybody's work there
+    if not bool(((ids >= 0) & (ids < n_vocab)).all()):
+        raise CallerError(f"input_ids are not all within the vocabulary of {n_vocab}")
 
 
 def _binding(bindings: Mapping[str, Binding], name: str) -> Binding:
