@@ -26,7 +26,9 @@ def bind(
     Arguments are references and constants (``Arg``). Raises ``TypeError``, as Python does, for a call that does not
     fit the signature; kinds and ranges are the checker's business.
     """
-    given = _placed(schema, _adapted(schema.name, [_frozen(arg) for arg in _with_list_index(schema.name, args)]))
+    given = _placed(
+        schema, _adapted(schema.name, [_frozen(arg) for arg in _with_list_index(schema.name, args)], kwargs)
+    )
     for name, value in kwargs.items():
         if name in given:
             raise TypeError(f"{schema.name}() got {name!r} twice")
@@ -50,12 +52,15 @@ def _frozen(value: Any) -> Arg:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _adapted(name: str, args: list[Arg]) -> list[Arg]:
+def _adapted(name: str, args: list[Arg], kwargs: Mapping[str, Any]) -> list[Arg]:
     """The few calls whose positional arguments torch reads in more than one way."""
     if name == "torch.einsum" and len(args) > 1 and not (len(args) == 2 and isinstance(args[1], tuple)):
         return [args[0], tuple(args[1:])]
     if name == "torch.arange" and len(args) == 1:
         return [0, *args]
+    is_sized = name in ("torch.zeros", "torch.ones") or (name in ("torch.rand", "torch.randn") and "seed" in kwargs)
+    if is_sized and len(args) > 1 and all(type(size) is int for size in args):
+        return [tuple(args)]
     return args
 
 

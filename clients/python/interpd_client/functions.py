@@ -7,6 +7,7 @@ from interpd.graph.bind import signature_text
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.recording import Recording
+from interpd_client.torch_names import VECTOR_NORM, all_names, operation
 from interpd_client.value import apply, find_recording
 
 
@@ -23,15 +24,15 @@ class TorchFunctions:
 
     def __getattr__(self, name: str) -> Any:
         full = self._prefix + name
-        if name.startswith("_") or full not in BUILTIN_OPS:
-            if any(op.startswith(f"{full}.") for op in BUILTIN_OPS):
-                return TorchFunctions(self._recording, f"{full}.")
-            message = f"graphs have no function {full!r}"
-            raise UnknownName(message, name=name, nearest=nearest_names(full, BUILTIN_OPS))
-        return self._function(full)
+        op = None if name.startswith("_") else operation(full)
+        if op is not None:
+            return self._function(op)
+        if any(known.startswith(f"{full}.") for known in all_names()):
+            return TorchFunctions(self._recording, f"{full}.")
+        raise UnknownName(f"graphs have no function {full!r}", name=name, nearest=nearest_names(full, all_names()))
 
     def __dir__(self) -> list[str]:
-        return sorted({op[len(self._prefix) :].partition(".")[0] for op in BUILTIN_OPS if op.startswith(self._prefix)})
+        return sorted({op[len(self._prefix) :].partition(".")[0] for op in all_names() if op.startswith(self._prefix)})
 
     def __repr__(self) -> str:
         return f"<{self._prefix}* of graphs: {', '.join(self.__dir__())}>"
@@ -47,7 +48,8 @@ class TorchFunctions:
             return apply(recording, op, args, kwargs)
 
         function.__name__ = function.__qualname__ = op
-        function.__doc__ = f"{BUILTIN_OPS[op].summary}\n\n    {signature_text(BUILTIN_OPS[op])}"
+        schema = BUILTIN_OPS.get(op, BUILTIN_OPS[VECTOR_NORM])
+        function.__doc__ = f"{schema.summary}\n\n    {signature_text(schema)}"
         return function
 
 

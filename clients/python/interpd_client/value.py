@@ -17,6 +17,7 @@ from interpd_client.indices import index_arg
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.opaque import Opaque
 from interpd_client.recording import Recording
+from interpd_client.torch_names import ALIASES, in_one_form
 
 FAMILIES = ("torch.", "tensor.")
 """Families whose operations are methods of every value."""
@@ -32,12 +33,7 @@ CASTS: Mapping[str, str] = {
 }
 """torch's methods that only cast."""
 
-ALIASES: Mapping[str, str] = {
-    "view": "torch.reshape",
-    "norm": "torch.linalg.vector_norm",
-    "clip": "torch.clamp",
-    "mm": "torch.matmul",
-}
+OTHER_METHODS = frozenset({name.removeprefix("torch.") for name in (*ALIASES, "torch.norm") if name.count(".") == 1})
 """Methods whose operation has another name."""
 
 
@@ -60,13 +56,15 @@ class Value(Opaque):
         if name in CASTS:
             return lambda: self.to(CASTS[name])
         ops = self._recording.manifest.ops
-        for op in (ALIASES.get(name, ""), *(family + name for family in FAMILIES)):
+        if name in OTHER_METHODS:
+            return lambda *args, **kwargs: self._call(f"torch.{name}", self, *args, **kwargs)
+        for op in (family + name for family in FAMILIES):
             if op in ops:
                 return lambda *args, **kwargs: self._call(op, self, *args, **kwargs)
         raise UnknownName(f"a value has no method {name!r}", name=name, nearest=nearest_names(name, self.__dir__()))
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *method_names(self._recording.manifest.ops), *CASTS, *ALIASES})
+        return sorted({*object.__dir__(self), *method_names(self._recording.manifest.ops), *CASTS, *OTHER_METHODS})
 
     def __repr__(self) -> str:
         node = self._recording.nodes[self._ref.node]
@@ -270,6 +268,7 @@ def apply(
     recording: Recording, op: str, args: Sequence[object], kwargs: Mapping[str, object], *, invoke: int = 0
 ) -> Any:
     """What an operation returns: a value, a named tuple of values where it has several outputs, or ``None``."""
+    op, args, kwargs = in_one_form(op, tuple(args), dict(kwargs))
     schema = recording.schema(op)
     constants = [to_arg(recording, arg) for arg in args]
     named = {name: to_arg(recording, arg) for name, arg in kwargs.items()}
