@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,7 @@ def _item(part: object, ref_of: RefOf) -> Arg:
     ref = ref_of(part)
     if ref is not None:
         return ref
+    part = _of_torch(part)
     if part is None:
         return None
     if part is Ellipsis:
@@ -42,6 +43,67 @@ def _item(part: object, ref_of: RefOf) -> Arg:
     if isinstance(part, SupportsIndex):
         return operator.index(part)
     raise TypeError(f"{part!r} cannot stand in an index; use integers, slices, ..., None, lists or integer arrays")
+
+
+def without_masks(index: object, ref_of: RefOf, sizes: Callable[[], Sequence[int | None]]) -> object:
+    """``index`` with each constant mask as the integers that it stands for: what is selected has a known shape then.
+
+    Args:
+        index: What stands in ``x[...]``.
+        ref_of: Tells symbolic values from constants.
+        sizes: Gives the sizes of the dimensions of ``x``; asked only where there is a mask.
+
+    Raises:
+        TypeError: A mask has another shape than what it lies on, or lies on a size that is not known.
+    """
+    parts = index if isinstance(index, tuple) and not _is_positions(index) else (index,)
+    masks = [None if ref_of(part) else _as_mask(part) for part in parts]
+    if all(mask is None for mask in masks):
+        return index
+    n_used = [0 if part is None or part is Ellipsis else 1 for part in parts]
+    n_used = [used if mask is None else mask.ndim for used, mask in zip(n_used, masks, strict=True)]
+    known, at, out = sizes(), 0, []
+    for part, mask, used in zip(parts, masks, n_used, strict=True):
+        if mask is None:
+            out.append(part)
+        else:
+            _fit_or_raise(mask, known[at : at + used])
+            out += mask.nonzero()
+        at += len(known) - sum(n_used) if part is Ellipsis else used
+    return tuple(out)
+
+
+def is_one_table(index: object) -> bool:
+    """Whether the whole index is one mask of several dimensions, which an assignment takes as it is."""
+    mask = _as_mask(index) if isinstance(index, (np.ndarray, list)) else None
+    return mask is not None and mask.ndim > 1
+
+
+def _as_mask(part: object) -> np.ndarray | None:
+    """``part`` as an array of bool, ``None`` for anything else."""
+    if isinstance(part, list):
+        # asking numpy about a list of symbolic values would raise
+        part = np.asarray(part) if _first(part) in (True, False) else None
+    array = _of_torch(part)
+    return array if isinstance(array, np.ndarray) and array.dtype == np.bool_ and array.ndim else None
+
+
+def _first(items: list[Any]) -> object:
+    """The first item that is no list."""
+    while items and isinstance(items[0], list):
+        items = items[0]
+    return items[0] if items and isinstance(items[0], (bool, np.bool_)) else None
+
+
+def _of_torch(part: Any) -> object:
+    """A constant torch tensor as a numpy array; anything else as it is."""
+    return part if getattr(part, "detach", None) is None else np.asarray(part.detach().cpu())
+
+
+def _fit_or_raise(mask: np.ndarray, sizes: Sequence[int | None]) -> None:
+    if tuple(sizes) != mask.shape:
+        shown = ", ".join("?" if size is None else str(size) for size in sizes)
+        raise TypeError(f"a mask of shape {list(mask.shape)} lies on dimensions of sizes [{shown}]; wanted the same")
 
 
 def _is_positions(index: tuple[object, ...]) -> bool:

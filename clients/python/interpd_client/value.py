@@ -13,7 +13,7 @@ from interpd.graph.bind import bind
 from interpd.graph.ir import Arg, Dots, Ref, Slice
 from interpd.graph.types import TensorType
 from interpd_client.constants import array_constant, dtype_name, is_array, scalar
-from interpd_client.indices import index_arg
+from interpd_client.indices import index_arg, is_one_table, without_masks
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.opaque import Opaque
 from interpd_client.recording import Recording
@@ -117,9 +117,22 @@ class Value(Opaque):
 
     def _indexed(self, op: str, index: object, *rest: object) -> "Value":
         recording = self._recording
-        place = index_arg(index, lambda part: to_ref(recording, part))
+
+        def ref_of(part: object) -> Ref | None:
+            return to_ref(recording, part)
+
+        if not (rest and is_one_table(index)):
+            index = without_masks(index, ref_of, self._known_sizes)
+        place = index_arg(index, ref_of)
         inputs = (self._ref, place, *(to_arg(recording, item) for item in rest))
         return Value(recording, Ref(recording.add(op, inputs)))
+
+    def _known_sizes(self) -> tuple[int | None, ...]:
+        """The shape, with the prompts tokenised where it depends on them."""
+        if None in self.shape:
+            for invoke in range(len(self._recording.prompts)):
+                self._recording.tokens(invoke)
+        return self.shape
 
     def __add__(self, other: object) -> "Value":
         return self._call("torch.add", self, other)

@@ -34,6 +34,34 @@ def test_a_read_keeps_what_it_saw(model, sent):
     assert [node.label for node in sent()] == ["before", "", "", "after"]
 
 
+@pytest.mark.parametrize("mask", [[False, True, True], np.array([False, True, True])])
+def test_a_constant_mask_is_the_positions_that_it_selects(model, mask):
+    t = model.trace("a b c")
+    h = t.embed
+    assert h[:, mask].shape == (1, 2, 8)
+    assert t._recording.nodes[-1].inputs == (Ref(0), (ALL, (1, 2)))
+    h[0, mask] = 0.0
+    assert t._recording.nodes[-2].inputs[1] == (0, (1, 2))
+    t.save(logits=t.logits)
+    assert t.check().violations == ()
+
+
+def test_a_mask_of_several_dimensions_takes_as_many_of_the_value(model):
+    t = model.trace([1, 2])
+    mask = np.zeros((2, 8), dtype=bool)
+    mask[0, 3] = mask[1, 5] = True
+    assert t.embed[:, mask].shape == (1, 2)
+    assert t._recording.nodes[-1].inputs[1] == (ALL, (0, 1), (3, 5))
+    x = t.embed[0] * 1.0
+    x[mask] = 0.0
+    assert t._recording.nodes[-1].inputs[1] == TensorData.from_numpy(mask)
+
+
+def test_a_mask_must_cover_what_it_lies_on(model):
+    with pytest.raises(TypeError, match=r"a mask of shape \[2\] lies on dimensions of sizes \[3\]; wanted the same"):
+        model.trace("a b c").embed[:, [True, False]]
+
+
 def test_a_whole_write_takes_the_value_itself(model, sent):
     with model.trace("a b") as t:
         t.layers[1].resid_post = 0.0
