@@ -1,9 +1,13 @@
 """What every test gets: one thread, no network, and the small real models where they are at hand."""
 
+import ctypes
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 # read by libraries when they are first imported, so this must stand here and not in a fixture
@@ -25,6 +29,44 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+PR_SET_CHILD_SUBREAPER = 36
+ENDS_WITHIN_S = 15.0
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left() -> Iterator[None]:
+    """Fails the session that leaves a process or a listening port behind, whoever started it."""
+    if sys.platform != "linux":
+        yield
+        return
+    # what loses its parent becomes a child of ours instead of escaping to the init process
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    me = psutil.Process()
+    before = {process.pid for process in me.children(recursive=True)}
+    yield
+    left = [process for process in me.children(recursive=True) if process.pid not in before and not _is_helper(process)]
+    _, alive = psutil.wait_procs(left, timeout=ENDS_WITHIN_S)
+    assert [_described(process) for process in alive] == []
+    listening = [c.laddr for c in me.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
+    assert listening == []
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline()) or process.name()}"
+    except psutil.Error:
+        return f"{process.pid} gone"
+
+
+def _is_helper(process: psutil.Process) -> bool:
+    """Python's own, which ends with us; zombies are nobody."""
+    try:
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return is_zombie or "multiprocessing" in " ".join(process.cmdline())
+    except psutil.Error:
+        return True
 
 
 @pytest.fixture(autouse=True)

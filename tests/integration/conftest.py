@@ -1,14 +1,20 @@
-"""Real Ray, one per session; real daemons, one per module."""
+"""Real Ray, one per session; real daemons: with fake engines one per module, with the real one one per session."""
 
 import asyncio
 import itertools
+import shutil
+import threading
+import time
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
+from interpd_client.grpc_transport import GrpcTransport
 
 from interpd.config import Config, ModelSpec, WorkerConfig
+from interpd.errors import InterpdError
 from interpd.graph.ir import Graph, Node, Prompt, Ref
-from interpd.graph.run import RunRequest
+from interpd.graph.run import Done, RunRequest
 from interpd.scheduler.scheduler import Scheduler
 from interpd.testing.daemon_process import DaemonProcess
 from interpd.testing.fake_daemon import FAKE_ENGINES
@@ -120,6 +126,120 @@ def fake_daemon():
     yield start
     for daemon in started:
         daemon.stop()
+
+
+BAD_PLUGIN = Path(__file__).with_name("bad_plugin")
+LAB_TIMEOUT_S = 2.0
+PROMPT = "Elena Marsh was born in"
+
+
+class Asked(threading.Thread):
+    """A run in a thread of its own."""
+
+    def __init__(self, transport, request):
+        super().__init__()
+        self._transport, self._request = transport, request
+        self.run_id, self.events, self.running = request.run_id, [], threading.Event()
+        self._error = None
+        self.start()
+
+    def run(self):
+        try:
+            for event in self._transport.run(self._request):
+                self.events.append(event)
+                if type(event).__name__ in ("Started", "Progress"):
+                    self.running.set()
+        except InterpdError as error:
+            self._error = error
+
+    def end(self, timeout_s=60.0):
+        """Its last event, or its error."""
+        self.join(timeout_s)
+        assert not self.is_alive(), "the run goes on"
+        return self._error or self.events[-1]
+
+    def value(self):
+        """Its only output."""
+        assert isinstance(self.end(), Done), self.end()
+        return self.events[-2].tensor.to_numpy()
+
+
+class Lab:
+    """A daemon with the real engine, the bundled model and a plugin that does everything wrong."""
+
+    def __init__(self, daemon):
+        self.daemon, self.address = daemon, daemon.address
+        self._transports = []
+
+    def transport(self):
+        """A client of its own."""
+        self._transports.append(GrpcTransport(self.address))
+        return self._transports[-1]
+
+    def graph(self, op=None, layer=2):
+        """One read, and one operation on it."""
+        nodes = (Node("site.read", params={"site": f"layers.{layer}.resid_post"}),)
+        nodes += () if op is None else (Node(op, (Ref(0),)),)
+        return Graph(nodes, {"value": Ref(len(nodes) - 1)})
+
+    def request(self, op=None, *, graph=None, prompt=PROMPT, **fields):
+        """A run of ``op`` on a value of the model; of a method when its name says so."""
+        if graph is None:
+            is_method = op is not None and ".method_" in op
+            graph = Graph((Node(op),), {"value": Ref(0)}) if is_method else self.graph(op)
+        return RunRequest(f"lab-{next(NUMBERS)}", "facts", (Prompt(text=prompt),), graph, **fields)
+
+    def ask(self, op=None, **fields):
+        """A run in a thread of its own."""
+        return Asked(self.transport(), self.request(op, **fields))
+
+    def value(self, **fields):
+        """The only output of a run that must be done."""
+        return self.ask(**fields).value()
+
+    def statistics(self):
+        """Of the bundled model."""
+        return next(model for model in self.transport().statistics(10.0).models if model.name == "facts")
+
+    def worker(self):
+        """The process that holds the bundled model."""
+        found = [p for p in self.daemon.descendants() if p.cmdline()[:1] and "ReplicaActor" in p.cmdline()[0]]
+        return found[0]
+
+    def wait_idle(self, timeout_s=15.0):
+        """Returns when no run is held any more."""
+        deadline = time.monotonic() + timeout_s
+        while (now := self.statistics()).n_running + now.n_queued:
+            assert time.monotonic() < deadline, now
+            time.sleep(0.05)
+
+    def close(self):
+        for transport in self._transports:
+            transport.close()
+
+
+@pytest.fixture(scope="session")
+def lab_daemon(tmp_path_factory):
+    site = tmp_path_factory.mktemp("site")
+    shutil.copytree(BAD_PLUGIN, site, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    facts = site / "interpd_bad-0.1.dist-info"
+    facts.mkdir()
+    facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: interpd-bad\nVersion: 0.1\n")
+    facts.joinpath("entry_points.txt").write_text("[interpd.plugins]\nbad = interpd_bad\nbroken = interpd_bad_import\n")
+    settings = ("--worker-op-timeout-s", str(LAB_TIMEOUT_S), "--worker-restart-backoff-s", "0.1")
+    plugins = ("--plugin", "bad", "--plugin", "broken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site))
+        with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts", *plugins, *settings) as daemon:
+            yield daemon
+
+
+@pytest.fixture
+def lab(lab_daemon):
+    """The real daemon; each test leaves it serving."""
+    lab = Lab(lab_daemon)
+    yield lab
+    lab.close()
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_nothing_but_its_own_line_reaches_standard_output(daemon, transport_of, 
 def test_sigterm_lets_runs_finish_refuses_new_ones_and_leaves_nothing(fake_daemon, transport_of, request_of):
     daemon = fake_daemon()
     transport = transport_of(daemon)
-    running = Follower(transport, request_of("fake.sleep", params={"seconds": 3.0}))
+    running = Follower(transport, request_of("fake.sleep", params={"seconds": 2.0}))
     assert running.started.wait(10)
     processes, port, pid = daemon.descendants(), daemon.port, daemon.pid
     daemon.send(signal.SIGTERM)

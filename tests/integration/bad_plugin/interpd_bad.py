@@ -1,0 +1,149 @@
+"""A plugin that does everything wrong, one operation or method for each way.
+
+Not collected, not installed: ``conftest.py`` puts it beside a ``dist-info`` folder on the path of a daemon.
+"""
+
+import ctypes
+import os
+import sys
+import time
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interpd.sdk import MethodContext, hookimpl, method, op
+
+Resid = Float[Tensor, "batch pos d_model"]
+
+
+@op("bad.raises", version=1)
+def raises(h: Resid) -> Resid:
+    """Nothing: it raises."""
+    raise ZeroDivisionError("nobody divides by me")
+
+
+@op("bad.hangs", version=1)
+def hangs(h: Resid) -> Resid:
+    """Nothing: it never returns, and does not hold the interpreter."""
+    time.sleep(600)
+    return h
+
+
+@op("bad.spins", version=1)
+def spins(h: Resid) -> Resid:
+    """Nothing: it never returns, and holds the interpreter in C."""
+    ctypes.PyDLL(None).usleep(600_000_000)
+    return h
+
+
+@op("bad.lies_about_shape", version=1)
+def lies_about_shape(h: Resid) -> Resid:
+    """Less than it declared."""
+    return h[:, :, :1]
+
+
+@op("bad.lies_about_kind", version=1)
+def lies_about_kind(h: Resid) -> Resid:
+    """No tensor at all."""
+    return "a text"  # type: ignore[return-value]
+
+
+@op("bad.mutates", version=1)
+def mutates(h: Resid) -> Resid:
+    """Its input, after writing into it."""
+    return h.zero_()
+
+
+@op("bad.exits", version=1)
+def exits(h: Resid) -> Resid:
+    """Nothing: it asks the interpreter to end."""
+    sys.exit(3)
+
+
+@op("bad.kills", version=1)
+def kills(h: Resid) -> Resid:
+    """Nothing: it ends the process."""
+    os._exit(3)
+
+
+@op("bad.crashes", version=1)
+def crashes(h: Resid) -> Resid:
+    """Nothing: it reads at address zero."""
+    ctypes.string_at(0)
+    return h
+
+
+@op("bad.litters", version=1)
+def litters(h: Resid) -> Resid:
+    """What it was given, after changing what torch shares with everybody."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(True)
+    torch.manual_seed(0)
+    return h * 1.0
+
+
+@op("bad.nan", version=1)
+def nan(h: Resid) -> Resid:
+    """Not a number, anywhere."""
+    return h * float("nan")
+
+
+@method("bad.method_raises", version=1)
+def method_raises(ctx: MethodContext) -> Float[Tensor, " step"]:
+    """Nothing: it raises after a pass."""
+    ctx.session.forward(ctx.input_ids, reads=["logits"])
+    raise ZeroDivisionError("nobody divides by me")
+
+
+@method("bad.method_exits", version=1)
+def method_exits(ctx: MethodContext) -> Float[Tensor, " step"]:
+    """Nothing: it asks the interpreter to end."""
+    sys.exit(3)
+
+
+@method("bad.method_hangs", version=1)
+def method_hangs(ctx: MethodContext) -> Float[Tensor, " step"]:
+    """Nothing: it never gives up its turn."""
+    time.sleep(600)
+    return torch.zeros(1)
+
+
+@method("bad.method_goes_on", version=1)
+def method_goes_on(ctx: MethodContext) -> Float[Tensor, " step"]:
+    """Nothing: pass after pass, for ever."""
+    n = 0
+    while True:
+        ctx.session.forward(ctx.input_ids, reads=["logits"])
+        n += 1
+        ctx.progress(n, 0)
+
+
+@method("bad.method_lies", version=1)
+def method_lies(ctx: MethodContext) -> Float[Tensor, " step"]:
+    """One dimension more than it declared."""
+    return torch.zeros(2, 2)
+
+
+@hookimpl
+def interpd_register_ops() -> list[object]:
+    """Every bad operation."""
+    return [
+        raises,
+        hangs,
+        spins,
+        lies_about_shape,
+        lies_about_kind,
+        mutates,
+        exits,
+        kills,
+        crashes,
+        litters,
+        nan,
+    ]
+
+
+@hookimpl
+def interpd_register_methods() -> list[object]:
+    """Every bad method."""
+    return [method_raises, method_exits, method_hangs, method_goes_on, method_lies]

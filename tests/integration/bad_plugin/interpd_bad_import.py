@@ -1,0 +1,5 @@
+"""A plugin that ends whoever imports it."""
+
+import sys
+
+sys.exit("this plugin cannot be imported")
