@@ -80,6 +80,21 @@ class Recording:
         """How many writes of this prompt at ``site`` are recorded; a read is fresh while the number stands still."""
         return self._n_writes.get((invoke, site), 0)
 
+    def first_mention(self, read: int) -> int:
+        """The first read that saw what the read ``read`` saw: same place, same steps, no write there in between."""
+        node, first = self.nodes[read], read
+        order = self._order(node)
+        for index in range(read - 1, -1, -1):
+            other = self.nodes[index]
+            if other.op == WRITE and other.invoke == node.invoke and self._order(other) == order:
+                break
+            if (other.op, other.invoke, other.steps, other.params) == (node.op, node.invoke, node.steps, node.params):
+                first = index
+        return first
+
+    def _order(self, node: Node) -> int:
+        return self.manifest.sites[str(node.params["site"])].order
+
     def tokens(self, invoke: int) -> Tokens:
         """The tokens of one prompt, asked from the service at the first call."""
         if invoke not in self._tokens:

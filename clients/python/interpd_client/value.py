@@ -308,4 +308,5 @@ def gradient(recording: Recording, target: object, wrt: object) -> "Value":
             f"gradients are taken with respect to a value as it was read at a site, got {wrt!r}; read the site, use "
             "that value on the way to the target, and index the gradient afterwards: `h.grad_of(target)[:, -1]`",
         )
-    return apply(recording, "site.grad", (target, wrt), {}, invoke=recording.nodes[ref.node].invoke)
+    seen = Value(recording, Ref(recording.first_mention(ref.node)))
+    return apply(recording, "site.grad", (target, seen), {}, invoke=recording.nodes[ref.node].invoke)

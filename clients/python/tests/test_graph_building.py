@@ -196,6 +196,20 @@ def test_gradients_modules_weights_and_tokens(model, sent):
     ]
 
 
+def test_a_gradient_with_respect_to_a_site_mentioned_again_is_that_of_the_first_mention(model, sent):
+    with model.trace("a") as t:
+        target = (t.layers[0].resid_post ** 2).sum()
+        t.save(g=t.grad(target, t.layers[0].resid_post))
+    assert [node.op for node in sent()] == ["site.read", "torch.pow", "torch.sum", "site.grad"]
+
+
+def test_a_gradient_does_not_reach_back_beyond_a_write(model):
+    with pytest.raises(interpd.InvalidGraph, match="does not depend on"), model.trace("a") as t:
+        target = t.layers[0].resid_post.sum()
+        t.layers[0].resid_post = 0.0
+        t.save(g=t.grad(target, t.layers[0].resid_post))
+
+
 def test_a_gradient_with_respect_to_a_computed_value_is_refused(model):
     with pytest.raises(interpd.InvalidGraph, match="index the gradient afterwards"), model.trace("a") as t:
         h = t.layers[0].resid_post
