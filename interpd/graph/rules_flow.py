@@ -96,9 +96,22 @@ def bad_targets(subject: Subject) -> Iterator[Violation]:
         if index in subject.bad or not isinstance(wrt, Ref) or subject.types[index] is None:
             continue
         if not isinstance(target, Ref) or not reached[target.node] >> wanted[wrt.node] & 1:
-            source = subject.name(target.node) if isinstance(target, Ref) else "a constant"
-            message = f"target {source} does not depend on {subject.name(wrt.node)}, so there is no gradient"
-            yield subject.fault("BAD_TARGET", index, "inputs[0]", message)
+            yield subject.fault("BAD_TARGET", index, "inputs[0]", _no_way(subject, target, wrt))
+
+
+def _no_way(subject: Subject, target: object, wrt: Ref) -> str:
+    """Why a target has no gradient with respect to a read."""
+    source = subject.name(target.node) if isinstance(target, Ref) else "a constant"
+    waiting, seen = [target.node] if isinstance(target, Ref) else [], set[int]()
+    while waiting:
+        index = waiting.pop()
+        if subject.graph.nodes[index].op == GRAD:
+            other = subject.name(index)
+            return f"target {source} comes from the gradient {other}, and second derivatives are not computed"
+        if index not in seen:
+            seen.add(index)
+            waiting += [ref.node for ref in subject.refs[index]]
+    return f"target {source} does not depend on {subject.name(wrt.node)}, so there is no gradient"
 
 
 def _reach(subject: Subject, wanted: dict[int, int]) -> list[int]:

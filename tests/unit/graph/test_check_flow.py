@@ -45,6 +45,12 @@ def test_a_target_read_before_the_value_is_refused(found, ask, read):
     assert found(request) == [("BAD_TARGET", "graph.nodes[3].inputs[0]")]
 
 
+def test_second_derivatives_are_refused_by_name(manifest, ask, read):
+    request = ask(read(), read("logits"), _sum(1), _grad(2, 0), _sum(3), _grad(4, 0), outputs={"g": 5})
+    (violation,) = check(request, manifest).violations
+    assert violation.message.endswith("comes from the gradient nodes[3], and second derivatives are not computed")
+
+
 def test_gradients_flow_through_writes_into_other_prompts(found, ask, read, write):
     nodes = [read("embed", 0), write(0, "layers.0.resid_pre", 1), read("logits", 1), _sum(2), _grad(3, 0)]
     assert found(ask(*nodes, outputs={"g": 4}, prompts=2)) == []
