@@ -1,13 +1,15 @@
 """Runs: sending a request, following it through lost connections, and collecting what comes back."""
 
+import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import final
 
-from interpd.errors import BlobNotFound, DataLoss, InterpdError, Unavailable
-from interpd.graph.run import TERMINAL, Done, Event, Failed, RunRequest, TokenGenerated
+from interpd.errors import BlobNotFound, DataLoss, DeadlineExceeded, InterpdError, Unavailable
+from interpd.graph.run import TERMINAL, Done, Event, Failed, Progress, Queued, RunRequest, Started, TokenGenerated
+from interpd.graph.run import Result as ResultEvent
 from interpd.graph.types import TensorData
 from interpd_client.blame import placed_texts, point_at
 from interpd_client.connection import Connection, may_retry, remaining_s
@@ -50,6 +52,7 @@ class RunHandle:
         self._id = job.request.run_id
         self._number = job.resume_from
         self._began = False
+        self._stage = "waiting for an answer"
         self._n_tries_left = connection.n_retries
         self._events = self._follow()
         self._first: list[Event] = []
@@ -104,6 +107,13 @@ class RunHandle:
         """Ends the run; nothing happens when it has ended."""
         self._connection.transport.cancel(self._id, CANCEL_TIMEOUT_S)
 
+    def _late(self, error: DeadlineExceeded, waited_s: float) -> DeadlineExceeded:
+        """The error with what the run was doing: where gRPC's own clock ends a call, the service cannot say it."""
+        if error.facts.get("stage"):
+            return error
+        text = f"the deadline passed after {waited_s:.1f} s, while {self._stage}; give the run more timeout_s"
+        return DeadlineExceeded(text, **{**error.facts, "stage": self._stage})
+
     def _pointed(self, error: InterpdError) -> InterpdError:
         return point_at(error, self._job.request.graph, self._job.places)
 
@@ -121,10 +131,13 @@ class RunHandle:
     def _follow(self) -> Generator[Event]:
         """The run's events through any number of connections and tries."""
         resent = False
+        started_s = time.monotonic()
         while True:
             try:
                 yield from self._stream_once()
                 return
+            except DeadlineExceeded as error:
+                raise self._late(error, time.monotonic() - started_s) from None
             except Unavailable as error:
                 self._prepare_next_try(error)
             except BlobNotFound:
@@ -140,6 +153,7 @@ class RunHandle:
         try:
             for event in stream:
                 self._began = True
+                self._stage = _stage(event) or self._stage
                 self._number = stream.next_number
                 if isinstance(event, Failed):
                     raise event.error
@@ -193,3 +207,18 @@ class RunHandle:
         # the user is leaving; the end of the stream tells the service too
         with suppress(InterpdError):
             self.cancel()
+
+
+def _stage(event: Event) -> str:
+    """What a run is doing once ``event`` has come; ``""``: what it did before."""
+    match event:
+        case Queued():
+            return f"queued ({event.reason})"
+        case Started():
+            return "running"
+        case Progress():
+            return f"running ({event.message})" if event.message else "running"
+        case ResultEvent():
+            return "sending results"
+        case _:
+            return ""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import interpd_client as interpd
-from interpd.errors import BlobNotFound, Draining, OpFailed, Overloaded, Unavailable, WorkerLost
+from interpd.errors import BlobNotFound, DeadlineExceeded, Draining, OpFailed, Overloaded, Unavailable, WorkerLost
 from interpd.graph.run import Cost, Done, Progress, Provenance, Queued, Result, Started, TokenGenerated
 from interpd.graph.types import TensorData
 from interpd_client.connection import Connection
@@ -49,6 +49,28 @@ def test_a_busy_service_is_asked_again_after_the_time_it_named():
     assert run(transport, waits)["x"] == 1.0
     assert waits == [0.25, 0.5]
     assert len({request.run_id for request in transport.requests}) == 3
+
+
+@pytest.mark.parametrize(
+    ("events", "stage"),
+    [
+        ([], "waiting for an answer"),
+        ([Queued("r", 2, "model is loading")], r"queued \(model is loading\)"),
+        ([Queued("r", 0, "next"), Started("r", ())], "running"),
+        ([Started("r", ()), Progress("r", 1, 9, "tuning")], r"running \(tuning\)"),
+        ([Started("r", ()), ONE], "sending results"),
+    ],
+)
+def test_a_deadline_says_what_the_run_was_doing_and_how_long_it_took(events, stage):
+    transport = Scripted([*events, DeadlineExceeded("Deadline Exceeded")])
+    with pytest.raises(DeadlineExceeded, match=rf"the deadline passed after \d+\.\d s, while {stage}; give") as caught:
+        run(transport)
+    assert caught.value.facts["stage"]
+
+
+def test_the_services_own_word_about_a_deadline_stands():
+    with pytest.raises(DeadlineExceeded, match="^the deadline passed while queued$"):
+        run(Scripted([DeadlineExceeded("the deadline passed while queued", stage="queued")]))
 
 
 def test_patience_ends():
