@@ -32,13 +32,12 @@ def call_guarded(
     Raises:
         OpFailed: It changed an input in place, or returned what it had not declared. What it raises comes out.
     """
-    copies = [_copied(arg) for arg in args]
+    copies = [copied(arg) for arg in args]
     named = {f"port {port.name!r}": arg for port, arg in zip(schema.inputs, copies, strict=False)}
-    held = _versions({**named, **{f"artifact {name!r}": value for name, value in params.items()}})
+    held = versions({**named, **{f"artifact {name!r}": value for name, value in params.items()}})
     with unchanged_globals():
         outputs = as_tuple(_called(schema, fn, copies, params))
-    changed = [where for where, (tensor, version) in held.items() if tensor._version != version]
-    if changed:
+    if changed := changed_since(held):
         raise OpFailed(f"{describe(schema)} changed {', '.join(changed)} in place; it must return new tensors")
     problems = check_values(schema, copies, outputs, sizes)
     if problems:
@@ -102,22 +101,28 @@ def unchanged_globals() -> Iterator[None]:
         before.restore()
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """``value`` with its tensors copied."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, tuple):
-        return tuple(_copied(item) for item in value)
+        return tuple(copied(item) for item in value)
     return value
 
 
-def _versions(values: Mapping[str, Any]) -> dict[str, tuple[Tensor, int]]:
+def changed_since(held: Mapping[str, tuple[Tensor, int]]) -> list[str]:
+    """Where the tensors of ``versions`` were written to since."""
+    return [where for where, (tensor, version) in held.items() if tensor._version != version]
+
+
+def versions(values: Mapping[str, Any]) -> dict[str, tuple[Tensor, int]]:
     """Every tensor in ``values`` with its version counter, by where it is."""
     found: dict[str, tuple[Tensor, int]] = {}
     for where, value in values.items():
         if isinstance(value, Tensor):
             found[where] = (value, value._version)
         elif isinstance(value, tuple):
-            found.update(_versions({f"{where}[{i}]": item for i, item in enumerate(value)}))
+            found.update(versions({f"{where}[{i}]": item for i, item in enumerate(value)}))
         elif is_dataclass(value):
-            found.update(_versions({f"{where}.{item.name}": getattr(value, item.name) for item in fields(value)}))
+            found.update(versions({f"{where}.{item.name}": getattr(value, item.name) for item in fields(value)}))
     return found

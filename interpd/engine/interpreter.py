@@ -263,10 +263,12 @@ def evaluate(access: ModelAccess, program: Program, step: Step, values: Values) 
 
 def _call_plugin(access: ModelAccess, program: Program, step: Step, args: list[Any], values: Values) -> tuple[Any, ...]:
     names = access.artifact_names(step.schema, step.params)
-    with access.busy(program.request.run_id, f"op {step.op}@{step.schema.version}"):
+    run_id = program.request.run_id
+    with access.busy(run_id, f"op {step.op}@{step.schema.version}"):
         try:
             params, sizes = loaded_params(access, step, values)
-            return call_guarded(step.schema, step.fn, args, params, sizes)
+            with access.weights.watched(run_id, describe(step.schema)):
+                return call_guarded(step.schema, step.fn, args, params, sizes)
         except OpFailed:
             for name in names.values():
                 access.store.forget_loaded(name)

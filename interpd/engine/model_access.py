@@ -11,6 +11,7 @@ from torch import Tensor
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.resident import ResidentModel
 from interpd.engine.store import Store
+from interpd.engine.weights import Weights
 from interpd.errors import CallerError
 from interpd.graph.schema import OpSchema
 
@@ -24,6 +25,7 @@ class ModelAccess:
         self.resident = resident
         self.driver = driver
         self.store = store
+        self.weights = Weights(resident.model)
         self.device: torch.device = resident.model.device
         arguments = inspect.signature(resident.model.forward).parameters
         self.can_keep_logits = "logits_to_keep" in arguments

@@ -24,7 +24,7 @@ from interpd.engine.runs import Phase, Run
 from interpd.engine.session import MethodTask
 from interpd.engine.store import Store
 from interpd.errors import Cancelled as CancelledError
-from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError
+from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError, WorkerLost
 from interpd.graph.check import check
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Cancelled, Event, Failed, RunRequest, Started, Tokens
@@ -126,7 +126,7 @@ class NnsightEngine:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` has anything to do."""
-        return bool(self._runs or self._events)
+        return bool(self._runs or self._events or self._access.weights.blame)
 
     @property
     def busy_with(self) -> tuple[tuple[str, ...], str]:
@@ -134,12 +134,18 @@ class NnsightEngine:
         return self._access.busy_with
 
     def step(self) -> Sequence[Event]:
-        """Runs one pass, decode step or slice of a method, and returns the events it caused, in order."""
+        """Runs one pass, decode step or slice of a method, and returns the events it caused, in order.
+
+        Raises ``WorkerLost`` after a step in which the weights were changed: the model has to be loaded again.
+        """
+        if self._access.weights.blame is not None:
+            raise self._spoilt(self._access.weights.blame[1])
         with torch.no_grad():
             self._begin_new()
             self._expire()
             self._serve_oldest()
             self._differentiate()
+            self._give_up_if_spoilt()
             self._end_finished()
         self._access.busy_with = ((), "")
         events, self._events = self._events, []
@@ -179,6 +185,18 @@ class NnsightEngine:
         task = self._tasks.pop(run.id, None)
         if task is not None:
             task.end(error)
+
+    def _give_up_if_spoilt(self) -> None:
+        """Ends all runs when one changed the weights: what this step computed for them may be wrong."""
+        if self._access.weights.blame is None:
+            return
+        culprit, error = self._access.weights.blame
+        for run in list(self._runs.values()):
+            self._end(run, error if run.id == culprit else self._spoilt(error))
+
+    def _spoilt(self, cause: InterpdError) -> WorkerLost:
+        name = self._manifest.model.name
+        return WorkerLost(f"model {name!r} is being loaded again, because {cause.message}; try again", model=name)
 
     def _serve_oldest(self) -> None:
         waiting = [run for run in self._runs.values() if run.phase in (Phase.PASS, Phase.GENERATION, Phase.METHOD)]

@@ -13,7 +13,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor
 
-from interpd.engine.guard import TorchState, as_tuple, describe
+from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
 from interpd.engine.method_pass import PassRequest
 from interpd.engine.model_access import ModelAccess
@@ -67,8 +67,8 @@ class EngineSession:
         return self._access.call(module, x)
 
     def parameter(self, name: str) -> Tensor:
-        """A weight or buffer of the model."""
-        return self._access.parameter(name)
+        """A copy of a weight or buffer of the model: everybody's passes use the original."""
+        return self._access.parameter(name).clone()
 
 
 class EngineContext:
@@ -114,6 +114,8 @@ class MethodTask:
     outputs: tuple[Any, ...] | None = None
     """What it returned."""
     _state: TorchState | None = None
+    _held: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    """Its artifacts, as they were."""
     _greenlet: greenlet = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,11 @@ class MethodTask:
         (self._state or replace(outside, grad=True)).restore()
         self._greenlet.parent = getcurrent()
         try:
-            self._switch()
+            with self.access.weights.watched(self.run.id, describe(self.step.schema)):
+                try:
+                    self._switch()
+                finally:
+                    self._check_artifacts()
         except InterpdError as raised:
             raised.facts.setdefault("node", self.step.name)
             raise
@@ -172,8 +178,9 @@ class MethodTask:
     def _body(self) -> None:
         step, run = self.step, self.run
         args = [filled(arg, run.values.get) for arg in step.inputs]
-        args = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+        args = [copied(arg) for arg in args]
         params, sizes = loaded_params(self.access, step, run.values)
+        self._held = versions({f"artifact {name!r}": params[name] for name in self._artifacts})
         if step.fn is None:
             raise InternalError(f"{step.name}: nothing runs {step.op!r}")
         context = EngineContext(self, EngineSession(self.access, self.ask))
@@ -185,6 +192,16 @@ class MethodTask:
         if problems:
             raise OpFailed(f"{describe(step.schema)} broke its declaration: {'; '.join(problems)}")
         self.outputs = outputs
+
+    @property
+    def _artifacts(self) -> dict[str, str]:
+        return self.access.artifact_names(self.step.schema, self.step.params)
+
+    def _check_artifacts(self) -> None:
+        if changed := changed_since(self._held):
+            for name in self._artifacts.values():
+                self.access.store.forget_loaded(name)
+            raise OpFailed(f"{describe(self.step.schema)} changed {', '.join(changed)} in place; copy it first")
 
     def _blamed(self, error: BaseException) -> OpFailed:
         return OpFailed(

@@ -83,7 +83,7 @@ class Session(Protocol):
         """
 
     def parameter(self, name: str) -> "Tensor":
-        """A weight or buffer of the model, by its dotted name. Do not change it: other requests use it too."""
+        """A copy of a weight or buffer of the model, by its dotted name."""
 
 
 class MethodContext(Protocol):

@@ -120,7 +120,7 @@ class EngineThread:
         # the actor boundary: an engine that raised has an unknown state, so the process is given up; sys.exit() counts,
         # because a process without this thread would look alive and answer nothing
         except BaseException as error:
-            reason = _bug("the engine", error)
+            reason = error if isinstance(error, InterpdError) else _bug("the engine", error)
             self._deliver([Failed(run_id, reason) for run_id in self._held])
             self.failure.set_exception(reason)
 
