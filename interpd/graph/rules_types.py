@@ -74,7 +74,8 @@ def _sentence(subject: Subject, index: int, schema: OpSchema, refusal: Refusal) 
         inputs = subject.graph.nodes[index].inputs
         arg = inputs[place] if place < len(inputs) else None
         if deeper and isinstance(arg, tuple):
-            arg = arg[deeper[0]]
+            # the parts of an index are counted after "..." was written out, so they cannot be looked up
+            arg = arg[deeper[0]] if schema.inputs[place].variadic else None
         if isinstance(arg, Ref):
             source = f" from {subject.name(arg.node)}"
     elif kind == "params":

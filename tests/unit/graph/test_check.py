@@ -4,7 +4,7 @@ import pytest
 
 from interpd.errors import ArtifactNotFound, InvalidGraph, LimitExceeded, PositionOutOfRange
 from interpd.graph.check import check
-from interpd.graph.ir import Blob, Generation, Graph, Node, Prompt, Ref, Slice, Steps
+from interpd.graph.ir import Blob, Dots, Generation, Graph, Node, Prompt, Ref, Slice, Steps
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import OpSchema, ParamSchema, PortSchema
 from interpd.graph.types import TensorData, TensorType
@@ -336,3 +336,10 @@ def test_arguments_are_counted_through_tuples(manifest, ask, read):
     assert [violation.message for violation in report.violations] == [
         "80004 arguments of all nodes, at most 80000 are allowed"
     ]
+
+
+def test_an_index_behind_an_ellipsis_is_named_without_looking_it_up(manifest, ask, read):
+    index = Node("tensor.getitem", (Ref(0), (Dots(), 1000)))
+    (violation,) = check(ask(read("logits"), index, outputs={"x": 1}), manifest, [7]).violations
+    assert violation.code == "POSITION_OUT_OF_RANGE"
+    assert "position 1000 is out of range for d_vocab=50" in violation.message
