@@ -56,6 +56,7 @@ def read_activations(model: Any) -> None:
     table.add_row("norm of the residual stream", *(f"{norm:.1f}" for norm in t.result["norms"]))
     table.add_row("logit lens says", *map(escape, words))
     console.print(table)
+    console.print("the answer is readable from the last token only once the middle blocks have fetched it")
     top = t.result["top"]
     best = model.tokenize(top.indices[0]).strings
     guesses = (f"{word.strip()} {p:.1%}" for word, p in zip(best, top.values[0], strict=True))
@@ -64,7 +65,7 @@ def read_activations(model: Any) -> None:
 
 def steer(model: Any) -> None:
     """Part 2: one generation as it is, and one with a direction added at the subject."""
-    heading(2, "Steer: add the difference between two people at the subject's last token, after block 1")
+    heading(2, "Steer: add the difference between two people at the last token of the name")
     with model.trace() as t:
         us, them = t.prompt(PROMPT), t.prompt(OTHER)
         site = "layers.1.resid_post"
@@ -95,15 +96,17 @@ def patch(model: Any) -> None:
                 patched.site(site)[:, _position(patched, find[0])] = other.site(site)[:, source]
                 t.save(**{f"{name}_{layer}": patched.logits[0, -1].softmax(-1)[answers]})
     ours, theirs = (word.strip() for word in model.tokenize(t.result["answers"]).strings)
-    table = Table("after block", f"P({ours}), subject patched", f"P({theirs})", box=None)
-    table.add_column(f"P({ours}), final token patched")
-    table.add_column(f"P({theirs})")
-    table.add_row("(nothing patched)", *2 * [f"{p:.1%}" for p in t.result["before"]])
+    console.print(f"P(a) is the probability of {ours}, P(b) that of {theirs}, the other prompt's answer")
+    table = Table("after block", "subject: P(a)", "P(b)", "final token: P(a)", "P(b)", box=None)
+    table.add_row("(unpatched)", *2 * [f"{p:.1%}" for p in t.result["before"]])
     for layer in range(n_layers):
         numbers = [*t.result[f"subject_{layer}"], *t.result[f"final_{layer}"]]
         table.add_row(str(layer), *(f"{p:.1%}" for p in numbers))
     console.print(table)
-    console.print(f"{len(t.result.tokens)} prompts, {len(t.result.cost.shared_with)} forward pass(es), one request")
+    moved = next(i for i in range(n_layers) if t.result[f"final_{i}"][1] > 0.5)
+    console.print(f"the fact sits at the subject before block {moved}, and at the final token after it")
+    n_passes = len(t.result.cost.shared_with)
+    console.print(f"one request: {len(t.result.tokens)} prompts in {n_passes} forward pass{'es' * (n_passes > 1)}")
 
 
 def _position(prompt: Any, where: str | int) -> Any:
@@ -112,17 +115,18 @@ def _position(prompt: Any, where: str | int) -> Any:
 
 def take_gradient(model: Any) -> None:
     """Part 4: the gradient of a logit difference with respect to the residual stream, times the stream."""
-    heading(4, "Gradient: how much each token's residual after block 1 speaks for the answer (gradient x activation)")
+    heading(4, "Gradient: what each token's residual stream after block 1 adds (gradient x activation)")
     with model.trace(PROMPT) as t:
         h = t.layers[1].resid_post
-        top = t.logits[0, -1].topk(2)[0]
-        target = top[0] - top[1]
-        t.save(scores=(t.grad(target, wrt=h) * h).sum(-1)[0], target=target)
+        top = t.logits[0, -1].topk(2)
+        target = top[0][0] - top[0][1]
+        t.save(scores=(t.grad(target, wrt=h) * h).sum(-1)[0], target=target, two=top[1])
     tokens = t.result.tokens[0].strings
     table = Table(*(escape(token.strip()) for token in tokens), box=None)
     table.add_row(*(f"{score:+.2f}" for score in t.result["scores"]))
     console.print(table)
-    console.print(f"logit of the answer above the runner-up: {float(t.result['target']):.2f}")
+    best, second = (word.strip() for word in model.tokenize(t.result["two"]).strings)
+    console.print(f"of the {float(t.result['target']):.1f} logits by which {best} leads before {second}")
 
 
 GRAPHS: dict[str, Any] = {
@@ -180,7 +184,9 @@ def main() -> None:
             for part in (read_activations, steer, patch, take_gradient):
                 part(model)
         share(address)
-    console.print(f"\neverything ended; {time.monotonic() - began:.0f} s in all")
+    console.print(
+        f"\neverything ended; {time.monotonic() - began:.0f} s in all. Next: .venv/bin/interpd serve --model facts"
+    )
 
 
 if __name__ == "__main__":
