@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from interpd.config import SchedulerConfig
-from interpd.errors import DeadlineExceeded, Overloaded
+from interpd.errors import DeadlineExceeded, LimitExceeded, Overloaded
 from interpd.graph.check import CheckReport, check
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import Manifest
@@ -43,6 +43,7 @@ class Admission:
         ``report``: what the checker found, when it was asked already.
         """
         self._refuse_full(request.owner, queues)
+        self._refuse_keeping(request.keep_s)
         left_s = manifest.limits.run_s
         if request.deadline_s is not None:
             left_s = min(left_s, request.deadline_s - self._wall())
@@ -51,8 +52,16 @@ class Admission:
         (report or check(request, manifest)).raise_if_bad()
         now = self._clock()
         bounded = replace(request, deadline_s=self._wall() + left_s)
-        keep_s = min(max(request.keep_s, 0.0), self._config.max_keep_s)
-        return Run(bounded, now=now, deadline=now + left_s, keep_s=keep_s)
+        return Run(bounded, now=now, deadline=now + left_s, keep_s=max(request.keep_s, 0.0))
+
+    def _refuse_keeping(self, keep_s: float) -> None:
+        """Raises ``LimitExceeded``: whoever comes back in time for what was promised shall find it."""
+        most_s = self._config.max_keep_s
+        if keep_s > most_s:
+            raise LimitExceeded(
+                f"keep_s {keep_s:g} is more than the {most_s:g} seconds for which this service keeps results",
+                limit_s=most_s,
+            )
 
     def note_end(self, now: float) -> None:
         """Takes the end of a run into the pace from which retry hints are made."""

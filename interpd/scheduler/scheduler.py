@@ -297,7 +297,7 @@ class Scheduler:
         raise self._unknown(model)
 
     def _unknown(self, model: str) -> ModelNotFound:
-        names = [status.name for status in self._workers.models()]
+        names = [status.name for status in self._workers.models() if status.state != FAILED]
         near = difflib.get_close_matches(model, names, n=1)
         hint = f"nearest is {near[0]!r}" if near else f"loaded are {', '.join(names) or 'none'}"
         return ModelNotFound(f"no model {model!r}; {hint}", model=model)

@@ -8,6 +8,7 @@ from interpd.errors import (
     Draining,
     InvalidGraph,
     InvalidRequest,
+    LimitExceeded,
     ModelNotFound,
     ModelNotReady,
     OpFailed,
@@ -16,7 +17,7 @@ from interpd.errors import (
     WorkerLost,
 )
 from interpd.graph.run import Cancelled, Done, Failed, Queued
-from interpd.worker.link import Lost
+from interpd.worker.link import FAILED, Lost, ModelStatus
 
 
 async def test_a_run_goes_from_started_to_done(bench, names_of):
@@ -192,6 +193,20 @@ async def test_a_bad_graph_is_refused_before_it_waits(bench):
 async def test_an_unknown_model_comes_with_the_nearest_name(bench):
     with pytest.raises(ModelNotFound, match="no model 'fack'; nearest is 'fake'"):
         bench.submit(model="fack")
+
+
+async def test_a_failed_model_is_not_said_to_be_loaded(bench):
+    status = ModelStatus("broken", FAILED)
+    bench.workers.models = lambda known=bench.workers.models: (*known(), status)
+    with pytest.raises(ModelNotFound, match=r"no model 'other'; loaded are fake$"):
+        bench.submit(model="other")
+
+
+async def test_results_are_kept_as_long_as_asked_or_not_promised(make_bench):
+    bench = make_bench(max_keep_s=60.0)
+    bench.submit(keep_s=60.0)
+    with pytest.raises(LimitExceeded, match="keep_s 61 is more than the 60 seconds"):
+        bench.submit(keep_s=61.0)
 
 
 async def test_a_run_id_is_taken_once(bench):
