@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from math import inf
 
+from interpd.graph.ir import Graph
 from interpd.graph.order import BEFORE
+from interpd.graph.schema import Manifest
 from interpd.graph.subject import Subject
 from interpd.graph.types import TensorType
 
@@ -24,13 +26,25 @@ class Estimate:
     least_bytes_returned: int = 0
     """What is certain: unknown sizes count as nothing."""
     least_live_bytes: int = 0
+    methods: tuple[str, ...] = ()
+    """Methods that run passes of their own, of which nothing is known before."""
 
     def __str__(self) -> str:
+        parts = [self._passes()] if self.n_passes or not self.methods else []
+        if self.methods:
+            parts.append(f"the passes of {' and '.join(self.methods)}, which are not known before")
+        if self.bytes_returned != 0 or not self.methods:
+            back = self.bytes_returned
+            parts.append("result size not known yet" if back is None else f"{back} bytes returned")
+        return ", ".join(parts)
+
+    def _passes(self) -> str:
+        if not self.n_passes:
+            return "no pass"
         passes = "1 pass" if self.n_passes == 1 else f"{self.n_passes} passes"
         layers = "1 layer" if self.n_layers_run == 1 else f"{self.n_layers_run} layers"
         tokens = "tokens not counted yet" if self.n_tokens is None else f"{self.n_tokens} tokens"
-        back = "result size not known yet" if self.bytes_returned is None else f"{self.bytes_returned} bytes returned"
-        return f"{passes} of {layers}, {tokens}, {back}"
+        return f"{passes} of {layers}, {tokens}"
 
 
 def estimate(subject: Subject) -> Estimate:
@@ -53,7 +67,14 @@ def estimate(subject: Subject) -> Estimate:
         live_bytes=live if live_known else None,
         least_bytes_returned=returned,
         least_live_bytes=live,
+        methods=methods_of(subject.graph, subject.manifest),
     )
+
+
+def methods_of(graph: Graph, manifest: Manifest) -> tuple[str, ...]:
+    """The methods that a graph calls, each once."""
+    ops = dict.fromkeys(node.op for node in graph.nodes)
+    return tuple(op for op in ops if op in manifest.ops and manifest.ops[op].is_method)
 
 
 def _n_values(subject: Subject, index: int) -> int:

@@ -242,7 +242,12 @@ def _artifact_problem(subject: Subject, param: ParamSchema, value: Arg) -> tuple
         return "BAD_PARAM", f"param {param.name!r} wants the name of an artifact of kind {kind!r}, got {quoted(value)}"
     info = subject.manifest.artifacts.get(value)
     if info is None:
-        hint = subject.suggestions.near(value, f"artifacts of {kind}", of_kind) or "; upload it first"
+        there = (
+            f"there is {', '.join(map(quoted, of_kind[:5]))}{', ...' * (len(of_kind) > 5)}"
+            if of_kind
+            else "there is none"
+        )
+        hint = subject.suggestions.near(value, f"artifacts of {kind}", of_kind) or f"; {there}: upload it first"
         return "UNKNOWN_ARTIFACT", f"artifact {quoted(value)} does not exist{hint}"
     if info.kind != kind:
         return "UNKNOWN_ARTIFACT", f"artifact {quoted(value)} is a {info.kind!r}, wanted: {kind!r}"

@@ -343,3 +343,9 @@ def test_an_index_behind_an_ellipsis_is_named_without_looking_it_up(manifest, as
     (violation,) = check(ask(read("logits"), index, outputs={"x": 1}), manifest, [7]).violations
     assert violation.code == "POSITION_OUT_OF_RANGE"
     assert "position 1000 is out of range for d_vocab=50" in violation.message
+
+
+def test_an_unknown_artifact_comes_with_those_that_there_are(manifest, ask, read):
+    request = ask(read(), Node("sae.encode", (Ref(0),), {"sae": "zzz"}), outputs={"x": 1})
+    (violation,) = check(request, manifest).violations
+    assert violation.message.startswith("artifact 'zzz' does not exist; there is '")

@@ -45,6 +45,12 @@ def test_a_target_read_before_the_value_is_refused(found, ask, read):
     assert found(request) == [("BAD_TARGET", "graph.nodes[3].inputs[0]")]
 
 
+def test_a_forecast_says_that_it_leaves_out_what_methods_run(manifest, ask):
+    direction = Node("torch.zeros", (), {"size": 8})
+    report = check(ask(direction, Node("probe.score", (Ref(0),)), outputs={"s": 1}), manifest)
+    assert str(report.estimate) == ("the passes of probe.score, which are not known before, 12 bytes returned")
+
+
 def test_second_derivatives_are_refused_by_name(manifest, ask, read):
     request = ask(read(), read("logits"), _sum(1), _grad(2, 0), _sum(3), _grad(4, 0), outputs={"g": 5})
     (violation,) = check(request, manifest).violations
