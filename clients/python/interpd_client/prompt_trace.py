@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from interpd_client.functions import OperationFamily, TorchFunctions, call
 from interpd_client.lens import final_norm, unembedding
+from interpd_client.names import UnknownName
 from interpd_client.recording import Recording
 from interpd_client.sites import ModulePorts, SiteGroup, SiteScope, SiteTable, SiteValue
 from interpd_client.tokens import TokenPositions
 from interpd_client.value import Value, apply, gradient
+
+OF_THE_TRACE = frozenset({"at", "check", "explain", "prompt", "request", "result", "run", "save", "steps", "submit"})
+"""Attributes of a trace that one of its prompts has not."""
 
 
 class PromptTrace:
@@ -31,6 +35,8 @@ class PromptTrace:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name in OF_THE_TRACE:
+            raise UnknownName(f"{name!r} belongs to the whole trace, not to one of its prompts: `t.{name}`", name=name)
         return self._scope.site_or_group("", name)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -1,6 +1,6 @@
 """What people write as a prompt, as the ``Prompt`` of a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -13,12 +13,17 @@ PromptLike: TypeAlias = (
 """Text; token ids; chat messages as (role, content) pairs or ``{"role": ..., "content": ...}``; or a ``Prompt``."""
 
 
-def as_prompt(value: PromptLike) -> Prompt:
-    """``value`` as one prompt. Raises ``TypeError`` for what is none, several texts included."""
+def as_prompt(value: PromptLike, *, add_special_tokens: bool = True) -> Prompt:
+    """``value`` as one prompt. Raises ``TypeError`` for what is none, several texts included.
+
+    ``add_special_tokens``: whether the tokenizer adds its own beginning to a text.
+    """
     if isinstance(value, Prompt):
         return value
     if isinstance(value, str):
-        return Prompt(text=value)
+        return Prompt(text=value, add_special_tokens=add_special_tokens)
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise _no_prompt(value)
     items: list[object] = value.tolist() if isinstance(value, np.ndarray) else list(value)
     if items and all(isinstance(item, (int, np.integer)) for item in items):
         return Prompt(token_ids=tuple(int(item) for item in items))  # pyright: ignore[reportArgumentType]
@@ -29,7 +34,11 @@ def as_prompt(value: PromptLike) -> Prompt:
             "got a list of texts as one prompt; for several prompts write "
             "`with model.trace() as t: a = t.prompt('...'); b = t.prompt('...')`"
         )
-    raise TypeError(f"a prompt is a text, a list of token ids or a list of chat messages, got {value!r}")
+    raise _no_prompt(value)
+
+
+def _no_prompt(value: object) -> TypeError:
+    return TypeError(f"a prompt is a text, a list of token ids or a list of chat messages, got {value!r}")
 
 
 def _message(item: object) -> tuple[str, str]:

@@ -8,7 +8,7 @@ the model, wherever in the program that was read.
 import operator
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NoReturn, SupportsIndex, final
+from typing import Any, NoReturn, SupportsIndex, final, overload
 
 import numpy as np
 
@@ -88,7 +88,14 @@ class SiteGroup:
     def __setattr__(self, name: str, value: object) -> None:
         self._scope.assign(self._prefix, name, value)
 
-    def __getitem__(self, index: SupportsIndex) -> "SiteGroup":
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> "SiteGroup": ...
+    @overload
+    def __getitem__(self, index: slice) -> list["SiteGroup"]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        """One of numbered groups, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
         names = self._children()
         number = operator.index(index)
         n_children = len(names)
@@ -98,7 +105,11 @@ class SiteGroup:
             raise IndexError(f"no {self._prefix}[{number}]: {self._scope.model_name} has 0 to {n_children - 1}")
         return self._scope.site_or_group(self._prefix, str(number % n_children))
 
-    def __setitem__(self, index: SupportsIndex, value: object) -> NoReturn:
+    def __setitem__(self, index: SupportsIndex | slice, value: object) -> NoReturn:
+        if isinstance(index, slice):
+            raise TypeError(
+                f"a slice of {self._prefix} is no site; write in a loop: `for layer in t.{self._prefix}[...]`"
+            )
         raise TypeError(
             f"{self._prefix}[{index}] is no site; write to one of its sites: {', '.join(self[index]._children())}"
         )

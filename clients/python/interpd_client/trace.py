@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from interpd.graph.check import CheckReport
+from interpd.graph.estimate import methods_of
 from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, TokenGenerated, Tokens
 from interpd.graph.schema import Manifest
@@ -48,7 +49,11 @@ class TraceContext:
     def validate(self, request: RunRequest) -> CheckReport:
         """The service's own verdict on a request."""
         connection = self.connection
-        return connection.ask(lambda: connection.transport.validate(request, connection.timeout_s))
+        report = connection.ask(lambda: connection.transport.validate(request, connection.timeout_s))
+        if report.estimate is None:
+            return report
+        # the answer on the wire counts passes only
+        return replace(report, estimate=replace(report.estimate, methods=methods_of(request.graph, self.manifest)))
 
 
 class Trace(PromptTrace):
@@ -87,7 +92,8 @@ class Trace(PromptTrace):
     def prompt(self, prompt: PromptLike) -> PromptTrace:
         """One more prompt of this request; values may flow between prompts in either direction of time."""
         recording = self._recording
-        recording.prompts.append(as_prompt(prompt))
+        special = self._options.get("add_special_tokens", True)
+        recording.prompts.append(as_prompt(prompt, add_special_tokens=special))
         number = len(recording.prompts) - 1
         return PromptTrace(recording, self._context.table, lambda: number)
 

@@ -18,6 +18,17 @@ def test_layers_count_index_and_iterate(t):
     assert [len(dir(layer)) for layer in t.layers] == [4, 4, 4]
 
 
+def test_a_slice_of_layers_is_a_list_of_them(t):
+    assert [repr(layer) for layer in t.layers[1:]] == [repr(t.layers[1]), repr(t.layers[2])]
+    with pytest.raises(TypeError, match="write in a loop"):
+        t.layers[1:3] = 0.0
+
+
+def test_a_prompt_points_at_what_its_trace_has(model):
+    with pytest.raises(interpd.UnknownName, match=r"'save' belongs to the whole trace.*: `t.save`"):
+        model.trace().prompt("a").save(x=1)
+
+
 def test_completion_lists_sites(t):
     assert {"layers", "embed", "logits", "save"} <= set(dir(t))
     assert dir(t.layers[0]) == ["attn", "mlp", "resid_post", "resid_pre"]

@@ -9,6 +9,19 @@ import interpd_client as interpd
 from interpd_client.testing import FakeTransport, fake_manifest
 
 
+@pytest.mark.parametrize("prompt", [5, None, {"a": 1}, b"text"])
+def test_what_is_no_prompt_is_named(model, prompt):
+    with pytest.raises(TypeError, match="a prompt is a text, a list of token ids or a list of chat messages, got"):
+        model.trace().prompt(prompt)
+
+
+def test_special_tokens_are_an_option_of_the_trace(model, transport):
+    with model.trace("a", add_special_tokens=False) as t:
+        t.save(h=t.embed)
+    assert model.generate("a", max_new_tokens=1, add_special_tokens=False).request.prompts == t.request.prompts
+    assert [request.prompts[0].add_special_tokens for request in transport.requests] == [False]
+
+
 def test_nothing_is_sent_before_the_block_ends(model, transport):
     with model.trace("a b") as t:
         t.save(h=t.layers[0].resid_post)
