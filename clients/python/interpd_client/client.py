@@ -16,6 +16,7 @@ from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
 from interpd_client.connection import Connection
 from interpd_client.constants import tensor_data
+from interpd_client.listings import ModelList
 from interpd_client.model import Model
 from interpd_client.result import Result
 from interpd_client.runs import Job, RunHandle
@@ -76,8 +77,8 @@ class Client:
         return Model(self._connection, self._ask("manifest", name))
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model that is loaded, loading or failed."""
-        return self._ask("models")
+        """Every model that is loaded, loading or failed; shows as a table."""
+        return ModelList(self._ask("models"))
 
     def load(self, source: str, **spec: Any) -> Model:
         """The model once it serves. ``source`` is a hub id or a folder of the daemon's machine.

@@ -8,6 +8,7 @@ from interpd.graph.run import TokenGenerated, Tokens
 from interpd.graph.schema import Manifest, ModelInfo
 from interpd_client.connection import Connection
 from interpd_client.generation import GenerationTrace, TokenStream
+from interpd_client.listings import model_html
 from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.sites import SiteTable
@@ -79,6 +80,9 @@ class Model:
     @cached_property
     def _context(self) -> TraceContext:
         return TraceContext(self._connection, self._manifest, SiteTable(self._manifest))
+
+    def _repr_html_(self) -> str:
+        return model_html(self._manifest)
 
     def __repr__(self) -> str:
         info = self.info
