@@ -61,3 +61,14 @@ def argument_docs(fn: Callable[..., object]) -> dict[str, str]:
         elif inside and current and line.strip():
             docs[current] += " " + line.strip()
     return docs
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong in a plugin's code, and in which line of which file."""
+    if isinstance(error, DeclarationError):
+        return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -3,8 +3,11 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "interpd.plugins"
 
@@ -30,10 +33,15 @@ class Candidate:
 
 def discover() -> tuple[Candidate, ...]:
     """Every installed plugin, the built-in one first, then by name. Imports none of them."""
-    installed = sorted(
-        map(_from_entry_point, entry_points(group=GROUP)), key=lambda item: (item.name, item.distribution)
-    )
-    return (built_in(), *installed)
+    return (built_in(), *installed(GROUP))
+
+
+def installed(group: str) -> tuple[Candidate, ...]:
+    """Every installed entry point of a group, by name. Imports none of them."""
+    from importlib.metadata import entry_points  # slow to import, and most programs look for no plugin
+
+    found = map(_from_entry_point, entry_points(group=group))
+    return tuple(sorted(found, key=lambda item: (item.name, item.distribution)))
 
 
 def built_in() -> Candidate:
@@ -50,7 +58,7 @@ def candidate_of(module: ModuleType, name: str) -> Candidate:
     return Candidate(name, "not installed", "0", module.__name__, lambda: module)
 
 
-def _from_entry_point(point: EntryPoint) -> Candidate:
+def _from_entry_point(point: "EntryPoint") -> Candidate:
     # a broken installation may lack its metadata
     distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
     return Candidate(point.name, distribution, version, point.value, point.load)

@@ -19,7 +19,7 @@ from interpd.graph.run import Event
 from interpd.graph.schema import PluginInfo
 from interpd.plugin import declared, hookspecs
 from interpd.plugin.artifact import RegisteredArtifact
-from interpd.plugin.declaration import DeclarationError
+from interpd.plugin.declaration import DeclarationError, cause
 from interpd.plugin.declared import Declarations
 from interpd.plugin.discovery import BUILT_IN, Candidate, discover
 from interpd.plugin.method import RegisteredMethod
@@ -195,17 +195,7 @@ def _guarded(where: str, act: Callable[[], T]) -> T:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may do anything, sys.exit() included, and must not end the worker
-        raise _Broken(f"{where}: {_cause(error)}") from error
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, DeclarationError):
-        return str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{place}"
+        raise _Broken(f"{where}: {cause(error)}") from error
 
 
 def _not_allowed(candidate: Candidate) -> PluginInfo:

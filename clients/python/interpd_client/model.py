@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Unpack, final
+from typing import Any, Unpack, final
 
 from interpd.graph.run import TokenGenerated, Tokens
 from interpd.graph.schema import Manifest, ModelInfo
+from interpd.plugin import parts
 from interpd_client.connection import Connection
 from interpd_client.generation import GenerationTrace, TokenStream
 from interpd_client.listings import model_html
 from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
+from interpd_client.plugin_part import plugin_part
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.sites import SiteTable
 from interpd_client.trace import Trace, TraceContext
@@ -76,6 +78,19 @@ class Model:
     def sites(self) -> tuple[str, ...]:
         """The names of the canonical sites; raw module paths are in ``manifest.sites``."""
         return tuple(site.name for site in self._manifest.sites.values() if site.canonical)
+
+    def __getattr__(self, name: str) -> Any:
+        """The client part of the plugin ``name``: whatever its entry point in ``interpd.client`` makes of this model.
+
+        Raises ``UnknownName``, and ``Broken`` when the part cannot be used.
+        """
+        if name.startswith("_"):
+            # Python's own protocols and notebooks ask for such names
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.setdefault(name, plugin_part(self, name))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *parts.names(parts.CLIENT)})
 
     @cached_property
     def _context(self) -> TraceContext:
