@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from interpd.cli import extensions
 from interpd.cli.ask import PackageMissing, connect
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import load_config
@@ -35,7 +36,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
     text = "look at this machine and at the daemon, and say what is wrong"
     parser = commands.add_parser("doctor", parents=[common], help=text, description=text)
     parser.add_argument("--config", metavar="FILE", help="configuration file to look at, too")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, taken=commands.choices)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         _space,
         _configuration,
         _bundled_model,
+        _plugins,
         _daemon,
     )
     findings = [finding for look in looks for finding in look(args)]
@@ -144,6 +146,12 @@ def _bundled_model(_: argparse.Namespace) -> list[Finding]:
         return [Finding("bundled model", BAD, error.message)]
     n_sites = sum(site.canonical for site in resident.sites.values())
     return [Finding("bundled model", OK, f"loads; {n_sites} canonical sites passed the self-test")]
+
+
+def _plugins(args: argparse.Namespace) -> list[Finding]:
+    """What plugins bring to this machine's command line and client; `interpd plugins` asks the workers for theirs."""
+    looks = extensions.looked_at(args.taken)
+    return [Finding(what, WARN if problem else OK, problem or "can be used") for what, problem in looks]
 
 
 def _daemon(args: argparse.Namespace) -> list[Finding]:

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 
 from interpd import __version__
-from interpd.cli import artifacts, ask, doctor, graphs, inspect, output, serve
+from interpd.cli import artifacts, ask, doctor, extensions, graphs, inspect, output, serve
 from interpd.errors import InterpdError
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of ``interpd`` with all its commands."""
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of ``interpd`` with all its commands, and with those of plugins that ``argv`` may mean.
+
+    Raises ``Broken`` when the command that is meant is a plugin's and cannot be used.
+    """
     parser = argparse.ArgumentParser(
         prog="interpd",
         description="Intervention graphs on resident language models.",
@@ -23,19 +26,23 @@ def make_parser() -> argparse.ArgumentParser:
     serve.add_parser(commands)
     for group in (inspect, artifacts, graphs, doctor):
         group.add_parsers(commands, ask.flags())
+    problems = extensions.add_parsers(commands, ask.flags(), argv)
+    if problems:
+        parser.epilog = "\n".join([output.EXIT_DOC, "", "commands of plugins that do not work:", *problems])
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
-    args = make_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        args = make_parser(argv).parse_args(argv)
         return args.run(args)
     except ask.PackageMissing as error:
         sys.stderr.write(f"interpd: {error}\n")
         return output.EXIT_USAGE
     except InterpdError as error:
-        return output.print_error(error, as_json=getattr(args, "json", False))
+        return output.print_error(error, as_json="--json" in argv)
     except KeyboardInterrupt:
         return 130
     except OSError as error:

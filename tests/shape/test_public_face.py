@@ -19,7 +19,7 @@ def undocumented(name, value):
     return [name] if inspect.isroutine(value) and not inspect.getdoc(value) else []
 
 
-@pytest.mark.parametrize("module", ["interpd.sdk", "interpd.testing", "interpd_client"])
+@pytest.mark.parametrize("module", ["interpd.sdk", "interpd.testing", "interpd.cli", "interpd_client"])
 def test_what_is_offered_to_others_has_a_docstring(module):
     offered = importlib.import_module(module)
     assert offered.__doc__
