@@ -6,12 +6,12 @@ from pathlib import Path
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "interpd-tuned-lens"
 sys.path.append(str(EXAMPLE))
 
-import interpd_tuned_lens  # noqa: E402, found through the path above
+from interpd_tuned_lens import worker  # noqa: E402, found through the path above
 
 from interpd.testing import conformance  # noqa: E402
 
 test_the_tuned_lens_conforms = conformance(
-    interpd_tuned_lens,
+    worker,
     examples={"tuned_lens.apply": {"at_layer": 1}, "tuned_lens.fit": {"name": "lens", "n_steps": 3}},
     refuses={"tuned_lens.apply": [{"at_layer": -1}, {"at_layer": 99}]},
 )

@@ -1,8 +1,10 @@
 """``plugins/README.md`` documents every hook with its exact arguments, and its code runs."""
 
+import argparse
 import inspect
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +12,8 @@ import pytest
 from docs_pages import ROOT, blocks, text
 
 import interpd.sdk
-from interpd.plugin import hookspecs
+from interpd.cli import extensions
+from interpd.plugin import discovery, hookspecs, parts
 from interpd.testing.kit import conformance
 
 PAGE = "plugins/README.md"
@@ -70,3 +73,50 @@ def test_all_code_on_the_page_runs(sae, capsys):
     for block in blocks(PAGE)[1:]:
         exec(block.compiled(), namespace)
     assert capsys.readouterr().out == "(1, 5, 7)\n"
+
+
+GROUPS = (discovery.GROUP, parts.CLIENT, parts.COMMANDS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_of_entry_points_is_on_the_page_and_used_by_the_example(group):
+    offered = [tomllib.loads(block.code) for block in blocks(PAGE, "toml")]
+    assert any(group in page.get("project", {}).get("entry-points", {}) for page in offered)
+    example = tomllib.loads(text("examples/interpd-tuned-lens/pyproject.toml"))["project"]
+    assert example["entry-points"][group]
+    assert not [needed for needed in example["dependencies"] if "daemon" in needed]
+
+
+def test_there_are_no_other_groups():
+    sources = [path.read_text(encoding="utf-8") for path in Path(ROOT, "interpd").rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r'^[A-Z]+ = "(interpd\.[a-z]+)"$', source, re.MULTILINE)}
+    assert named == set(GROUPS)
+
+
+@pytest.fixture
+def outside(sae):
+    """What the page's client part and command define, and a service without a server."""
+    from interpd_client.testing import FakeTransport, fake_manifest
+
+    namespace = {}
+    for block in blocks(PAGE):
+        if "class SaeClient" in block.code or "def declare" in block.code:
+            exec(block.compiled(), namespace)
+    transport = FakeTransport(fake_manifest(ops=(sae.encode.schema,)))
+    transport.put_artifact("fake", "mine", "sae", b"", None)
+    return namespace, transport
+
+
+def test_the_client_part_and_the_command_of_the_page_work_together(outside, monkeypatch, capsys):
+    import interpd_client
+
+    namespace, transport = outside
+    monkeypatch.setattr(interpd_client, "connect", lambda address, **options: interpd_client.Client(transport))
+    monkeypatch.setattr(interpd_client.Model, "sae", property(namespace["SaeClient"]), raising=False)
+    monkeypatch.setattr(parts, "part", lambda group, name: discovery.candidate_of(sys, name))
+    monkeypatch.setattr(parts, "loaded", lambda one: namespace["declare"])
+    common = argparse.ArgumentParser(add_help=False)
+    common.set_defaults(address="", timeout=None, json=True)
+    args = extensions.parser_of("sae-top", common).parse_args(["two words", "--sae", "mine"])
+    assert args.run(args) == 0
+    assert capsys.readouterr().out.split() == ["[", "0,", "0", "]"]

@@ -1,5 +1,6 @@
 """A stranger copies the example plugin, installs it into an environment of their own, and uses it remotely."""
 
+import json
 import os
 import re
 import shutil
@@ -75,18 +76,51 @@ def test_the_plugin_is_listed_with_its_distribution(address):
     assert info.ops == ("tuned_lens.apply", "tuned_lens.fit")
 
 
-def test_the_code_of_its_readme_runs_remotely(address, capsys):
+READER = """
+import json, pathlib, sys
+sys.modules["torch"] = None  # a machine that only uses the client
+code, facts = pathlib.Path("readme.py").read_text(), {}
+exec(compile(code, "README.md", "exec"), facts)
+top = facts["t"].result["top"]
+print(json.dumps([facts["fitted"].tolist(), facts["guesses"].probabilities.tolist(), list(top.values.shape)]))
+"""
+
+
+def test_the_code_of_its_readme_runs_remotely_and_without_torch(address, python, environment, tmp_path):
     readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)[1]
     # the tiny model has three layers
     code = code.replace("localhost:7700", address).replace("layers[6]", "layers[1]").replace("at_layer=6", "at_layer=1")
-    namespace = {}
-    exec(compile(code, "README.md", "exec"), namespace)
-    losses, top = namespace["fitted"], namespace["t"].result["top"]
-    assert losses.shape == (60, 3)
-    assert (losses[-1, :2] < losses[0, :2]).all()
-    assert top.values.shape == (1, 5)
-    assert capsys.readouterr().out
+    (tmp_path / "readme.py").write_text(code)
+    said = subprocess.run(
+        [python, "-c", READER], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    losses, probabilities, top = json.loads(said.splitlines()[-1])
+    assert len(losses) == 60
+    assert all(last < first for first, last in zip(losses[0][:2], losses[-1][:2], strict=True))
+    assert len(probabilities) == 3
+    assert top == [1, 5]
+    assert (tmp_path / "my-lens.safetensors").stat().st_size > 1000
+
+
+def test_its_command_shows_what_a_lens_sees(address, python, environment, tmp_path):
+    import interpd_client
+
+    with interpd_client.connect(address) as client:
+        model = client.model("gpt2")
+        with model.trace("The cat sat") as t:
+            t.save(losses=t.op("tuned_lens.fit", name="seen", n_steps=2))
+
+    def said(*arguments):
+        command = [python, "-m", "interpd", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "what each layer would say next" in said("--help")
+    rows = json.loads(said("tuned-lens", "The cat", "--lens", "seen", "--address", address, "--json"))
+    assert [row["layer"] for row in rows] == [0, 1, 2]
+    assert said("tuned-lens", "The cat", "--lens", "seen", "--address", address).startswith("layer")
 
 
 def test_a_lens_layer_that_does_not_exist_is_refused_with_the_plugins_own_words(address):

@@ -1,10 +1,18 @@
 """The lens fits, helps and behaves as a plugin must."""
 
-import interpd_tuned_lens
+import subprocess
+import sys
+
+import interpd_client
 import numpy as np
 import pytest
 import torch
-from interpd_tuned_lens import TunedLens
+from interpd_client.testing import FakeTransport, fake_manifest
+from interpd_tuned_lens import lens as tuned
+from interpd_tuned_lens import worker
+from interpd_tuned_lens.client import TunedLensClient
+from interpd_tuned_lens.fitting import fit
+from interpd_tuned_lens.lens import TunedLens
 
 from interpd.graph.ir import Graph, Node, Prompt, Ref
 from interpd.graph.run import Progress
@@ -21,7 +29,7 @@ TEXTS = (
 )
 
 test_conforms = conformance(
-    interpd_tuned_lens,
+    worker,
     examples={"tuned_lens.apply": {"at_layer": 1}, "tuned_lens.fit": {"name": "lens", "n_steps": 3}},
     refuses={"tuned_lens.apply": [{"at_layer": -1}, {"at_layer": 99}]},
 )
@@ -29,7 +37,7 @@ test_conforms = conformance(
 
 @pytest.fixture(scope="module")
 def model():
-    with InProcessModel({"tuned_lens": interpd_tuned_lens}) as model:
+    with InProcessModel({"tuned_lens": worker}) as model:
         yield model
 
 
@@ -42,13 +50,13 @@ def fitted(model):
 def test_an_unfitted_lens_is_the_identity():
     h = torch.randn(1, 3, 4)
     lens = TunedLens(torch.zeros(2, 4, 4), torch.zeros(2, 4))
-    assert torch.equal(interpd_tuned_lens.apply(h, lens=lens, at_layer=1), h)
+    assert torch.equal(tuned.apply(h, lens=lens, at_layer=1), h)
 
 
 def test_a_layer_that_the_lens_lacks_is_the_callers_mistake():
     lens = TunedLens(torch.zeros(2, 4, 4), torch.zeros(2, 4))
     with pytest.raises(CallerError, match="at_layer is 2, but the lens has layers 0 to 1"):
-        interpd_tuned_lens.apply(torch.zeros(1, 1, 4), lens=lens, at_layer=2)
+        tuned.apply(torch.zeros(1, 1, 4), lens=lens, at_layer=2)
 
 
 def test_fitting_lowers_the_divergence_at_every_layer_but_the_last(fitted):
@@ -92,3 +100,32 @@ def test_the_fitted_lens_sees_more_than_the_logit_lens_on_a_text_of_its_training
     tuned, plain = (model.run(lens_graph(tuned=flag), prompt).results for flag in (True, False))
     assert np.isfinite(tuned["lens"]).all()
     assert divergence(tuned) < 0.7 * divergence(plain)
+
+
+@pytest.fixture
+def transport():
+    """A service without a server whose model knows a lens."""
+    transport = FakeTransport(fake_manifest(n_layers=2, ops=(tuned.apply.schema, fit.schema)))
+    transport.put_artifact("fake", "mine", "tuned_lens", b"", None)
+    return transport
+
+
+def test_the_client_part_fits_on_all_texts(transport):
+    TunedLensClient(interpd_client.Client(transport).model("fake")).fit("mine", TEXTS, n_steps=3)
+    (request,) = transport.requests
+    assert (request.prompts[0].text, request.graph.nodes[0].params["texts"]) == (TEXTS[0], TEXTS[1:])
+
+
+def test_the_client_part_gives_one_guess_per_layer(transport):
+    guesses = TunedLensClient(interpd_client.Client(transport).model("fake")).guesses("The cat", lens="mine")
+    assert guesses.token_ids.tolist() == [0, 0]
+    assert repr(guesses) == "layer  0: token      0  0.000\nlayer  1: token      0  0.000"
+    (request,) = transport.requests
+    applied = [node.params["at_layer"] for node in request.graph.nodes if node.op == "tuned_lens.apply"]
+    assert applied == [0, 1]
+
+
+def test_client_part_and_command_need_no_torch():
+    code = "import sys; sys.modules['torch'] = None; import interpd_tuned_lens.client, interpd_tuned_lens.command"
+    path = f"import sys; sys.path[:] = {sys.path!r}; "
+    subprocess.run([sys.executable, "-c", path + code], check=True)
