@@ -261,6 +261,8 @@ class HookedRun:
                 full = self._read(index, node, full, fresh)
             else:
                 value = self._wait(node, prompt.step)
+                if value is None:
+                    continue
                 shape = self.view(site, full).shape
                 while value.ndim > len(shape):
                     value = value[0]
@@ -286,10 +288,13 @@ class HookedRun:
         return full
 
     def _wait(self, node, step):
+        """What is to be written, or ``None`` when it comes from a prompt that ended before that step."""
         while True:
             try:
                 return self._filled(node.inputs[0], step)
-            except NotYet:
+            except NotYet as missing:
+                if self.prompts[self.nodes[missing.args[0].node].invoke].reason:
+                    return None
                 invoke = self.current
                 getcurrent().parent.switch()
                 self.current = invoke

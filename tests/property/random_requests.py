@@ -84,12 +84,18 @@ class RandomRequest:
     def _act(self):
         site, invoke, steps = self._site(), self.rng.randrange(len(self.lengths)), self._steps()
         kind = self.rng.random()
+        if kind < 0.15 and len(self.lengths) > 1:
+            self._exchange(site, steps)
+            return
         if kind < 0.25:
-            self._plain_read(site, invoke, steps)
+            self._crowded_layer(invoke, steps)
             return
         if kind < 0.4:
+            self._plain_read(site, invoke, steps)
+            return
+        if kind < 0.5:
             value = self._constant(site, invoke)
-        elif kind < 0.6:
+        elif kind < 0.7:
             value = self._patched(site, invoke, steps)
         else:
             value = self.read(site, invoke, steps)
@@ -100,6 +106,26 @@ class RandomRequest:
         self.add("site.write", value, invoke=invoke, steps=steps, site=site.name)
         if self.rng.random() < 0.4:
             self._plain_read(site, invoke, steps)
+
+    def _exchange(self, site, steps):
+        """Two prompts, perhaps of different lengths, that need each other's values, so that they share a pass."""
+        one, other = self.rng.sample(range(len(self.lengths)), 2)
+        values = [self.read(site, at, steps, positions=(self._position(at, steps),)) for at in (one, other)]
+        if self.rng.random() < 0.5:
+            values[0] = self._changed(values[0], site, one, steps)
+        self.add("site.write", values[1], invoke=one, steps=steps, site=site.name)
+        self.add("site.write", values[0], invoke=other, steps=steps, site=site.name)
+
+    def _crowded_layer(self, invoke, steps):
+        """Writes at several places of one block, some of them twice."""
+        layer = self.rng.randrange(self.manifest.model.n_layers)
+        inside = [s for s in self.sites if s.layer == layer and _axes(s) == ("batch", "pos", "d_model")]
+        canonical = [self.manifest.sites[f"layers.{layer}.{part}"] for part in ("resid_mid", "mlp.out", "resid_post")]
+        for site in self.rng.choices([*canonical, *canonical, *inside], k=self.rng.choice((2, 3, 4))):
+            value = self._changed(self.read(site, invoke, steps), site, invoke, steps)
+            self.add("site.write", value, invoke=invoke, steps=steps, site=site.name)
+            if self.rng.random() < 0.3:
+                self._plain_read(site, invoke, steps)
 
     def _plain_read(self, site, invoke, steps):
         has_pos = any(dim.name in ("pos", "query_pos") for dim in site.type.dims)
@@ -121,8 +147,10 @@ class RandomRequest:
     def _patched(self, site, invoke, steps):
         """A value of another place, perhaps of another prompt."""
         source, other = self._site(like=site), self.rng.randrange(len(self.lengths))
-        counts_keys = any(dim.name == "key_pos" for dim in site.type.dims)
-        if steps is not None and self.rng.random() < 0.5 and not counts_keys:
+        if self.generates and any(dim.name == "key_pos" for dim in site.type.dims):
+            # with every step there are more keys, and fewer where there is a window
+            return self._changed(self.read(site, invoke, steps), site, invoke, steps)
+        if steps is not None and self.rng.random() < 0.5:
             value = self.read(source, other, Steps(0, 1), positions=(self._position(other, Steps(0, 1)),))
         else:
             value = self.read(source, other, steps, positions=(self._position(other, steps),))
@@ -238,7 +266,7 @@ def disturber(rng, manifest):
     if kind == "fails":
         nodes += [
             Node("tokens.ids"),
-            Node("tensor.getitem", (Ref(1), 0)),
+            Node("tensor.getitem", (Ref(1), (0, Slice(-1, None)))),
             Node("torch.add", (Ref(2), 10_000)),
             Node("torch.index_select", (Ref(0), Ref(3)), {"dim": 1}),
         ]
