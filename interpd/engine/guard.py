@@ -35,24 +35,16 @@ def call_guarded(
     copies = [copied(arg) for arg in args]
     named = {f"port {port.name!r}": arg for port, arg in zip(schema.inputs, copies, strict=False)}
     held = versions({**named, **{f"artifact {name!r}": value for name, value in params.items()}})
-    with unchanged_globals():
-        outputs = as_tuple(_called(schema, fn, copies, params))
-    if changed := changed_since(held):
-        raise OpFailed(f"{describe(schema)} changed {', '.join(changed)} in place; it must return new tensors")
+    try:
+        with unchanged_globals():
+            outputs = as_tuple(fn(*copies, **params))
+    finally:
+        if changed := changed_since(held):
+            raise OpFailed(f"{describe(schema)} changed {', '.join(changed)} in place; it must return new tensors")
     problems = check_values(schema, copies, outputs, sizes)
     if problems:
         raise OpFailed(f"{describe(schema)} broke its declaration: {'; '.join(problems)}")
     return outputs
-
-
-def _called(schema: OpSchema, fn: Callable[..., Any], args: Sequence[Any], params: Mapping[str, Any]) -> Any:
-    try:
-        return fn(*args, **params)
-    # the run of one node: sys.exit() would end the thread on which every request of this model runs
-    except BaseException as error:
-        if isinstance(error, Exception):
-            raise
-        raise OpFailed(f"{describe(schema)} raised {type(error).__name__}: {error}", plugin=schema.plugin) from error
 
 
 def describe(schema: OpSchema) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interpd.engine import rows
 from interpd.engine.binding import Binding, Location
+from interpd.engine.blame import op_failed
 from interpd.engine.guard import as_tuple, call_guarded, describe
 from interpd.engine.memory import Values
 from interpd.engine.model_access import ModelAccess
@@ -227,16 +228,19 @@ def run_step(access: ModelAccess, step: Step, outputs: Callable[[], tuple[Any, .
         raise
     except torch.OutOfMemoryError as error:
         raise DeviceOutOfMemory(f"{step.name} ({step.op}): {error}", node=step.name) from error
-    except Exception as error:  # the run of one node: whatever it raises ends this request and no other
+    # the run of one node: whatever it raises ends this request and no other; a plugin's sys.exit() would end the thread
+    except BaseException as error:
+        if not isinstance(error, Exception) and step.schema.plugin == "interpd":
+            raise
         raise _blamed(step, error) from error
     values.release(step.sources)
 
 
-def _blamed(step: Step, error: Exception) -> InterpdError:
+def _blamed(step: Step, error: BaseException) -> InterpdError:
     cause = f"{type(error).__name__}: {error}"
     facts = {"node": step.name, "op": step.op, "plugin": step.schema.plugin}
     if step.schema.plugin != "interpd":
-        return OpFailed(f"{step.name}: {describe(step.schema)} raised {cause}", **facts)
+        return op_failed(step, error)
     if step.op in (READ, WRITE):
         return InternalError(f"{step.name}: {step.op} raised {cause}", **facts)
     return CallerError(f"{step.name}: {step.op} cannot be computed: {cause}", **facts)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from interpd.engine import rows
 from interpd.engine.binding import Binding, Location
+from interpd.engine.blame import Misuse
 from interpd.engine.interpreter import Execution, Spot, is_at
 from interpd.engine.memory import Values
 from interpd.engine.model_access import ModelAccess
@@ -31,21 +32,29 @@ class PassRequest:
     grad: bool
 
 
+class SiteValues(dict[str, Tensor]):
+    """Values by site; another name than those of ``reads`` is explained."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"{name!r} is not in reads={list(self)}: name it there")
+
+
 class MethodPass:
     """A pass of the method at ``step`` of ``run``.
 
-    Raises ``CallerError`` for sites that do not exist, and for ids and lengths that the model cannot take.
+    Raises ``Misuse`` for sites that do not exist, and for ids and lengths that the model cannot take; ``CallerError``
+    for a site whose name is a constant of the node.
     """
 
     def __init__(self, access: ModelAccess, run: Run, step: Step, request: PassRequest) -> None:
         _check_ids(access, request)
         self._access, self._run, self._request = access, run, request
         bindings = access.resident.bindings
-        self._bindings = {name: _binding(bindings, name) for name in (*request.reads, *request.edits)}
+        self._bindings = {name: _binding(bindings, name, step) for name in (*request.reads, *request.edits)}
         self._frame = Frame(request.input_ids.shape[1])
         self._writes = run.program.write_steps(step.invoke)
         self._executions = [self._execution(step.invoke, row) for row in range(len(request.lengths))]
-        self._found: dict[str, Tensor] = {}
+        self._found = SiteValues()
         self._carried: dict[str, Tensor] = {}
         self._branches: dict[str, Tensor] = {}
 
@@ -152,21 +161,22 @@ def _check_ids(access: ModelAccess, request: PassRequest) -> None:
     ids, lengths = request.input_ids, request.lengths
     batch, n_pos = ids.shape
     if len(lengths) != batch or not all(1 <= length <= n_pos for length in lengths):
-        raise CallerError(
-            f"lengths {list(lengths)} of input_ids {list(ids.shape)}: give 1..{n_pos} for each of the rows"
-        )
+        raise Misuse(f"lengths {list(lengths)} of input_ids {list(ids.shape)}: give 1..{n_pos} for each of the rows")
     n_vocab, most = access.resident.n_vocab, access.resident.info.max_positions
     if most and n_pos > most:
-        raise CallerError(f"input_ids have {n_pos} positions, the model takes at most {most}")
+        raise Misuse(f"input_ids have {n_pos} positions, the model takes at most {most}")
     # an id out of range would end the context of a GPU, and everybody's work there
     if not bool(((ids >= 0) & (ids < n_vocab)).all()):
-        raise CallerError(f"input_ids are not all within the vocabulary of {n_vocab}")
+        wrong = int(ids[(ids < 0) | (ids >= n_vocab)][0])
+        raise Misuse(f"input_ids are not all within the vocabulary of {n_vocab}: {wrong} is the first")
 
 
-def _binding(bindings: Mapping[str, Binding], name: str) -> Binding:
+def _binding(bindings: Mapping[str, Binding], name: str, step: Step) -> Binding:
     if name not in bindings:
         near = get_close_matches(name, bindings, 1)
-        raise CallerError(f"no site {name!r}" + (f"; nearest is {near[0]!r}" if near else ""), site=name)
+        text = f"no site {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
+        named = [word for value in step.params.values() for word in (value if isinstance(value, tuple) else (value,))]
+        raise CallerError(f"{step.name}: {text}", site=name) if name in named else Misuse(text, site=name)
     return bindings[name]
 
 
@@ -174,5 +184,5 @@ def _edited(name: str, edit: Callable[[Tensor], Tensor], value: Tensor) -> Tenso
     new = edit(value.clone())
     if not isinstance(new, Tensor) or new.shape != value.shape or new.dtype != value.dtype:
         got = f"{new.dtype}{list(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
-        raise CallerError(f"edit at {name!r} returned {got}, expected {value.dtype}{list(value.shape)}", site=name)
+        raise Misuse(f"edit at {name!r} returned {got}, expected {value.dtype}{list(value.shape)}", site=name)
     return new

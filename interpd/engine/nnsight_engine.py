@@ -277,7 +277,9 @@ class NnsightEngine:
         step = run.next_method()
         task = self._tasks.get(run.id)
         if task is None:
-            task = self._tasks[run.id] = MethodTask(run, step, self._access, self._emit)
+            # its work begins with the next turn, so that whoever waits hears at once that it has started
+            self._tasks[run.id] = MethodTask(run, step, self._access, self._emit)
+            return
         try:
             self._busy([run], f"method {step.op}@{step.schema.version}")
             task.resume()

@@ -5,14 +5,16 @@ thread: each call hands a ``PassRequest`` to the engine, which runs that pass in
 the values. A cancel or a deadline is raised out of the call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor
 
+from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
 from interpd.engine.method_pass import PassRequest
@@ -24,7 +26,7 @@ from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, Interp
 from interpd.graph.ir import Prompt
 from interpd.graph.run import ArtifactKept, Event, Progress, Result, Tokens
 from interpd.graph.schema import ModelInfo, SiteSchema
-from interpd.plugin.agreement import check_values
+from interpd.plugin.agreement import check_values, dtype_of
 
 
 class EngineSession:
@@ -55,7 +57,9 @@ class EngineSession:
         grad: bool = False,
     ) -> dict[str, Tensor]:
         """The values of sites in one forward pass: see ``plugin.method.Session.forward``."""
-        batch, n_pos = input_ids.shape
+        if isinstance(reads, str):
+            raise Misuse(f"reads is the string {reads!r}; write reads=[{reads!r}]")
+        batch, n_pos = _checked_ids(input_ids).shape
         own = tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch
         return self._ask(PassRequest(input_ids.to(self.device), tuple(reads), dict(edits or {}), own, grad))
 
@@ -64,11 +68,18 @@ class EngineSession:
         binding = self._access.resident.bindings.get(module)
         if binding is not None and binding.view is None and binding.location.port == "output":
             module = binding.location.path
-        return self._access.call(module, x)
+        try:
+            return self._access.call(module, x)
+        except (CallerError, AttributeError) as error:
+            known = module in self._access.resident.modules
+            raise Misuse(str(error) if known else _unknown("module", module, self._access.resident.modules)) from error
 
     def parameter(self, name: str) -> Tensor:
         """A copy of a weight or buffer of the model: everybody's passes use the original."""
-        return self._access.parameter(name).clone()
+        try:
+            return self._access.parameter(name).clone()
+        except AttributeError as error:
+            raise Misuse(_unknown("weight", name, self._access.resident.parameters)) from error
 
 
 class EngineContext:
@@ -81,12 +92,14 @@ class EngineContext:
         self.input_ids: Tensor = task.access.ids(self.tokens.ids)
 
     def progress(self, done: float, total: float, message: str = "") -> None:
-        """Tells the client how far the work is."""
+        """Tells the client how far the work is, and gives the engine a turn."""
         self._task.emit(Progress(self._task.run.id, float(done), float(total), message))
+        self._task.pause()
 
     def partial(self, name: str, tensor: Tensor) -> None:
-        """Sends an intermediate result."""
+        """Sends an intermediate result, and gives the engine a turn."""
         self._task.emit(Result(self._task.run.id, name, to_data(tensor), ("",) * tensor.ndim, partial=True))
+        self._task.pause()
 
     def raise_if_cancelled(self) -> None:
         """Gives the engine a turn, and ends the method when the run was cancelled or its deadline passed."""
@@ -94,7 +107,10 @@ class EngineContext:
 
     def save_artifact(self, name: str, obj: object) -> None:
         """Keeps an artifact under ``name``."""
-        info, path = self._task.access.store.save_artifact(name, obj)
+        try:
+            info, path = self._task.access.store.save_artifact(name, obj)
+        except CallerError as error:
+            raise Misuse(str(error)) from error
         self._task.emit(ArtifactKept(self._task.run.id, info, str(path)))
 
 
@@ -135,6 +151,8 @@ class MethodTask:
                     self._switch()
                 finally:
                     self._check_artifacts()
+        except Misuse as raised:
+            raise op_failed(self.step, raised) from raised
         except InterpdError as raised:
             raised.facts.setdefault("node", self.step.name)
             raise
@@ -142,7 +160,7 @@ class MethodTask:
             raise DeviceOutOfMemory(f"{self.step.name} ({self.step.op}): {raised}") from raised
         # the run of one node: a method may raise anything, sys.exit() included, and only its run ends
         except BaseException as raised:
-            raise self._blamed(raised) from raised
+            raise op_failed(self.step, raised) from raised
         finally:
             self._state = TorchState.now()
             outside.restore()
@@ -171,9 +189,14 @@ class MethodTask:
     def ask(self, request: PassRequest | None) -> Any:
         """Called by the method: waits for its turn, and for the pass if it wants one."""
         if getcurrent() is not self._greenlet:
-            raise CallerError("a method can run passes only from its own code, not from an edit of a pass")
+            raise Misuse("a method can run passes only from its own code, not from an edit of a pass")
         self.request = request
         return self._greenlet.parent.switch()
+
+    def pause(self) -> None:
+        """Called by the method, an edit of a pass included: waits for its next turn where it can."""
+        if getcurrent() is self._greenlet:
+            self.ask(None)
 
     def _body(self) -> None:
         step, run = self.step, self.run
@@ -203,10 +226,17 @@ class MethodTask:
                 self.access.store.forget_loaded(name)
             raise OpFailed(f"{describe(self.step.schema)} changed {', '.join(changed)} in place; copy it first")
 
-    def _blamed(self, error: BaseException) -> OpFailed:
-        return OpFailed(
-            f"{self.step.name}: {describe(self.step.schema)} raised {type(error).__name__}: {error}",
-            node=self.step.name,
-            op=self.step.op,
-            plugin=self.step.schema.plugin,
-        )
+
+def _checked_ids(input_ids: object) -> Tensor:
+    if not isinstance(input_ids, Tensor):
+        raise Misuse(f"input_ids is of type {type(input_ids).__name__}; write torch.tensor([tokens.ids])")
+    whole = not (input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool)
+    if not whole or input_ids.ndim != 2 or not input_ids.numel():
+        got = f"{dtype_of(input_ids)}{list(input_ids.shape)}"
+        raise Misuse(f"input_ids is {got}, expected whole numbers of shape [batch, pos]")
+    return input_ids
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"no {kind} {name!r}" + (f"; nearest is {near[0]!r}" if near else "")

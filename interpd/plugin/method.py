@@ -70,7 +70,8 @@ class Session(Protocol):
             grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass.
 
         Raises:
-            CallerError: No such site, or an edit returned another shape.
+            CallerError: No such site, ids that the model cannot take, an edit that returned another shape. Uncaught, it
+                is the method's fault (``OpFailed``), unless the caller named the site.
             Interrupted: The run was cancelled or its deadline passed. Let it through.
         """
 
@@ -102,10 +103,10 @@ class MethodContext(Protocol):
         """The same tokens, ready for ``forward``: int64 ``[1, pos]`` on the model's device."""
 
     def progress(self, done: float, total: float, message: str = "") -> None:
-        """Tells the client how far the work is; ``total`` 0 means unknown."""
+        """Tells the client how far the work is (``total`` 0: unknown), and gives the engine a turn."""
 
     def partial(self, name: str, tensor: "Tensor") -> None:
-        """Sends an intermediate result under ``name``; a later one of the same name replaces it."""
+        """Sends an intermediate result under ``name``, and gives the engine a turn; a later one replaces it."""
 
     def raise_if_cancelled(self) -> None:
         """Ends the method when the run was cancelled. ``forward`` does the same; call this in long work between."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interpd.errors import CallerError, DeadlineExceeded, Interrupted, OpFailed
 from interpd.graph.ir import Ref
-from interpd.graph.run import Cancelled, Done, Progress, Result
+from interpd.graph.run import Cancelled, Done, Progress, Result, Started
 from interpd.graph.types import TensorData
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
@@ -112,11 +112,36 @@ def wrong(ctx, *, how: str) -> Stream:
     if how == "nested":
         inner = ctx.session.forward
         inner(ctx.input_ids, reads=["logits"], edits={SITE: lambda value: inner(ctx.input_ids, reads=[SITE])[SITE]})
+    if how == "unread":
+        return ctx.session.forward(ctx.input_ids, reads=["embed"])[SITE]
+    if how == "one row":
+        ctx.session.forward(ctx.input_ids[0])
+    if how == "floats":
+        ctx.session.forward(ctx.input_ids.float())
+    if how == "vocabulary":
+        ctx.session.forward(ctx.input_ids + 10**6)
+    if how == "no graph":
+        values = ctx.session.forward(ctx.input_ids, reads=[SITE, "logits"])
+        torch.autograd.grad(values["logits"].sum(), values[SITE])
+    if how == "weight":
+        ctx.session.parameter("lm_head.wait")
+    if how == "class":
+        ctx.save_artifact("thing", [1, 2])
     if how == "raise":
         raise ZeroDivisionError("in a method")
+    if how == "refuse":
+        raise CallerError("the plugin's own words")
     if how == "leave":
         sys.exit(3)
     return torch.zeros(3)
+
+
+@method("work.busy")
+def busy(ctx) -> Stream:
+    """Work without end and without a pass."""
+    while True:
+        ctx.progress(0, 0)
+        ctx.partial("so_far", torch.zeros(2))
 
 
 @method("work.survives")
@@ -143,7 +168,7 @@ def use(ctx, *, along: Direction) -> Float[Tensor, " d_model"]:
     return along.vector + 0
 
 
-METHODS = [mean, rows, edited, gradient, draws, cleanup, deaf, wrong, survives, keep, use]
+METHODS = [busy, mean, rows, edited, gradient, draws, cleanup, deaf, wrong, survives, keep, use]
 
 
 def plugin():
@@ -272,10 +297,19 @@ def test_a_deadline_ends_a_method(bench):
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        ("site", CallerError, "nearest is 'layers.1.resid_post'"),
-        ("edit", CallerError, "edit at 'layers.1.resid_post' returned"),
-        ("nested", CallerError, "only from its own code"),
+        ("site", OpFailed, "nearest is 'layers.1.resid_post'"),
+        ("edit", OpFailed, "edit at 'layers.1.resid_post' returned"),
+        ("nested", OpFailed, "only from its own code"),
+        ("unread", OpFailed, "'layers.1.resid_post' is not in reads=['embed']: name it there"),
+        ("one row", OpFailed, "], expected whole numbers of shape [batch, pos]"),
+        ("floats", OpFailed, "input_ids is float32[1, "),
+        ("vocabulary", OpFailed, "is the first"),
+        ("no graph", OpFailed, "only with grad=True"),
+        ("weight", OpFailed, "no weight 'lm_head.wait'; nearest is 'lm_head.weight'"),
+        ("class", OpFailed, "artifact 'thing': list is no artifact class"),
+        ("refuse", CallerError, "the plugin's own words"),
         ("raise", OpFailed, "work.wrong@1"),
+        ("raise", OpFailed, "test_session.py:"),
         ("leave", OpFailed, "raised SystemExit: 3"),
         ("shape", OpFailed, "broke its declaration"),
     ],
@@ -287,6 +321,31 @@ def test_a_method_that_fails_ends_its_run_and_no_other(bench, how, error, messag
     assert type(bad.error) is error
     assert message in str(bad.error)
     assert np.array_equal(good["logits"], bench.model(bench.ids(PROMPT)).logits.detach())
+
+
+def test_a_site_that_the_caller_named_and_that_does_not_exist_is_the_callers_error(bench):
+    error = bench.run(ask([call("work.gradient", site="embd")], {"x": 0}, PROMPT)).error
+    assert type(error) is CallerError
+    assert "no site 'embd'; nearest is 'embed'" in str(error)
+
+
+def test_a_failure_names_the_plugins_own_line_and_leaves_its_traceback_in_the_log(bench, caplog):
+    error = bench.run(ask([call("work.wrong", how="raise")], {"x": 0}, PROMPT)).error
+    assert error.facts["source"] == 'raise ZeroDivisionError("in a method")'
+    assert "engine/test_session.py:" in error.facts["place"]
+    assert 'raise ZeroDivisionError("in a method")' in caplog.text
+    assert caplog.records[0].facts["plugin"] == "work"
+
+
+def test_a_method_without_a_pass_says_that_it_started_how_far_it_is_and_can_be_cancelled(bench):
+    request = ask([call("work.busy")], {"x": 0}, PROMPT)
+    outcomes = bench.start(request)
+    for _ in range(4):
+        bench.step(outcomes)
+    assert [type(event) for event in outcomes[request.run_id].events] == [Started, Progress, Result, Progress]
+    bench.engine.cancel(request.run_id)
+    bench.step(outcomes)
+    assert isinstance(outcomes[request.run_id].events[-1], Cancelled)
 
 
 def test_a_method_may_go_on_after_a_pass_that_failed(bench):

@@ -141,7 +141,7 @@ def test_weights_changed_by_an_operation_end_every_run_of_the_pass_and_then_the_
     bench.step(outcomes)
     assert isinstance(outcomes[bad.run_id].error, OpFailed)
     assert isinstance(outcomes[bystander.run_id].error, WorkerLost)
-    with pytest.raises(WorkerLost, match="changed the model's weights in place: 'transformer.wte.weight'"):
+    with pytest.raises(WorkerLost, match=r"changed the model's weights in place: 'transformer.wte.weight'"):
         bench.step(outcomes)
 
 

@@ -1,0 +1,53 @@
+"""A plugin's fault as its run's error: which operation or method, which line of its own; the traceback is logged."""
+
+import linecache
+import traceback
+from pathlib import PurePath
+
+from interpd.engine.guard import describe
+from interpd.engine.planning import Step
+from interpd.errors import CallerError, OpFailed
+from interpd.telemetry import Log
+
+log = Log("plugins")
+
+
+class Misuse(CallerError):
+    """A method asked its session for what cannot be. A method may catch it; one that does not has failed."""
+
+
+def op_failed(step: Step, error: BaseException) -> OpFailed:
+    """The error of a run whose operation or method raised ``error``. To be called where it is handled: it is logged."""
+    place, source = _own_line(step, error)
+    log.exception("a plugin failed", plugin=step.schema.plugin, op=step.op, node=step.name, at=place)
+    raised = f" raised {type(error).__name__}: {error}{_hint(error)}"
+    message = f"{step.name}: {describe(step.schema)}{f': {error}' if isinstance(error, Misuse) else raised}"
+    facts = {"node": step.name, "op": step.op, "plugin": step.schema.plugin}
+    if place:
+        message += f" (at {place}: {source})"
+        facts |= {"place": place, "source": source}
+    return OpFailed(message, **facts)
+
+
+def _hint(error: BaseException) -> str:
+    without_graph = isinstance(error, RuntimeError) and "does not require grad" in str(error)
+    return "; values of session.forward have gradients only with grad=True" if without_graph else ""
+
+
+def _own_line(step: Step, error: BaseException) -> tuple[str, str]:
+    """Where the plugin's own code was last: (``interpd_sae/__init__.py:24``, the line); empty when it is not known."""
+    module = getattr(step.fn, "__module__", None) or ""
+    package = module.partition(".")[0]
+    found = ("", "")
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", ""))
+        if name == module or (package != "interpd" and name.partition(".")[0] == package):
+            path = frame.f_code.co_filename
+            found = (f"{_shown(path, package)}:{line}", linecache.getline(path, line, frame.f_globals).strip())
+    return found
+
+
+def _shown(path: str, package: str) -> str:
+    parts = PurePath(path).parts
+    start = parts.index(package) if package in parts else len(parts) - 1
+    return "/".join(parts[start:])
