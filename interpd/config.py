@@ -43,7 +43,7 @@ class ModelSpec:
     device: str = "auto"
     """``auto``: ``cuda`` where the worker has one, else ``cpu``."""
     num_gpus: float = 0.0
-    """GPUs of each replica; a fraction shares one. 0: the worker sees no GPU."""
+    """GPUs of each replica; a fraction shares one. 0: one where device is ``auto`` and one is free, else none."""
     num_cpus: float = 1.0
     """Threads of each replica's tensor library, rounded up."""
     replicas: int = 1
@@ -100,7 +100,7 @@ class ModelDefaults:
 
     dtype: str = key("auto", "float32, bfloat16, float16, or auto: as the checkpoint says (on a CPU float32).")
     device: str = key("auto", "cpu, cuda, or auto: cuda where the worker has one.")
-    num_gpus: float = key(0.0, "GPUs of each replica; 0 hides them from the worker.")
+    num_gpus: float = key(0.0, "GPUs of each replica, or a fraction; 0: one if device is auto and one is free.")
     num_cpus: float = key(1.0, "Threads of each replica's tensor library.")
     replicas: int = key(1, "How many processes hold a copy.")
 

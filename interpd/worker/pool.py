@@ -12,6 +12,7 @@ import ray
 from interpd.config import Config, ModelSpec
 from interpd.errors import (
     ArtifactNotFound,
+    CallerError,
     DataLoss,
     InterpdError,
     InvalidRequest,
@@ -24,6 +25,7 @@ from interpd.graph.run import ArtifactKept, Event
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.telemetry import Log
+from interpd.worker.gpus import with_gpus
 from interpd.worker.link import (
     FAILED,
     LOADING,
@@ -143,13 +145,12 @@ class RayPool:
                 raise InvalidRequest(f"model name {spec.name!r} is taken; unload it first, or give another name")
         elif len(self._models) >= MOST_MODELS:
             raise LimitExceeded(f"{len(self._models)} models are loaded or have failed, the most that may; unload some")
-        options = self._options(spec)
         model = _Model(spec, asyncio.get_running_loop().create_future())
         # in its place before anything is waited for: the name may be asked for again meanwhile
         self._models[spec.name] = model
         if old is not None:
             await self._end(old)
-        self._refuse_without_gpus(spec)
+        options = self._options(self._placed(spec))
         model.replicas = [Replica(index, options, self._config.worker, self) for index in range(spec.replicas)]
         self._changed()
         await asyncio.shield(model.settled)
@@ -351,17 +352,15 @@ class RayPool:
             engine_factory=self._engine_factory,
         )
 
-    def _refuse_without_gpus(self, spec: ModelSpec) -> None:
-        """Ray would wait for ever for a GPU that this node does not have."""
-        asked = spec.num_gpus * spec.replicas
-        free = ray.available_resources().get("GPU", 0.0) if asked else 0.0
-        if asked > free:
-            text = f"model {spec.name!r} asks for {asked:g} GPUs, {free:g} are free; unload another or set num_gpus = 0"
-            error = LimitExceeded(text, asked=asked, free=free)
+    def _placed(self, spec: ModelSpec) -> ModelSpec:
+        n_free, n_here = (found.get("GPU", 0.0) for found in (ray.available_resources(), ray.cluster_resources()))
+        try:
+            return with_gpus(spec, n_free, n_here)
+        except CallerError as error:
             model = self._models[spec.name]
-            model.failed, model.detail = dict.fromkeys(range(spec.replicas), error), text
+            model.failed, model.detail = dict.fromkeys(range(spec.replicas), error), error.message
             self._changed()
-            raise error
+            raise
 
     async def _to_all(
         self, links: Iterable[RayLink], call: Callable[[RayLink], Awaitable[ArtifactInfo | None]]
