@@ -270,7 +270,7 @@ def _call_plugin(access: ModelAccess, program: Program, step: Step, args: list[A
     run_id = program.request.run_id
     with access.busy(run_id, f"op {step.op}@{step.schema.version}"):
         try:
-            params, sizes = loaded_params(access, step, values)
+            params, sizes = loaded_params(access, step, values, run_id)
             with access.weights.watched(run_id, describe(step.schema)):
                 return call_guarded(step.schema, step.fn, args, params, sizes)
         except OpFailed:
@@ -279,9 +279,11 @@ def _call_plugin(access: ModelAccess, program: Program, step: Step, args: list[A
             raise
 
 
-def loaded_params(access: ModelAccess, step: Step, values: Values) -> tuple[dict[str, Any], dict[str, int]]:
+def loaded_params(
+    access: ModelAccess, step: Step, values: Values, run_id: str
+) -> tuple[dict[str, Any], dict[str, int]]:
     """The keyword arguments of a plugin's function, artifacts loaded, and the axis sizes that these bind."""
     names = access.artifact_names(step.schema, step.params)
     params = {name: filled(value, values.get) for name, value in step.params.items()}
-    params.update({param: access.store.artifact(name) for param, name in names.items()})
+    params.update(access.use_artifacts(names, run_id))
     return params, access.axis_sizes(names.values())

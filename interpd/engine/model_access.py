@@ -34,6 +34,8 @@ class ModelAccess:
         """Whether a pass can go on from an earlier one."""
         self.takes_positions = "position_ids" in arguments
         """Whether it is told positions; others derive them from the mask."""
+        self.artifacts_used: dict[str, dict[tuple[str, str], None]] = {}
+        """(name, digest) of each artifact, by the run that has used it."""
         self.busy_with: tuple[tuple[str, ...], str] = ((), "")
         """(run ids, what runs): replaced as a whole, so that another thread may read it."""
 
@@ -60,6 +62,13 @@ class ModelAccess:
             for param in schema.params
             if param.kind.startswith(_ARTIFACT) and params.get(param.name) is not None
         }
+
+    def use_artifacts(self, names: Mapping[str, str], run_id: str) -> dict[str, Any]:
+        """The artifacts of a call by parameter, loaded. Raises ``ArtifactNotFound``."""
+        loaded = {param: self.store.artifact(name) for param, name in names.items()}
+        used = self.artifacts_used.setdefault(run_id, {}) if names else {}
+        used.update({(name, self.store.artifacts[name].digest): None for name in names.values()})
+        return loaded
 
     def axis_sizes(self, artifacts: Iterable[str]) -> dict[str, int]:
         """The axis sizes that these artifacts bind."""

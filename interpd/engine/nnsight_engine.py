@@ -118,6 +118,7 @@ class NnsightEngine:
     def cancel(self, run_id: str) -> None:
         """Ends a run before its next step; unknown ids are ignored."""
         run = self._runs.pop(run_id, None)
+        self._access.artifacts_used.pop(run_id, None)
         if run is None:
             return
         self._end(run, CancelledError(f"run {run_id!r} was cancelled"))
@@ -313,6 +314,7 @@ class NnsightEngine:
     def _end_finished(self) -> None:
         for run in [run for run in self._runs.values() if run.phase is Phase.ENDED]:
             del self._runs[run.id]
+            run.used.artifacts = self._access.artifacts_used.pop(run.id, {})
             self._events += self._last_events(run)
             run.forget()
 

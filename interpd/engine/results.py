@@ -85,6 +85,7 @@ def done(
             engine=versions,
             dtype=info.dtype,
             device=info.device,
+            artifacts=tuple(sorted(used.artifacts)),
         ),
         cost=Cost(
             n_tokens=used.n_tokens,

@@ -43,6 +43,8 @@ class Used:
     taken_in: float = field(default_factory=monotonic)
     started: float | None = None
     plugins: dict[str, None] = field(default_factory=dict)
+    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)
+    """(name, digest) of each."""
 
     def count_pass(self, n_tokens: int, n_layers: int, n_sharing: int) -> None:
         """Counts one forward pass."""

@@ -202,7 +202,7 @@ class MethodTask:
         step, run = self.step, self.run
         args = [filled(arg, run.values.get) for arg in step.inputs]
         args = [copied(arg) for arg in args]
-        params, sizes = loaded_params(self.access, step, run.values)
+        params, sizes = loaded_params(self.access, step, run.values, run.id)
         self._held = versions({f"artifact {name!r}": params[name] for name in self._artifacts})
         if step.fn is None:
             raise InternalError(f"{step.name}: nothing runs {step.op!r}")

@@ -59,6 +59,8 @@ class Provenance:
     """``interpd 0.1.0, torch 2.13.0, transformers 5.23.0, nnsight 0.8.1``."""
     dtype: str
     device: str
+    artifacts: tuple[tuple[str, str], ...] = ()
+    """(name, digest of the file) of each artifact that was used: a name may stand for another file tomorrow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,9 @@ def _result_to_protos(event: run.Result, number: int) -> Iterator[pb.RunEvent]:
 
 def _done_to_proto(event: run.Done) -> pb.Done:
     versions = [pb.PluginVersion(name=name, version=version) for name, version in event.provenance.plugins]
+    artifacts = [pb.ArtifactVersion(name=name, digest=digest) for name, digest in event.provenance.artifacts]
     return pb.Done(
-        provenance=pb.Provenance(**plain(event.provenance, _PROVENANCE), plugins=versions),
+        provenance=pb.Provenance(**plain(event.provenance, _PROVENANCE), plugins=versions, artifacts=artifacts),
         cost=pb.Cost(**plain(event.cost, _COST), shared_with=event.cost.shared_with),
         generated=[
             pb.Generated(
@@ -199,9 +200,10 @@ class EventAssembler:
 
 def _done_from_proto(proto: pb.Done, run_id: str) -> run.Done:
     plugins = tuple((plugin.name, plugin.version) for plugin in proto.provenance.plugins)
+    artifacts = tuple((artifact.name, artifact.digest) for artifact in proto.provenance.artifacts)
     return run.Done(
         run_id,
-        provenance=run.Provenance(**plain(proto.provenance, _PROVENANCE), plugins=plugins),
+        provenance=run.Provenance(**plain(proto.provenance, _PROVENANCE), plugins=plugins, artifacts=artifacts),
         cost=run.Cost(**plain(proto.cost, _COST), shared_with=tuple(proto.cost.shared_with)),
         generated=tuple(map(_generated_from_proto, proto.generated)),
         non_finite=tuple(proto.non_finite),

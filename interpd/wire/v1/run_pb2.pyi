@@ -123,8 +123,16 @@ class PluginVersion(_message.Message):
     version: str
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
+class ArtifactVersion(_message.Message):
+    __slots__ = ("name", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
 class Provenance(_message.Message):
-    __slots__ = ("graph_digest", "model", "model_revision", "plugins", "engine", "dtype", "device")
+    __slots__ = ("graph_digest", "model", "model_revision", "plugins", "engine", "dtype", "device", "artifacts")
     GRAPH_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +140,7 @@ class Provenance(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     graph_digest: str
     model: str
     model_revision: str
@@ -139,7 +148,8 @@ class Provenance(_message.Message):
     engine: str
     dtype: str
     device: str
-    def __init__(self, graph_digest: _Optional[str] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., plugins: _Optional[_Iterable[_Union[PluginVersion, _Mapping]]] = ..., engine: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+    artifacts: _containers.RepeatedCompositeFieldContainer[ArtifactVersion]
+    def __init__(self, graph_digest: _Optional[str] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., plugins: _Optional[_Iterable[_Union[PluginVersion, _Mapping]]] = ..., engine: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., artifacts: _Optional[_Iterable[_Union[ArtifactVersion, _Mapping]]] = ...) -> None: ...
 
 class Cost(_message.Message):
     __slots__ = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "queued_ms", "run_ms", "shared_with")

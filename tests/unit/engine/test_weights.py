@@ -154,3 +154,11 @@ def test_weights_changed_by_a_method_end_its_run_and_then_the_engine(bench):
     assert bench.engine.has_work
     with pytest.raises(WorkerLost):
         bench.step(outcomes)
+
+
+def test_the_provenance_names_the_files_of_the_artifacts_that_were_used(bench):
+    bench.run(ask([call("kind.keep")], {"x": 0}, PROMPT))
+    digest = bench.engine.describe().artifacts["zeros"].digest
+    done = bench.run(ask([call("kind.show", along="zeros")], {"x": 0}, PROMPT)).done
+    assert done.provenance.artifacts == (("zeros", digest),)
+    assert bench.run(ask([read("logits")], {"logits": 0}, PROMPT)).done.provenance.artifacts == ()
