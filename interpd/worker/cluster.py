@@ -60,6 +60,8 @@ class Cluster:
             "GRPC_ENABLE_FORK_SUPPORT": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # ray would run the processes that hold models at niceness 15, behind everything else on the machine
+            "RAY_worker_niceness": "0",
         }
         # the variable above is read at ray's import, which may have been before; it rules child processes only
         ray_constants.ENABLE_RAY_CLUSTER = False

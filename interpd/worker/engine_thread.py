@@ -1,8 +1,9 @@
 """The one thread on which an engine lives: its inbox, its step loop, and what it does when the engine fails.
 
 The thread sleeps while there is nothing to do. A request that finds the engine idle waits a moment for company, so that
-requests sent together share their first pass; a busy engine is never kept waiting: what arrived during a step joins the
-next one. Whatever the engine does, each run that was handed over gets exactly one terminal event.
+requests sent together share their first pass, unless it comes right after another for which nobody came; a busy engine
+is never kept waiting: what arrived during a step joins the next one. Whatever the engine does, each run that was handed
+over gets exactly one terminal event.
 """
 
 import queue
@@ -17,6 +18,9 @@ from interpd.errors import InternalError, InterpdError
 from interpd.graph.run import TERMINAL, Event, Failed, RunRequest
 from interpd.telemetry import Log
 from interpd.worker.options import Busy
+
+PAUSE_S = 0.05
+"""Whoever asks again within this time after its last answer, and was alone then, is not kept waiting for company."""
 
 T = TypeVar("T")
 Work = Callable[[Engine], None]
@@ -40,6 +44,8 @@ class EngineThread:
         self._inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._engine: Engine | None = None
         self._held: set[str] = set()
+        self._is_lonely = False
+        """Whether the last wait for company was in vain."""
         self._call = ""
         self._since = 0.0
         self._n_steps, self._busy_s = 0, 0.0
@@ -126,18 +132,23 @@ class EngineThread:
 
     def _take_in(self, engine: Engine) -> bool:
         """Does what the inbox asks, waiting for something while the engine has no work; False: stop."""
-        was_idle = not engine.has_work
-        window_ends = None
+        idle_since = None if engine.has_work else time.monotonic()
+        window_ends, waited_for = None, 0
         while True:
             try:
                 work = self._inbox.get(timeout=self._patience(engine, window_ends))
             except queue.Empty:
+                if waited_for:
+                    self._is_lonely = len(self._held) <= waited_for
                 return True
             if work is None:
                 return False
             work(engine)
-            if was_idle and window_ends is None and engine.has_work:
-                window_ends = time.monotonic() + self._batch_wait_s
+            if idle_since is not None and window_ends is None and engine.has_work:
+                window_ends = time.monotonic()
+                if not self._is_lonely or window_ends - idle_since > PAUSE_S:
+                    window_ends += self._batch_wait_s
+                    waited_for = len(self._held)
 
     def _patience(self, engine: Engine, window_ends: float | None) -> float | None:
         """How long to wait for the inbox: for ever when idle, the rest of the window, or not at all."""

@@ -28,9 +28,6 @@ MAX_BACKOFF_S = 30.0
 LOOK_S = 0.5
 """Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
 
-N_AHEAD = 4
-"""Batches of events that may be on their way."""
-
 log = Log("replica")
 
 
@@ -140,14 +137,12 @@ class Replica:
     async def _read(self, link: RayLink) -> Lost:
         """Passes events on until there are none any more."""
         try:
-            # without a bound, results that nobody takes fast enough would fill the object store and then the disk
-            reader = link.actor.events.options(num_returns="streaming", _generator_backpressure_num_objects=N_AHEAD)
-            async for batch in reader.remote():
+            while True:
+                batch = await link.actor.take.remote()
                 self._n_failures = 0
-                self._keeper.on_events(link, await batch)
+                self._keeper.on_events(link, batch)
         except RayError as error:
             return Lost(self._worker_lost(f"died ({type(error).__name__})"))
-        return Lost(self._worker_lost("ended"))
 
     async def _watchdog(self, link: RayLink) -> Lost:
         """Looks at the engine until it hangs, or does not answer at all."""

@@ -1,5 +1,6 @@
 import sys
 import threading
+import time
 
 import pytest
 
@@ -7,7 +8,7 @@ from interpd.errors import InternalError, InvalidRequest, OpFailed
 from interpd.graph.ir import Graph, Node, Prompt, Ref
 from interpd.graph.run import TERMINAL, Cancelled, Done, Failed, RunRequest
 from interpd.testing.fake_engine import FakeEngine
-from interpd.worker.engine_thread import EngineThread
+from interpd.worker.engine_thread import PAUSE_S, EngineThread
 
 WAIT_S = 20.0
 
@@ -120,6 +121,29 @@ def test_busy_names_the_operation_and_its_run_while_it_hangs(started, deliveries
     assert (busy.run_ids, busy.what) == (("a",), "op fake.hang@1")
     assert busy.for_s >= 0
     deliveries.wait(1)
+
+
+def test_whoever_asks_again_at_once_and_is_alone_is_not_kept_waiting(started, deliveries):
+    wait_s = 1.0
+    thread, took_s = started(batch_wait_s=wait_s), []
+    for n, pause_s in enumerate((0.0, 0.0, 0.0, 2 * PAUSE_S)):
+        time.sleep(pause_s)
+        began = time.monotonic()
+        thread.submit([request(f"r{n}")])
+        deliveries.wait(n + 1)
+        took_s.append(time.monotonic() - began)
+    first, *lonely, after_a_pause = took_s
+    assert min(first, after_a_pause) > wait_s
+    assert min(lonely) < wait_s / 2
+
+
+def test_where_there_was_company_the_next_one_waits_for_it_again(started, deliveries):
+    thread = started(batch_wait_s=0.5)
+    for n in range(2):
+        thread.submit([request(f"first-{n}")])
+        thread.submit([request(f"second-{n}")])
+        ended = deliveries.wait(2 * (n + 1))
+        assert ended[f"first-{n}"].cost.shared_with == (2, 2)
 
 
 class BrokenStep(FakeEngine):
