@@ -1,6 +1,6 @@
 """A model with plugins in this process: no daemon, no Ray, no sockets.
 
-    with InProcessModel({"tuned_lens": interpd_tuned_lens}) as model:
+    with InProcessModel({"tuned_lens": interpd_tuned_lens.worker}) as model:
         run = model.run(Graph(...), Prompt(text="The cat sat"))
         run.results["hidden"]                                     # numpy
 
@@ -74,19 +74,24 @@ class InProcessModel:
         save_artifact(instance, path)
         self.engine.put_artifact(name, kind, str(path))
 
-    def events(self, graph: Graph, *prompts: Prompt, cancel_after: int | None = None) -> Sequence[Event]:
+    def events(
+        self, graph: Graph, *prompts: Prompt, cancel_after: int | None = None, max_steps: int | None = None
+    ) -> Sequence[Event]:
         """Every event of one run, the terminal one last.
 
         Args:
             graph: What to run.
             prompts: Its invokes; one short text when there is none.
             cancel_after: Cancel once this many events have come.
+            max_steps: Cancel after this many steps of the engine (a pass, or a slice of a method, each).
         """
         run_id = f"run-{next(self._numbers)}"
         self.engine.submit(RunRequest(run_id, "tiny", prompts or (Prompt(text="The cat sat on the mat."),), graph))
         seen: list[Event] = []
+        n_steps = count()
         while not (seen and isinstance(seen[-1], TERMINAL)):
-            if cancel_after is not None and len(seen) >= cancel_after:
+            is_over = max_steps is not None and next(n_steps) >= max_steps
+            if is_over or (cancel_after is not None and len(seen) >= cancel_after):
                 self.engine.cancel(run_id)
             seen.extend(event for event in self.engine.step() if event.run_id == run_id)
         return seen

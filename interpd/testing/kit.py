@@ -6,12 +6,13 @@ Properties are derived from the schemas: random inputs of the declared types, ar
 schema cannot say (which constants make sense) is given by examples.
 """
 
-import subprocess
-import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,14 +20,15 @@ from typing import Any
 import pytest
 import torch
 
-from interpd.graph.schema import OpSchema
-from interpd.plugin.artifact import load_artifact, save_artifact
-from interpd.plugin.discovery import candidate_of
+import interpd
+from interpd.plugin.artifact import RegisteredArtifact, load_artifact, save_artifact
+from interpd.plugin.discovery import GROUP, candidate_of
 from interpd.plugin.op import RegisteredOp
 from interpd.plugin.registry import Registry, load_registry
-from interpd.testing import method_runs, properties
+from interpd.testing import declarations, method_runs, properties
+from interpd.testing.imports import imports_without_effects
 from interpd.testing.in_process import InProcessModel
-from interpd.testing.samples import Sampler, Sizes, random_artifact
+from interpd.testing.samples import Sampler, Sizes, random_artifact, without_default
 
 Examples = Mapping[str, Mapping[str, Any]]
 Refusals = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -59,134 +61,212 @@ def conformance(
         refuses: For each operation constants that it must refuse with ``CallerError``.
         artifacts: For each artifact kind an instance to use; random weights otherwise.
     """
-    checks = list(_checks(module, examples or {}, refuses or {}, artifacts or {}))
+    checks = list(_Kit(module, examples or {}, refuses or {}, artifacts or {}).checks())
 
     @pytest.mark.parametrize("check", [pytest.param(check, id=check.name) for check in checks])
     def test_conforms(check: Check) -> None:
-        check.run()
+        if said := _failure(check):
+            # the message says all: what pytest would print besides is the kit's own source
+            pytest.fail(said, pytrace=False)
 
     return test_conforms
 
 
-def _checks(module: ModuleType, examples: Examples, refuses: Refusals, artifacts: Artifacts) -> Iterator[Check]:
-    registry = load_registry([_NAME], candidates=[candidate_of(module, _NAME)])
-    yield Check("loads", lambda: _assert_loaded(registry))
-    yield Check("imports_without_effects", lambda: _assert_import_has_no_effects(module))
-    yield Check("arguments_of_the_kit", lambda: _assert_known(registry, {**examples, **refuses}, artifacts))
-    for op in registry.ops.values():
-        sampler = Sampler(op, examples.get(op.schema.name, {}), artifacts, registry.artifact_kinds)
-        for name, check in _properties(op.schema, refuses.get(op.schema.name, ())):
-            yield Check(
-                f"{op.schema.name}-{name}", lambda op=op, sampler=sampler, check=check: _run(check, op, sampler)
+def _failure(check: Check) -> str:
+    """What is wrong, with the lines of the plugin behind it; empty when nothing is."""
+    try:
+        check.run()
+    except AssertionError as error:
+        return f"{error}{_plugins_lines(error)}"
+    return ""
+
+
+class _Once:
+    """A check on which others build: it runs once, and its verdict is remembered."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self.name = name
+        self._run = run
+        self._error: AssertionError | None = None
+        self._has_run = False
+
+    def __call__(self) -> None:
+        if not self._has_run:
+            self._has_run = True
+            try:
+                self._run()
+            except AssertionError as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+
+    def must_hold(self) -> None:
+        """Skips the check that asks, where this one fails: one fault, one failure."""
+        try:
+            self()
+        except AssertionError:
+            pytest.skip(f"see {self.name}")
+
+
+class _Kit:
+    """The checks of one plugin."""
+
+    def __init__(self, module: ModuleType, examples: Examples, refuses: Refusals, artifacts: Artifacts) -> None:
+        self._module, self._name = module, _name_of(module)
+        self._examples, self._refuses, self._artifacts = examples, refuses, artifacts
+        candidate = replace(candidate_of(module, self._name), distribution="module", version=module.__name__)
+        self._registry = load_registry([self._name], candidates=[candidate])
+
+    def checks(self) -> Iterator[Check]:
+        """All of them; the first ones say whether there is anything to look at."""
+        registry = self._registry
+        yield Check("loads", lambda: _assert_loaded(registry))
+        yield Check("imports_without_effects", lambda: imports_without_effects(self._module))
+        yield Check("arguments_of_the_kit", self._assert_known)
+        made = {kind: _Once(f"{kind}-can_be_made", partial(self._make, kind)) for kind in registry.artifact_kinds}
+        for kind, registered in registry.artifact_kinds.items():
+            yield Check(f"{kind}-has_a_summary", partial(declarations.artifact_has_a_summary, registered))
+            yield Check(made[kind].name, made[kind])
+            yield Check(f"{kind}-survives_its_file", _after([made[kind]], partial(self._assert_round_trip, kind)))
+        for op in registry.ops.values():
+            yield from self._op_checks(op, made)
+        for method in registry.methods.values():
+            yield from self._method_checks(RegisteredOp(method.schema, method.fn), made)
+
+    def _sampler(self, op: RegisteredOp) -> Sampler:
+        example = self._examples.get(op.schema.name, {})
+        return Sampler(op, example, self._artifacts, self._registry.artifact_kinds)
+
+    def _declared(self, op: RegisteredOp, sampler: Sampler) -> Iterator[Check]:
+        """What needs no call."""
+        checks = [declarations.has_a_summary, declarations.paper_has_a_known_form, declarations.survives_the_wire]
+        checks.append(declarations.binds_its_axes)
+        if op.schema.is_method:
+            checks.append(declarations.types_its_context)
+        yield from (Check(f"{op.schema.name}-{check.__name__}", partial(check, op, sampler)) for check in checks)
+
+    def _op_checks(self, op: RegisteredOp, made: Mapping[str, _Once]) -> Iterator[Check]:
+        name, sampler = op.schema.name, self._sampler(op)
+        yield from self._declared(op, sampler)
+        given, needs = self._given(sampler, made)
+        runs = _Once(
+            f"{name}-returns_what_it_declares",
+            _after(needs, partial(properties.returns_what_it_declares, op, sampler)),
+        )
+        yield Check(given.name, given)
+        yield Check(runs.name, runs)
+        needs = [*needs, runs]
+        checks = [(check.__name__, check) for check in properties.properties_of(op.schema, sampler)]
+        checks += [(f"refuses_{i}", properties.refusal(odd)) for i, odd in enumerate(self._refuses.get(name, ()))]
+        yield from (Check(f"{name}-{word}", _after(needs, partial(check, op, sampler))) for word, check in checks)
+
+    def _method_checks(self, method: RegisteredOp, made: Mapping[str, _Once]) -> Iterator[Check]:
+        name, sampler = method.schema.name, self._sampler(method)
+        yield from self._declared(method, sampler)
+        given, needs = self._given(sampler, made)
+        yield Check(given.name, given)
+        for word, check in method_runs.PROPERTIES.items():
+            one = _Once(f"{name}-{word}", _after(needs, partial(self._run_method, check, sampler)))
+            yield Check(one.name, one)
+            if check is method_runs.runs_on_a_model:
+                needs = [*needs, one]
+
+    def _given(self, sampler: Sampler, made: Mapping[str, _Once]) -> tuple[_Once, list[_Once]]:
+        """Whether the author has given what the kit cannot make up, and all that a call needs."""
+        given = _Once(f"{sampler.schema.name}-has_its_examples", partial(_assert_examples, sampler))
+        return given, [given, *(made[kind] for kind in sampler.kinds())]
+
+    def _run_method(self, check: method_runs.MethodProperty, sampler: Sampler) -> None:
+        with InProcessModel({self._name: self._module}) as model:
+            check(model, sampler.schema, sampler)
+
+    def _assert_known(self) -> None:
+        offered = [*self._registry.ops, *self._registry.methods]
+        kinds = [*self._registry.artifact_kinds]
+        named = [(name, offered, "op or method") for name in {**self._examples, **self._refuses}]
+        for name, known, what in [*named, *((name, kinds, "artifact") for name in self._artifacts)]:
+            near = get_close_matches(name, known, 1)
+            hint = f"; nearest is {near[0]!r}" if near else ""
+            if name not in known:
+                raise AssertionError(f"the plugin declares no {what} {name!r}{hint}")
+
+    def _make(self, kind: str) -> Any:
+        registered = self._registry.artifact_kinds[kind]
+        if kind in self._artifacts:
+            return self._artifacts[kind]
+        if lacking := without_default(registered):
+            fields = ", ".join(map(repr, lacking))
+            raise AssertionError(
+                f"artifact {kind!r}: the kit cannot choose {fields}; give a default, or an instance: "
+                f"conformance(..., artifacts={{{kind!r}: {registered.cls.__name__}(...)}})"
             )
-    for kind in registry.artifact_kinds:
-        yield Check(f"{kind}-survives_its_file", lambda kind=kind: _assert_round_trip(registry, kind, artifacts))
-    yield from _method_checks(module, registry, examples, artifacts)
+        try:
+            return random_artifact(registered, Sizes({}), torch.Generator().manual_seed(0), torch.float32)
+        except Exception as error:  # whatever the class raises is a finding, to be named after its kind
+            raise AssertionError(
+                f"artifact {kind!r} raised {type(error).__name__} on random weights: {error}; give an instance: "
+                f"conformance(..., artifacts={{{kind!r}: {registered.cls.__name__}(...)}})"
+            ) from error
+
+    def _assert_round_trip(self, kind: str) -> None:
+        registered, made = self._registry.artifact_kinds[kind], self._make(kind)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "artifact.safetensors")
+            save_artifact(made, path)
+            loaded = load_artifact(registered.cls, path)
+        _assert_equal(registered, made, loaded)
 
 
-_NAME = "under_test"
+def _name_of(module: ModuleType) -> str:
+    """What the plugin is called where it is installed, else what its module is."""
+    installed = [point.name for point in entry_points(group=GROUP) if point.value == module.__name__]
+    return installed[0] if installed else module.__name__
 
 
-def _properties(schema: OpSchema, refused: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, properties.Property]]:
-    checks = [
-        properties.has_a_summary,
-        properties.paper_has_a_known_form,
-        properties.survives_the_wire,
-        properties.returns_what_it_declares,
-        properties.takes_one_row_and_one_position,
-        properties.leaves_its_inputs_alone,
-        properties.is_deterministic,
-        properties.refuses_what_it_cannot_take,
-    ]
-    if properties.has_rows(schema) and not schema.rows_mix:
-        checks.append(properties.keeps_rows_apart)
-    yield from ((check.__name__, check) for check in checks)
-    for index, params in enumerate(refused):
-        yield f"refuses_{index}", properties.refusal(params)
+def _after(needs: Sequence[_Once], run: Callable[[], None]) -> Callable[[], None]:
+    """``run`` with the checks on which it builds before it."""
 
+    def after() -> None:
+        for need in needs:
+            need.must_hold()
+        run()
 
-def _run(check: properties.Property, op: RegisteredOp, sampler: Sampler) -> None:
-    _assert_examples(sampler)
-    check(op, sampler)
+    return after
 
 
 def _assert_examples(sampler: Sampler) -> None:
     name, missing = sampler.schema.name, sampler.missing()
     words = ", ".join(f"{constant}=..." for constant in missing)
-    assert not missing, (
-        f"{name!r}: constants without a default need an example: conformance(..., examples={{{name!r}: dict({words})}})"
-    )
-
-
-def _method_checks(module: ModuleType, registry: Registry, examples: Examples, artifacts: Artifacts) -> Iterator[Check]:
-    for method in registry.methods.values():
-        name = method.schema.name
-        like_op = RegisteredOp(method.schema, method.fn)
-        sampler = Sampler(like_op, examples.get(name, {}), artifacts, registry.artifact_kinds)
-        for check in (properties.has_a_summary, properties.paper_has_a_known_form, properties.survives_the_wire):
-            yield Check(f"{name}-{check.__name__}", lambda op=like_op, s=sampler, check=check: check(op, s))
-        for run_name, check in method_runs.PROPERTIES.items():
-            yield Check(f"{name}-{run_name}", lambda s=sampler, check=check: _run_method(check, module, s))
-
-
-def _run_method(check: method_runs.MethodProperty, module: ModuleType, sampler: Sampler) -> None:
-    _assert_examples(sampler)
-    with InProcessModel({_NAME: module}) as model:
-        check(model, sampler.schema, sampler)
+    if missing:
+        raise AssertionError(
+            f"{name!r}: constants without a default need an example: "
+            f"conformance(..., examples={{{name!r}: dict({words})}})"
+        )
 
 
 def _assert_loaded(registry: Registry) -> None:
     (info,) = registry.plugins
-    assert info.status == "loaded", info.problem
+    if info.status != "loaded":
+        raise AssertionError(info.problem)
     if not (registry.ops or registry.methods or registry.artifact_kinds):
         raise AssertionError(f"module {info.name!r} declares nothing; return its functions from interpd_register_ops")
 
 
-def _assert_known(registry: Registry, examples: Mapping[str, object], artifacts: Mapping[str, object]) -> None:
-    declared = [*registry.ops, *registry.methods]
-    for given, known, what in ((examples, declared, "op or method"), (artifacts, registry.artifact_kinds, "artifact")):
-        for name in given:
-            near = get_close_matches(name, known, 1)
-            hint = f"; nearest is {near[0]!r}" if near else ""
-            assert name in known, f"the plugin declares no {what} {name!r}{hint}"
-
-
-_IMPORT = """
-import os, sys, threading
-before = dict(os.environ), os.getcwd(), threading.active_count()
-import {module}
-after = dict(os.environ), os.getcwd(), threading.active_count()
-for word, one, other in zip(("the environment", "the working directory", "the number of threads"), before, after):
-    if one != other:
-        sys.exit(f"changes {{word}}")
-torch = sys.modules.get("torch")
-if torch and torch.cuda.is_initialized():
-    sys.exit("initialises CUDA")
-if torch and (torch.get_default_dtype() != torch.float32 or not torch.is_grad_enabled()):
-    sys.exit("changes torch's default dtype or grad mode")
-"""
-
-
-def _assert_import_has_no_effects(module: ModuleType) -> None:
-    if module.__spec__ is None:
-        pytest.skip(f"module {module.__name__!r} was not imported from a file")
-    code = f"import sys; sys.path[:] = {sys.path!r}\n" + _IMPORT.format(module=module.__name__)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
-    said = done.stdout.strip()
-    assert done.returncode == 0, f"importing {module.__name__!r}: {done.stderr.strip()[-2000:]}"
-    assert not said, f"importing {module.__name__!r} prints {said[:200]!r}"
-
-
-def _assert_round_trip(registry: Registry, kind: str, artifacts: Artifacts) -> None:
-    registered = registry.artifact_kinds[kind]
-    made = artifacts.get(kind)
-    if made is None:
-        made = random_artifact(registered, Sizes({}), torch.Generator().manual_seed(0), torch.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "artifact.safetensors")
-        save_artifact(made, path)
-        loaded = load_artifact(registered.cls, path)
-    for name, declared in registered.schema.fields:
+def _assert_equal(kind: RegisteredArtifact, made: Any, loaded: Any) -> None:
+    for name, declared in kind.schema.fields:
         one, other = getattr(made, name), getattr(loaded, name)
         same = one is other is None or (one is not None and torch.equal(one, other))
-        assert same, f"artifact {kind!r}: field {name!r} ({declared}) does not come back from its file as it was"
+        if not same:
+            raise AssertionError(
+                f"artifact {kind.schema.kind!r}: field {name!r} ({declared}) does not come back from its file as it was"
+            )
+
+
+def _plugins_lines(error: BaseException) -> str:
+    """The lines of the plugin's own source behind a failure, as in a traceback; empty when there are none."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    ours = str(Path(interpd.__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((at for at, frame in enumerate(frames) if not frame.filename.startswith(ours)), len(frames))
+    return "".join(["\n", *traceback.format_list(frames[first:])]) if frames[first:] else ""

@@ -10,18 +10,26 @@ import torch
 from interpd.engine.tensors import to_data
 from interpd.errors import InterpdError
 from interpd.graph.ir import Graph, Node, Ref
-from interpd.graph.run import Cancelled, Done
+from interpd.graph.run import Cancelled, Failed
 from interpd.graph.schema import OpSchema
+from interpd.testing.declarations import named
 from interpd.testing.in_process import FinishedRun, InProcessModel
+from interpd.testing.properties import odd_numbers
 from interpd.testing.samples import Sample, Sampler
 
 MethodProperty = Callable[[InProcessModel, OpSchema, Sampler], None]
 
 
+STEPS_TO_FIRST_TURN = 2
+"""Of the engine: the prompt's own pass, and the method's first slice."""
+
+MAX_STEPS = 30
+"""Passes after which a method on odd numbers is cancelled: it may run for as long as they say."""
+
+
 def runs_on_a_model(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
     """It returns what it declares; the engine compares shapes and dtypes."""
-    run = _run(model, schema, sampler)
-    assert set(run.results) == {port.name for port in schema.outputs}
+    _run(model, schema, sampler)
 
 
 def is_deterministic(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
@@ -32,9 +40,10 @@ def is_deterministic(model: InProcessModel, schema: OpSchema, sampler: Sampler) 
         torch.manual_seed(2)
         again = _run(model, schema, sampler).results
     for name, one in first.items():
-        assert np.allclose(one, again[name], rtol=1e-5, atol=1e-6, equal_nan=True), (
-            f"{_named(schema)}: output {name!r} differs between two runs; take a seed as a constant"
-        )
+        if not np.allclose(one, again[name], rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise AssertionError(
+                f"{named(schema)}: output {name!r} differs between two runs; take a seed as a constant"
+            )
 
 
 def leaves_the_model_alone(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
@@ -45,34 +54,54 @@ def leaves_the_model_alone(model: InProcessModel, schema: OpSchema, sampler: Sam
     _run(model, schema, sampler)
     changed = [name for name, value in torch_model.state_dict().items() if not torch.equal(value, before[name])]
     changed += [name for name, value in torch_model.named_parameters() if value.requires_grad != modes[name]]
-    assert not changed, f"{_named(schema)} changes the model: {', '.join(changed[:3])}"
+    if changed:
+        raise AssertionError(f"{named(schema)} changes the model: {', '.join(changed[:3])}")
 
 
 def can_be_cancelled(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
-    """A cancel between two of its passes ends it."""
-    done = _run(model, schema, sampler).events[-1]
-    if not isinstance(done, Done) or done.cost.n_passes < 2:
-        return
-    last = model.events(_graph(model, schema, sampler), cancel_after=1)[-1]
-    assert isinstance(last, Cancelled), (
-        f"{_named(schema)} goes on after a cancel and ends with {type(last).__name__}; let Interrupted through"
-    )
+    """It takes a turn before it ends, and a cancel at that turn ends it."""
+    last = model.events(_graph(model, schema, sampler), max_steps=STEPS_TO_FIRST_TURN)[-1]
+    if not isinstance(last, Cancelled):
+        raise AssertionError(
+            f"{named(schema)} never takes a turn: no cancel reaches it, and everybody waits until it has ended; call "
+            "ctx.raise_if_cancelled() now and then where it runs no pass"
+        )
 
+
+def refuses_what_it_cannot_take(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
+    """A number out of range gives an exception or a result of the declared type: never another shape."""
+    graph = _graph(model, schema, sampler)
+    (node,) = graph.nodes
+    for name, value in odd_numbers(schema):
+        odd = dataclasses.replace(node, params={**node.params, name: value})
+        last = model.events(dataclasses.replace(graph, nodes=(odd,)), max_steps=MAX_STEPS)[-1]
+        if isinstance(last, Failed) and BROKE in str(last.error):
+            raise AssertionError(
+                f"{named(schema)} with {name}={value}: {last.error}; raise CallerError for what is out of range"
+            )
+
+
+BROKE = "broke its declaration"
+"""What the engine says of an operation or method that returns something else than it declares."""
 
 PROPERTIES: Mapping[str, MethodProperty] = {
-    check.__name__: check for check in (runs_on_a_model, is_deterministic, leaves_the_model_alone, can_be_cancelled)
+    check.__name__: check
+    for check in (
+        runs_on_a_model,
+        is_deterministic,
+        leaves_the_model_alone,
+        can_be_cancelled,
+        refuses_what_it_cannot_take,
+    )
 }
-
-
-def _named(schema: OpSchema) -> str:
-    return f"method '{schema.name}@{schema.version}'"
+"""By name; the first is the one without which the others say nothing."""
 
 
 def _run(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> FinishedRun:
     try:
         return model.run(_graph(model, schema, sampler))
     except InterpdError as error:
-        raise AssertionError(f"{_named(schema)}: {type(error).__name__}: {error}") from error
+        raise AssertionError(f"{named(schema)}: {type(error).__name__}: {error}") from error
 
 
 def _graph(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> Graph:

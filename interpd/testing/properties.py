@@ -1,10 +1,10 @@
-"""The properties that every operation must have, each as one function that fails with a message naming the operation.
+"""The properties that every operation must have when it runs, each as one function that fails with a message naming it.
 
 They are what the engine relies on: types come out as the checker predicted them, values that others hold stay as they
 are, a request can be run again, and a request gets the same numbers whoever shares its pass.
 """
 
-import re
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,69 +15,102 @@ from interpd.errors import CallerError
 from interpd.graph.schema import OpSchema, PortSchema
 from interpd.plugin.agreement import check_values, is_open
 from interpd.plugin.op import RegisteredOp
-from interpd.testing.samples import ROW_AXIS, Sample, Sampler
-from interpd.wire.problems import Problems
-from interpd.wire.schemas import op_from_proto, op_to_proto
-from interpd.wire.v1.manifest_pb2 import OpSchema as OpSchemaMessage
+from interpd.testing.declarations import Property, named
+from interpd.testing.samples import ROW_AXIS, Sample, Sampler, open_end
 
 SEEDS = (0, 1, 2)
 
-PAPER = re.compile(r"arXiv:\d{4}\.\d{4,5}(v\d+)?|doi:10\.\d{4,9}/\S+|https://\S+")
-
-Property = Callable[[RegisteredOp, Sampler], None]
-
-
-def _named(op: RegisteredOp) -> str:
-    return f"op '{op.schema.name}@{op.schema.version}'"
+SPREADS: tuple[tuple[int, ...], ...] = ((), (3, 2), (3, 2, 4))
+"""What ``*batch`` may stand for besides one dimension."""
 
 
 def outputs_of(op: RegisteredOp, sample: Sample) -> tuple[Any, ...]:
     """The outputs of one call, always as a tuple."""
     if op.fn is None:
-        raise AssertionError(f"{_named(op)} has no function")
+        raise AssertionError(f"{named(op.schema)} has no function")
     try:
         value = op.fn(*sample.inputs, **sample.params)
     except Exception as error:  # whatever a plugin raises is a finding, to be named after its operation
-        shapes = ", ".join(str(tuple(value.shape)) for _, value in sample.tensors())
-        raise AssertionError(f"{_named(op)} raised {type(error).__name__}: {error} (inputs {shapes})") from error
+        shown = ", ".join(f"{name} {_shown(value)}" for name, value in sample.tensors())
+        raise AssertionError(f"{named(op.schema)} raised {type(error).__name__}: {error} ({shown})") from error
     return value if isinstance(value, tuple) else (value,)
 
 
-def has_a_summary(op: RegisteredOp, sampler: Sampler) -> None:
-    """Its docstring begins with one line that says what comes back."""
-    assert op.schema.summary, f"{_named(op)} has no docstring; its first line says what comes back, as a noun phrase"
-    assert len(op.schema.summary) <= 100, f"{_named(op)}: the first line of its docstring is longer than 100 characters"
+def _shown(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
-def paper_has_a_known_form(op: RegisteredOp, sampler: Sampler) -> None:
-    """Its source, where it names one, can be found by others."""
-    paper = op.schema.paper
-    assert not paper or PAPER.fullmatch(paper), (
-        f"{_named(op)}: paper {paper!r} is not 'arXiv:2303.08112', 'doi:10.1000/182' or an https address"
-    )
-
-
-def survives_the_wire(op: RegisteredOp, sampler: Sampler) -> None:
-    """Clients in any language see the schema that the worker holds."""
-    problems = Problems()
-    message = op_to_proto(op.schema).SerializeToString()
-    again = op_from_proto(OpSchemaMessage.FromString(message), op.schema.name, problems)
-    assert again == op.schema, f"{_named(op)}: the schema changes on the wire: sent {op.schema}, got {again}"
+def _assert_as_declared(op: RegisteredOp, sample: Sample, when: str) -> None:
+    problems = check_values(op.schema, sample.inputs, outputs_of(op, sample), sample.sizes)
+    if problems:
+        raise AssertionError(f"{named(op.schema)} {when}: {'; '.join(problems)}")
 
 
 def returns_what_it_declares(op: RegisteredOp, sampler: Sampler) -> None:
     """Shapes and dtypes come out as declared, in float32 and in bfloat16."""
     for dtype in (torch.float32, torch.bfloat16):
-        sample = sampler.sample(dtype=dtype)
-        problems = check_values(op.schema, sample.inputs, outputs_of(op, sample), sample.sizes)
-        assert not problems, f"{_named(op)} in {dtype}: {'; '.join(problems)}"
+        _assert_as_declared(op, sampler.sample(dtype=dtype), f"in {dtype}")
 
 
 def takes_one_row_and_one_position(op: RegisteredOp, sampler: Sampler) -> None:
     """It runs on the smallest request."""
-    sample = sampler.sample(one=True)
-    problems = check_values(op.schema, sample.inputs, outputs_of(op, sample), sample.sizes)
-    assert not problems, f"{_named(op)} on one row and one position: {'; '.join(problems)}"
+    _assert_as_declared(op, sampler.sample(one=True), "on one row and one position")
+
+
+def takes_any_number_of_dimensions(op: RegisteredOp, sampler: Sampler) -> None:
+    """An open end (``*batch``) stands for none, one or several dimensions."""
+    for spread in SPREADS:
+        _assert_as_declared(op, sampler.sample(spread=spread), f"with {len(spread)} dimensions at its open end")
+
+
+def takes_mixed_dtypes(op: RegisteredOp, sampler: Sampler) -> None:
+    """Floating ports of different dtypes give the dtype of the first one, or ``CallerError``."""
+    for first, others in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
+        sample = _mixed(op.schema, sampler, first, others)
+        try:
+            _assert_as_declared(op, sample, "on mixed dtypes")
+        except AssertionError as error:
+            if not isinstance(error.__cause__, CallerError):
+                raise AssertionError(
+                    f"{error}; cast the others to the dtype of the first, y.to(x.dtype), or raise CallerError"
+                ) from error.__cause__
+
+
+def _mixed(schema: OpSchema, sampler: Sampler, first: torch.dtype, others: torch.dtype) -> Sample:
+    one, other = sampler.sample(dtype=first), sampler.sample(dtype=others)
+    index = _floating_ports(schema)[0]
+    inputs = (*other.inputs[:index], one.inputs[index], *other.inputs[index + 1 :])
+    return dataclasses.replace(one, inputs=inputs)
+
+
+def _floating_ports(schema: OpSchema) -> list[int]:
+    """The ports that take any floating dtype."""
+    return [at for at, port in enumerate(schema.inputs) if port.type is not None and port.type.dtype == "float"]
+
+
+def lets_gradients_through(op: RegisteredOp, sampler: Sampler) -> None:
+    """Gradients pass from every floating output to the inputs, or it says ``differentiable=False``."""
+    sample = sampler.sample().with_inputs(
+        lambda tensor: tensor.detach().clone().requires_grad_() if tensor.is_floating_point() else tensor
+    )
+    leaves = [tensor for _, tensor in sample.tensors() if tensor.requires_grad]
+    with torch.enable_grad():
+        outputs = outputs_of(op, sample)
+    for port, output in zip(op.schema.outputs, outputs, strict=True):
+        if not output.is_floating_point():
+            continue
+        if not output.requires_grad:
+            raise AssertionError(
+                f"{named(op.schema)}: no gradient passes to output {port.name!r}; compute it without detach(), "
+                ".data, no_grad() or numpy, or declare @op(..., differentiable=False)"
+            )
+        try:
+            torch.autograd.grad(output.sum(), leaves, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            raise AssertionError(
+                f"{named(op.schema)}: the gradient of output {port.name!r} raised {type(error).__name__}: {error}; "
+                "declare @op(..., differentiable=False) if there is none"
+            ) from error
 
 
 def leaves_its_inputs_alone(op: RegisteredOp, sampler: Sampler) -> None:
@@ -87,7 +120,8 @@ def leaves_its_inputs_alone(op: RegisteredOp, sampler: Sampler) -> None:
         before = [(name, tensor, tensor.clone()) for name, tensor in sample.tensors()]
         outputs_of(op, sample)
         for name, tensor, copy in before:
-            assert _same(tensor, copy), f"{_named(op)} changes its {name} in place; work on a copy"
+            if not _same(tensor, copy):
+                raise AssertionError(f"{named(op.schema)} changes its {name} in place; work on a copy")
 
 
 def is_deterministic(op: RegisteredOp, sampler: Sampler) -> None:
@@ -99,10 +133,11 @@ def is_deterministic(op: RegisteredOp, sampler: Sampler) -> None:
         torch.manual_seed(2)
         again = outputs_of(op, sample)
     for port, one, other in zip(op.schema.outputs, first, again, strict=True):
-        assert _same(one, other), (
-            f"{_named(op)}: output {port.name!r} differs between two calls; take a seed as a constant and make a "
-            "torch.Generator of it"
-        )
+        if not _same(one, other):
+            raise AssertionError(
+                f"{named(op.schema)}: output {port.name!r} differs between two calls; take a seed as a constant and "
+                "make a torch.Generator of it"
+            )
 
 
 def keeps_rows_apart(op: RegisteredOp, sampler: Sampler) -> None:
@@ -126,10 +161,11 @@ def _rows_of(op: RegisteredOp, values: Sequence[Tensor], rows: list[int]) -> lis
 
 def _assert_rows(op: RegisteredOp, whole: Sequence[Tensor], part: Sequence[Tensor], when: str) -> None:
     for port, expected, got in zip(op.schema.outputs, whole, part, strict=True):
-        assert _close(expected, got), (
-            f"{_named(op)} mixes rows: output {port.name!r} changes {when}; a row may depend on its own row only. Keep "
-            "axis 'batch' out of every reduction, or declare @op(..., rows_mix=True)"
-        )
+        if not _close(expected, got):
+            raise AssertionError(
+                f"{named(op.schema)} mixes rows: output {port.name!r} changes {when}; a row may depend on its own row "
+                "only. Keep axis 'batch' out of every reduction, or declare @op(..., rows_mix=True)"
+            )
 
 
 def _with_rows(schema: OpSchema, sample: Sample, change: Callable[[Tensor, int], Tensor]) -> Sample:
@@ -142,7 +178,7 @@ def _with_rows(schema: OpSchema, sample: Sample, change: Callable[[Tensor, int],
         return change(value, dim) if dim is not None and isinstance(value, Tensor) else value
 
     inputs = tuple(changed(port, value) for port, value in zip(schema.inputs, sample.inputs, strict=True))
-    return Sample(inputs, sample.params, sample.sizes)
+    return dataclasses.replace(sample, inputs=inputs)
 
 
 def _poison(tensor: Tensor, dim: int) -> Tensor:
@@ -161,28 +197,27 @@ def row_dim(port: PortSchema) -> int | None:
     return None
 
 
-def has_rows(schema: OpSchema) -> bool:
-    """Whether any port counts rows."""
-    return any(row_dim(port) is not None for port in schema.inputs)
-
-
 def refuses_what_it_cannot_take(op: RegisteredOp, sampler: Sampler) -> None:
     """A number out of range gives an exception or a result of the declared type: never another shape."""
     sample = sampler.sample()
-    for param in op.schema.params:
-        if param.kind not in ("int", "float"):
+    for name, value in odd_numbers(op.schema):
+        odd = dataclasses.replace(sample, params={**sample.params, name: value})
+        try:
+            outputs = outputs_of(op, odd)
+        except AssertionError:
             continue
-        for value in (-10_000, 10_000) if param.kind == "int" else (float("nan"), float("-inf")):
-            odd = Sample(sample.inputs, {**sample.params, param.name: value}, sample.sizes)
-            try:
-                outputs = outputs_of(op, odd)
-            except AssertionError:
-                continue
-            problems = check_values(op.schema, odd.inputs, outputs, {**odd.sizes, param.name: value})
-            assert not problems, (
-                f"{_named(op)} with {param.name}={value}: {'; '.join(problems)}; "
-                "raise CallerError for what is out of range"
+        problems = check_values(op.schema, odd.inputs, outputs, {**odd.sizes, name: value})
+        if problems:
+            raise AssertionError(
+                f"{named(op.schema)} with {name}={value}: {'; '.join(problems)}; raise CallerError for what is out of "
+                "range"
             )
+
+
+def odd_numbers(schema: OpSchema) -> list[tuple[str, Any]]:
+    """Each constant that is a number, with values that hardly any operation can take."""
+    odd: Mapping[str, tuple[Any, ...]] = {"int": (-10_000, 10_000), "float": (float("nan"), float("-inf"))}
+    return [(param.name, value) for param in schema.params for value in odd.get(param.kind, ())]
 
 
 def refusal(params: Mapping[str, Any]) -> Property:
@@ -196,12 +231,26 @@ def refusal(params: Mapping[str, Any]) -> Property:
             return
         except Exception as error:  # anything else would be reported as the plugin's fault
             raise AssertionError(
-                f"{_named(op)} with {dict(params)} raised {type(error).__name__}: {error}; raise CallerError, "
+                f"{named(op.schema)} with {dict(params)} raised {type(error).__name__}: {error}; raise CallerError, "
                 "so that the caller learns that the mistake is theirs"
             ) from error
-        raise AssertionError(f"{_named(op)} took {dict(params)}, which it should refuse with CallerError")
+        raise AssertionError(f"{named(op.schema)} took {dict(params)}, which it should refuse with CallerError")
 
     return refuses
+
+
+def properties_of(schema: OpSchema, sampler: Sampler) -> list[Property]:
+    """The properties that this operation must have, of those that need it to run."""
+    checks = [takes_one_row_and_one_position, leaves_its_inputs_alone, is_deterministic, refuses_what_it_cannot_take]
+    if any(open_end(port) is not None for port in schema.inputs) and not sampler.gives_an_open_end():
+        checks.append(takes_any_number_of_dimensions)
+    if len(_floating_ports(schema)) > 1:
+        checks.append(takes_mixed_dtypes)
+    if schema.differentiable and _floating_ports(schema):
+        checks.append(lets_gradients_through)
+    if any(row_dim(port) is not None for port in schema.inputs) and not schema.rows_mix:
+        checks.append(keeps_rows_apart)
+    return checks
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

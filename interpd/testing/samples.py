@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,24 +22,31 @@ _OTHER_SIZES = (7, 6, 4, 9, 11, 10, 13, 12)
 
 
 class Sizes:
-    """One size per axis word: all different, unless they are given."""
+    """One size per axis word: all different, unless they are given.
 
-    def __init__(self, given: Mapping[str, int]) -> None:
+    Args:
+        given: Sizes to keep to.
+        spread: The dimensions that an open end (``*batch``) stands for; one of rows when absent.
+    """
+
+    def __init__(self, given: Mapping[str, int], spread: tuple[int, ...] | None = None) -> None:
         self.bound = dict(given)
+        self._spread = spread
 
-    def of(self, dim: Dim) -> int:
-        """The size of one dimension; an open end (``*batch``) counts as one dimension, of rows."""
+    def of(self, dim: Dim) -> tuple[int, ...]:
+        """The sizes that one declared dimension stands for: one, or those of an open end."""
         if dim.size is not None:
-            return dim.size
+            return (dim.size,)
         if is_open(dim):
-            return self.bound.get(ROW_AXIS, _KNOWN_SIZES[ROW_AXIS])
+            rows = self.bound.get(ROW_AXIS, _KNOWN_SIZES[ROW_AXIS])
+            return (rows,) if self._spread is None else self._spread
         taken = set(self.bound.values())
         free = next((size for size in _OTHER_SIZES if size not in taken), 14)
-        return self.bound.setdefault(dim.name, _KNOWN_SIZES.get(dim.name, free))
+        return (self.bound.setdefault(dim.name, _KNOWN_SIZES.get(dim.name, free)),)
 
     def shape(self, declared: TensorType) -> tuple[int, ...]:
         """The shape of a value of the declared type."""
-        return tuple(map(self.of, declared.dims))
+        return tuple(size for dim in declared.dims for size in self.of(dim))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +58,30 @@ class Sample:
     params: Mapping[str, Any]
     sizes: Mapping[str, int]
     """Axis sizes that artifacts, and integer constants named like an axis, bind."""
+    ports: tuple[str, ...] = ()
+    """Their names, in the same order."""
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of everything that the operation must not change."""
-        for index, value in enumerate(self.inputs):
+        for name, value in zip(self.ports, self.inputs, strict=True):
             for part, tensor in enumerate(value if isinstance(value, tuple) else (value,)):
                 if isinstance(tensor, Tensor):
-                    yield f"port {index} ({part})" if isinstance(value, tuple) else f"port {index}", tensor
+                    yield f"port {name!r}[{part}]" if isinstance(value, tuple) else f"port {name!r}", tensor
         for name, value in self.params.items():
             if dataclasses.is_dataclass(value):
                 for field in dataclasses.fields(value):
                     if isinstance(tensor := getattr(value, field.name), Tensor):
-                        yield f"{name}.{field.name}", tensor
+                        yield f"artifact {name!r}, field {field.name!r}", tensor
+
+    def with_inputs(self, change: Callable[[Tensor], Tensor]) -> "Sample":
+        """The sample with ``change`` applied to every tensor of a port."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(changed, value))
+            return change(value) if isinstance(value, Tensor) else value
+
+        return dataclasses.replace(self, inputs=tuple(map(changed, self.inputs)))
 
 
 class Sampler:
@@ -83,6 +102,7 @@ class Sampler:
         dtype: torch.dtype = torch.float32,
         one: bool = False,
         sizes: Mapping[str, int] | None = None,
+        spread: tuple[int, ...] | None = None,
     ) -> Sample:
         """Random inputs of the declared types.
 
@@ -91,9 +111,10 @@ class Sampler:
             dtype: What ports and artifacts declared ``Float`` get.
             one: One row and one position.
             sizes: Axis sizes to keep to, those of a model for instance.
+            spread: The dimensions that an open end stands for; one of rows when absent.
         """
         generator = torch.Generator().manual_seed(seed)
-        chosen = Sizes(sizes or (dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {}))
+        chosen = Sizes(sizes or (dict.fromkeys((ROW_AXIS, *POSITION_AXES), 1) if one else {}), spread)
         chosen.bound.update(self._given_sizes())
         constants = self._constants()
         bound = {name: value for name, value in constants.items() if type(value) is int and name in self._axes()}
@@ -102,7 +123,7 @@ class Sampler:
         bound |= {name: size for value in artifacts.values() for name, size in artifact_sizes(value).items()}
         chosen.bound.update(bound)
         inputs = tuple(self._input(port, chosen, generator, dtype) for port in self.schema.inputs)
-        return Sample(inputs, {**artifacts, **constants}, bound)
+        return Sample(inputs, {**artifacts, **constants}, bound, tuple(port.name for port in self.schema.inputs))
 
     def _constants(self) -> dict[str, Any]:
         defaults = {param.name: param.default for param in self.schema.params if not param.required}
@@ -119,6 +140,20 @@ class Sampler:
             for param in self.schema.params
             if param.required and not param.kind.startswith("artifact:") and param.name not in self._example
         ]
+
+    def kinds(self) -> list[str]:
+        """The kinds of artifacts that it takes and no example gives."""
+        return [kind for _, kind in self._artifact_params() if kind in self._kinds]
+
+    def artifact_axes(self) -> set[str]:
+        """The axis words of the artifacts that it takes."""
+        kinds = (param.kind.removeprefix("artifact:") for param in self.schema.params if ":" in param.kind)
+        fields = (declared for kind in kinds if kind in self._kinds for _, declared in self._kinds[kind].schema.fields)
+        return {dim.name for declared in fields for dim in declared.dims}
+
+    def gives_an_open_end(self) -> bool:
+        """Whether an example gives a tensor for a port with an open end."""
+        return any(port.name in self._example and open_end(port) is not None for port in self.schema.inputs)
 
     def _port_names(self) -> set[str]:
         return {port.name for port in self.schema.inputs}
@@ -164,6 +199,23 @@ def random_tensor(declared: TensorType, sizes: Sizes, generator: torch.Generator
     high = max(1, min(sizes.bound.values(), default=2))
     kind = torch.int64 if declared.dtype == "int" else getattr(torch, declared.dtype)
     return torch.randint(0, high, shape, generator=generator).to(kind)
+
+
+def open_end(port: PortSchema) -> int | None:
+    """Which dimension of a port stands for any number of them (``*batch``)."""
+    return next((index for index, dim in enumerate(port.type.dims if port.type else ()) if is_open(dim)), None)
+
+
+def without_default(kind: RegisteredArtifact) -> list[str]:
+    """The metadata of an artifact kind that only an author can choose."""
+    tensors = dict(kind.schema.fields)
+    return [
+        field.name
+        for field in dataclasses.fields(kind.cls)
+        if field.name not in tensors
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
 
 
 def random_artifact(kind: RegisteredArtifact, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:

@@ -54,7 +54,7 @@ def top(acts: Float[Tensor, "batch pos d_sae"]) -> Top:
 @op("sae.mean", rows_mix=True)
 def mean(acts: Float[Tensor, "*rows d_sae"], *, how: Literal["mean", "max"] = "mean") -> Float[Tensor, " d_sae"]:
     """Mean activation over everything."""
-    flat = acts.flatten(0, -2)
+    flat = acts.reshape(-1, acts.shape[-1])
     return flat.mean(0) if how == "mean" else flat.amax(0)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interpd.sdk import CallerError, hookimpl, op
+from interpd.sdk import CallerError, artifact, hookimpl, op
 from interpd.testing import conformance
 from interpd.testing.kit import Check
 
@@ -31,15 +32,24 @@ test_a_sound_plugin_conforms = conformance(
 )
 
 
-def checks_of(*ops, **arguments) -> dict[str, Check]:
+def module_of(*ops, kinds=()):
     module = ModuleType("faulty")
 
     @hookimpl
     def interpd_register_ops():
         return ops
 
+    @hookimpl
+    def interpd_register_artifacts():
+        return kinds
+
     module.interpd_register_ops = interpd_register_ops
-    (mark,) = conformance(module, **arguments).pytestmark
+    module.interpd_register_artifacts = interpd_register_artifacts
+    return module
+
+
+def checks_of(*ops, kinds=(), **arguments) -> dict[str, Check]:
+    (mark,) = conformance(module_of(*ops, kinds=kinds), **arguments).pytestmark
     return {parameter.id: parameter.values[0] for parameter in mark.args[1]}
 
 
@@ -120,8 +130,45 @@ def narrow(x: Float[Tensor, " pos"], *, n: int) -> Float[Tensor, " pos"]:
     return x[:n]
 
 
+@op("faulty.unpacks")
+def unpacks(x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+    """Twice the input, where there is one row axis."""
+    b, d = x.shape
+    return 2 * x.reshape(b, d)
+
+
+@op("faulty.detaches")
+def detaches(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    """Twice the input."""
+    return x.detach() * 2
+
+
+@op("faulty.numpy")
+def leaves_torch(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    """Twice the input, where numpy knows its dtype."""
+    return x * 2 if x.dtype is torch.bfloat16 else torch.from_numpy(x.numpy() * 2)
+
+
+@op("faulty.mixed")
+def mixed(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    """Their sum."""
+    return x + y
+
+
+@op("faulty.misspelt")
+def misspelt(x: Float[Tensor, "batch d_modle"]) -> Float[Tensor, "batch d_model"]:
+    """Twice the input."""
+    return 2 * x
+
+
 FAULTS = [
-    (mutates, "leaves_its_inputs_alone", "op 'faulty.mutates@1' changes its port 0 in place"),
+    (unpacks, "takes_any_number_of_dimensions", "op 'faulty.unpacks@1' raised ValueError: not enough values to unpack"),
+    (detaches, "lets_gradients_through", "no gradient passes to output 'out'; compute it without detach()"),
+    (detaches, "lets_gradients_through", "or declare @op(..., differentiable=False)"),
+    (leaves_torch, "lets_gradients_through", "op 'faulty.numpy@1' raised RuntimeError: Can't call numpy()"),
+    (mixed, "takes_mixed_dtypes", "output 'out' is float32, but its first floating port is bfloat16; cast the others"),
+    (misspelt, "binds_its_axes", "binds the output's axis 'd_model'; nearest is 'd_modle', which is no word for an"),
+    (mutates, "leaves_its_inputs_alone", "op 'faulty.mutates@1' changes its port 'x' in place"),
     (mixes, "keeps_rows_apart", "op 'faulty.mixes@1' mixes rows: output 'out' changes with rows [1] of 3"),
     (reduces, "keeps_rows_apart", "or declare @op(..., rows_mix=True)"),
     (leaks, "keeps_rows_apart", "op 'faulty.leaks@1' mixes rows: output 'out' changes with NaN in row 1"),
@@ -131,7 +178,7 @@ FAULTS = [
     (dtype, "returns_what_it_declares", "in torch.bfloat16: output 'out' is float32, but its first floating port is"),
     (count, "returns_what_it_declares", "returns 1 values, declares 2"),
     (tiny, "takes_one_row_and_one_position", "op 'faulty.tiny@1' raised IndexError"),
-    (raises, "returns_what_it_declares", "op 'faulty.raises@1' raised ValueError: no (inputs (5,))"),
+    (raises, "returns_what_it_declares", "op 'faulty.raises@1' raised ValueError: no (port 'x' float32[5])"),
     (text, "has_a_summary", "op 'faulty.text@1' has no docstring"),
     (text, "paper_has_a_known_form", "paper 'my notebook' is not 'arXiv:2303.08112'"),
 ]
@@ -151,9 +198,128 @@ def test_a_number_out_of_range_must_not_give_another_shape():
         check.run()
 
 
-def test_a_constant_without_default_needs_an_example():
-    with pytest.raises(AssertionError, match=r"conformance\(..., examples=\{'faulty.narrow': dict\(n=...\)\}\)"):
-        checks_of(narrow)["faulty.narrow-is_deterministic"].run()
+def verdicts(checks):
+    """What each check says: its failure, that it was skipped and why, or nothing."""
+    said = {}
+    for name, check in checks.items():
+        if name == "imports_without_effects":
+            continue
+        try:
+            check.run()
+        except AssertionError as error:
+            said[name] = str(error)
+        except pytest.skip.Exception as skipped:
+            said[name] = f"skipped: {skipped}"
+    return said
+
+
+def failures(checks):
+    return {name: said for name, said in verdicts(checks).items() if not said.startswith("skipped: ")}
+
+
+def test_a_constant_without_default_is_one_failure_however_many_checks_need_it():
+    said = verdicts(checks_of(narrow))
+    assert failures(checks_of(narrow)) == {
+        "faulty.narrow-has_its_examples": "'faulty.narrow': constants without a default need an example: "
+        "conformance(..., examples={'faulty.narrow': dict(n=...)})"
+    }
+    assert said["faulty.narrow-is_deterministic"] == "skipped: see faulty.narrow-has_its_examples"
+
+
+@pytest.mark.parametrize("fault", [raises, shape, count, text])
+def test_one_fault_is_one_failure(fault):
+    expected = {"text": ["has_a_summary", "paper_has_a_known_form"]}.get(fault.__name__, ["returns_what_it_declares"])
+    assert list(failures(checks_of(fault))) == [f"{fault.schema.name}-{name}" for name in expected]
+
+
+def test_a_first_port_decides_the_dtype_or_the_caller_is_told():
+    @op("fine.casts")
+    def casts(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+        """Their sum."""
+        return x + y.to(x.dtype)
+
+    @op("fine.refuses")
+    def refuses(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+        """Their sum."""
+        if x.dtype != y.dtype:
+            raise CallerError("x and y are of one dtype")
+        return x + y
+
+    assert failures(checks_of(casts, refuses)) == {}
+
+
+def test_an_output_axis_that_nothing_binds_is_warned_of_with_the_nearest_word():
+    @op("faulty.counts")
+    def counts(x: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_modell"]:
+        """Twice the input."""
+        return 2 * x
+
+    message = "op 'faulty.counts@1': no input, artifact or int constant binds the output's axis 'd_modell'; nearest is"
+    with pytest.warns(UserWarning, match=message):
+        checks_of(counts)["faulty.counts-binds_its_axes"].run()
+
+
+@pytest.mark.parametrize(("differentiable", "fails"), [(True, True), (False, False)])
+def test_an_operation_without_gradients_says_so(differentiable, fails):
+    @op("fine.detaches", differentiable=differentiable)
+    def detaches(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+        """Twice the input."""
+        return x.detach() * 2
+
+    assert bool(failures(checks_of(detaches))) is fails
+
+
+@artifact("probe")
+@dataclass(frozen=True)
+class Probe:
+    weight: Float[Tensor, " d_model"]
+    site: str
+
+
+@op("faulty.probe")
+def probe(x: Float[Tensor, "batch d_model"], *, probe: Probe) -> Float[Tensor, " batch"]:
+    """Scores."""
+    return x @ probe.weight
+
+
+def test_metadata_without_a_default_is_asked_for_once_and_so_is_a_docstring():
+    said = failures(checks_of(probe, kinds=[Probe]))
+    assert list(said) == ["probe-has_a_summary", "probe-can_be_made"]
+    assert said["probe-has_a_summary"].startswith("artifact 'probe' has no docstring")
+    assert said["probe-can_be_made"] == (
+        "artifact 'probe': the kit cannot choose 'site'; give a default, or an instance: "
+        "conformance(..., artifacts={'probe': Probe(...)})"
+    )
+
+
+def test_a_given_artifact_needs_no_default():
+    given = checks_of(probe, kinds=[Probe], artifacts={"probe": Probe(torch.ones(8), "ln_final")})
+    assert list(failures(given)) == ["probe-has_a_summary"]
+
+
+def test_a_failure_shows_the_plugins_lines_and_none_of_the_kits():
+    test = conformance(module_of(raises))
+    checks = {one.id: one.values[0] for one in test.pytestmark[0].args[1]}
+    with pytest.raises(pytest.fail.Exception) as caught:
+        test(checks["faulty.raises-returns_what_it_declares"])
+    said = str(caught.value)
+    assert said.startswith("op 'faulty.raises@1' raised ValueError: no (port 'x' float32[5])\n")
+    assert 'raise ValueError("no")' in said
+    assert "properties.py" not in said
+    assert caught.value.pytrace is False
+
+
+def test_annotations_kept_as_text_are_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = Path(__file__).with_name("sound_plugin.py").read_text()
+    (tmp_path / "interpd_text.py").write_text(source.replace("from dataclasses", FUTURE + "from dataclasses", 1))
+    checks = conformance(importlib.import_module("interpd_text"), examples={"sae.clamp": {"feature": 1}})
+    named = {parameter.id: parameter.values[0] for parameter in checks.pytestmark[0].args[1]}
+    assert "sae.report-runs_on_a_model" in named
+    assert failures(named) == {}
+
+
+FUTURE = "from __future__ import annotations\n"
 
 
 def test_an_example_of_an_op_that_does_not_exist_is_caught():
@@ -179,7 +345,8 @@ def test_what_must_be_refused_must_be_refused_as_the_callers_mistake():
 
 
 def test_a_plugin_that_does_not_load_says_why():
-    with pytest.raises(AssertionError, match=r"hook 'interpd_register_ops': .* is not a function marked @op"):
+    expected = r"plugin 'faulty' \(module faulty\), hook 'interpd_register_ops': .* is not a function marked @op"
+    with pytest.raises(AssertionError, match=expected):
         checks_of(len)["loads"].run()
 
 
@@ -187,17 +354,21 @@ def test_a_plugin_that_does_not_load_says_why():
     ("line", "message"),
     [
         ("print('hello')", "prints 'hello'"),
-        ("import os; os.environ['X_SEEN'] = '1'", "changes the environment"),
+        ("import os; os.environ['X_SEEN'] = '1'", r"changes the environment \(X_SEEN\)"),
+        ("import os; os.umask(0o077)", "changes the umask"),
+        ("import torch; torch.set_num_threads(1)", "changes torch's number of threads"),
+        ("import torch; torch.manual_seed(0)", "changes the seed of torch"),
         ("import torch; torch.set_default_dtype(torch.float64)", "changes torch's default dtype"),
         (
             "import threading, time; threading.Thread(target=time.sleep, args=(1,), daemon=True).start()",
             "changes the number of threads",
         ),
     ],
-    ids=["prints", "environment", "dtype", "thread"],
+    ids=["prints", "environment", "umask", "threads", "seed", "dtype", "thread"],
 )
 def test_an_import_with_effects_is_caught(tmp_path, monkeypatch, line, message):
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("X_SEEN", "1")  # as this process has it, once the plugin was imported here
     (tmp_path / "interpd_effects.py").write_text(line)
     module = ModuleType("interpd_effects")
     module.__spec__ = object()
