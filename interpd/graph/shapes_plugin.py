@@ -23,11 +23,13 @@ class _Words:
     dims: dict[str, Dim] = field(default_factory=dict)
     floating: str | None = None
     first: str | None = None
+    family: tuple[str, str] | None = None
+    """(dtype, whose it is) that every port declared ``Float`` has to have."""
 
 
 def bind_words(schema: OpSchema, call: Call, manifest: Manifest) -> tuple[TensorType, ...]:
     """The types of the outputs, once all ports agree."""
-    words = _Words(_given_sizes(schema, call, manifest))
+    words = _Words(_given_sizes(schema, call, manifest), family=_artifact_dtype(schema, call, manifest))
     for index, port in enumerate(schema.inputs):
         value = call.inputs[index] if index < len(call.inputs) else None
         for number, item in enumerate(value if port.variadic and isinstance(value, tuple) else (value,)):
@@ -49,6 +51,12 @@ def _given_sizes(schema: OpSchema, call: Call, manifest: Manifest) -> dict[str, 
     return sizes
 
 
+def _artifact_dtype(schema: OpSchema, call: Call, manifest: Manifest) -> tuple[str, str] | None:
+    """Artifacts are loaded in the model's dtype."""
+    names = (p.name for p in schema.params if p.kind.startswith("artifact:") and call.params[p.name] is not None)
+    return next(((manifest.model.dtype, f"artifact {name!r}") for name in names), None)
+
+
 def _bind_port(words: _Words, port: PortSchema, value: Value, where: str) -> None:
     if not isinstance(value, TensorType):
         if port.allows_const:
@@ -59,6 +67,11 @@ def _bind_port(words: _Words, port: PortSchema, value: Value, where: str) -> Non
     wanted = _wanted(port, words.sizes)
     if not _dtype_fits(value.dtype, port.type.dtype) or not _bind_dims(words, port.type.dims, value.dims):
         raise Refusal(f"wants {wanted}, got {value}", where)
+    if port.type.dtype == "float" and value.dtype in FLOATS:
+        dtype, whose = words.family = words.family or (value.dtype, f"port {port.name!r}")
+        if value.dtype != dtype:
+            # torch would promote one function and refuse the next; nobody's numbers are rounded unasked
+            raise Refusal(f"is {value}, but {whose} is {dtype}: cast one, for instance .to({dtype!r})", where)
     words.first = words.first or value.dtype
     if value.dtype in FLOATS:
         words.floating = words.floating or value.dtype

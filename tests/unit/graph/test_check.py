@@ -221,6 +221,16 @@ def test_plugin_ports_unify_with_the_artifact(manifest, ask, read):
     )
 
 
+def test_values_of_another_dtype_than_the_artifacts_are_refused_for_plugin_ports(manifest, ask, read):
+    constant = TensorData("float64", (1, 2, 8), bytes(128))
+    (violation,) = check(ask(Node("sae.encode", (constant,), {"sae": "sae_8"}), outputs={"x": 0}), manifest).violations
+    assert violation.code == "PORT_MISMATCH"
+    assert "is float64[1 2 8], but artifact 'sae' is float32: cast one, for instance .to('float32')" in str(violation)
+    cast = Node("tensor.to", (Ref(0),), {"dtype": "bfloat16"})
+    request = ask(read(), cast, Node("sae.encode", (Ref(1),), {"sae": "sae_8"}), outputs={"x": 2})
+    assert [violation.code for violation in check(request, manifest).violations] == ["PORT_MISMATCH"]
+
+
 def test_an_unknown_artifact_raises_its_own_class(manifest, ask, read):
     request = ask(read(), Node("sae.encode", (Ref(0),), {"sae": "sae_9"}), outputs={"x": 1})
     with pytest.raises(ArtifactNotFound, match="artifact 'sae_9' does not exist; did you mean 'sae_8'"):
