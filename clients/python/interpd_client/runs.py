@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import final
 
-from interpd.errors import BlobNotFound, DataLoss, DeadlineExceeded, InterpdError, Unavailable
+from interpd.errors import BlobNotFound, DataLoss, DeadlineExceeded, InterpdError, RunNotFound, Unavailable
 from interpd.graph.run import TERMINAL, Done, Event, Failed, Progress, Queued, RunRequest, Started, TokenGenerated
 from interpd.graph.run import Result as ResultEvent
 from interpd.graph.types import TensorData
@@ -105,7 +105,9 @@ class RunHandle:
 
     def cancel(self) -> None:
         """Ends the run; nothing happens when it has ended."""
-        self._connection.transport.cancel(self._id, CANCEL_TIMEOUT_S)
+        # unknown there: it ended so long ago that it is not kept any more
+        with suppress(RunNotFound):
+            self._connection.transport.cancel(self._id, CANCEL_TIMEOUT_S)
 
     def _late(self, error: DeadlineExceeded, waited_s: float) -> DeadlineExceeded:
         """The error with what the run was doing: where gRPC's own clock ends a call, the service cannot say it."""

@@ -118,6 +118,18 @@ def test_constants_that_never_arrive_end_in_the_services_own_error():
         run(Scripted([BlobNotFound("no constant")]))
 
 
+def test_cancelling_a_run_that_ended_long_ago_does_nothing():
+    class Forgetful(FakeTransport):
+        def cancel(self, run_id, timeout_s):
+            raise interpd.RunNotFound(f"no run {run_id!r}")
+
+    t = interpd.Client(Forgetful(fake_manifest()), progress=False).model("fake").trace("a b")
+    t.save(x=t.embed)
+    handle = t.submit()
+    handle.result()
+    handle.cancel()
+
+
 def test_a_stream_that_ends_too_early_is_data_loss():
     with pytest.raises(interpd.DataLoss, match="ended before the run did"):
         run(Scripted([Started("r", ())]))
