@@ -59,7 +59,7 @@ class NnsightEngine:
         max_batch_tokens: int = MAX_BATCH_TOKENS,
     ) -> None:
         model = resident.model
-        self._store = Store(registry.artifact_kinds, model.device, model.dtype)
+        self._store = Store(registry.artifact_kinds, model.device, model.dtype, sizes=resident.info.sizes)
         self._access = ModelAccess(resident, Driver(model), self._store)
         self._registry = registry
         self._share_passes, self._max_batch_tokens = share_passes, max_batch_tokens
@@ -113,6 +113,10 @@ class NnsightEngine:
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
         run = Run(program, self._access, self._next_turn())
         run.used.plugins = plugins_of(run, self._registry.plugins)
+        for invoke, prompt in enumerate(tokens):
+            words = unknown_words(self._access.resident.tokenizer, prompt)
+            if words:
+                run.warnings[f"prompt {invoke}"] = f"prompt {invoke}: the tokenizer does not know {', '.join(words)}"
         return run
 
     def cancel(self, run_id: str) -> None:

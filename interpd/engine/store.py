@@ -7,19 +7,22 @@ from hashlib import sha256
 from os.path import getsize
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from interpd.engine.tensors import from_data
-from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss
+from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss, InvalidRequest
 from interpd.graph.digest import blob_digest
+from interpd.graph.names import artifact_name_problem
 from interpd.graph.schema import ArtifactInfo
 from interpd.graph.types import TensorData
 from interpd.plugin.artifact import RegisteredArtifact
 
 BLOB_BYTES = 4 << 30
+NO_SIZES: Mapping[str, int] = MappingProxyType({})
 
 
 class Store:
@@ -29,6 +32,7 @@ class Store:
         kinds: The artifact kinds that the plugins declare.
         device: Where tensors are used.
         dtype: What the floating tensors of artifacts are cast to.
+        sizes: Of the model, by axis word: an artifact must agree with those of widths (``d_model``).
         blob_bytes: Bound on all constants together; the ones not used for longest go first.
     """
 
@@ -38,8 +42,10 @@ class Store:
         device: torch.device,
         dtype: torch.dtype,
         *,
+        sizes: Mapping[str, int] = NO_SIZES,
         blob_bytes: int = BLOB_BYTES,
     ) -> None:
+        self._sizes = sizes
         self._kinds, self._device, self._dtype = kinds, device, dtype
         self._blob_bytes = blob_bytes
         self._blobs: OrderedDict[str, Tensor] = OrderedDict()
@@ -70,7 +76,8 @@ class Store:
         return from_data(data, self._device)
 
     def put_artifact(self, name: str, kind: str, path: str | Path) -> ArtifactInfo:
-        """Makes a file known under ``name``. Raises ``CallerError``."""
+        """Makes a file known under ``name``. Raises ``CallerError``, also for one that does not fit the model."""
+        _check_name(name)
         if kind not in self._kinds:
             raise CallerError(
                 f"no artifact kind {kind!r}; this worker knows {', '.join(sorted(self._kinds)) or 'none'}"
@@ -80,17 +87,29 @@ class Store:
             info = ArtifactInfo(name, kind, f"sha256:{_file_digest(path)}", getsize(path))
         except OSError as error:
             raise CallerError(f"artifact {name!r}: cannot read {path.name!r}: {error}") from error
-        info = replace(info, dims=tuple(self._kinds[kind].dims(path).items()))
+        dims = self._kinds[kind].dims(path, where=f"artifact {name!r}")
+        self._check_widths(name, dims)
+        info = replace(info, dims=tuple(dims.items()))
         self._paths[name] = path
         self._loaded.pop(name, None)
         self.artifacts[name] = info
         return info
 
+    def _check_widths(self, name: str, dims: Mapping[str, int]) -> None:
+        wrong = [
+            f"{axis} is {size}, the model's is {self._sizes[axis]}"
+            for axis, size in dims.items()
+            if axis.startswith("d_") and self._sizes.get(axis, size) != size
+        ]
+        if wrong:
+            raise InvalidRequest(f"artifact {name!r} is of another model: {'; '.join(wrong)}")
+
     def save_artifact(self, name: str, instance: object) -> tuple[ArtifactInfo, Path]:
         """Keeps what a method made: (what it is, its file).
 
-        Raises ``CallerError`` when its class is no artifact of a loaded plugin.
+        Raises ``CallerError`` when its class is no artifact of a loaded plugin, or the name cannot be one.
         """
+        _check_name(name)
         kind = next((kind for kind, known in self._kinds.items() if isinstance(instance, known.cls)), None)
         if kind is None:
             raise CallerError(f"artifact {name!r}: {type(instance).__name__} is no artifact class of a loaded plugin")
@@ -127,6 +146,11 @@ class Store:
         self._loaded.clear()
         if self._own_files is not None:
             self._own_files.cleanup()
+
+
+def _check_name(name: str) -> None:
+    if problem := artifact_name_problem(name):
+        raise InvalidRequest(problem)
 
 
 def _file_digest(path: Path) -> str:

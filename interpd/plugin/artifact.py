@@ -23,6 +23,7 @@ from interpd.plugin.declaration import refuse, summary
 Cls = TypeVar("Cls", bound=type)
 
 _METADATA_TYPES = (str, int, float, bool)
+_OR_METADATA = ", or a str, int, float or bool, which go into the file's metadata"
 _FILE_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -52,9 +53,12 @@ class RegisteredArtifact:
         """Writes ``instance`` to ``path``."""
         save_artifact(instance, path)
 
-    def dims(self, path: str | Path) -> dict[str, int]:
-        """The axis sizes that the file's tensors bind (``d_sae``: 24576), from its header."""
-        return _read_header(self.cls, Path(path)).sizes
+    def dims(self, path: str | Path, *, where: str = "") -> dict[str, int]:
+        """The axis sizes that the file's tensors bind (``d_sae``: 24576), from its header.
+
+        ``where``: what messages call the file. Raises ``InvalidRequest`` as ``load_artifact`` does.
+        """
+        return _read_header(self.cls, Path(path), where).sizes
 
 
 def artifact(kind: str) -> Callable[[Cls], Cls]:
@@ -95,7 +99,8 @@ def _declared_fields(cls: type, problems: list[str]) -> dict[str, TensorType]:
             try:
                 fields[field.name] = annotations.port(field.name, hint, default).type  # type: ignore[assignment]
             except annotations.BadAnnotation as error:
-                problems.append(f"field {field.name!r}: {error}")
+                other = "" if any(map(annotations.is_tensor, (hint, *typing.get_args(hint)))) else _OR_METADATA
+                problems.append(f"field {field.name!r}: {error}{other}")
     if not fields and not problems:
         problems.append('has no tensor; write for instance w_enc: Float[Tensor, "d_model d_sae"]')
     return fields
@@ -160,10 +165,10 @@ def _metadata_fields(cls: type) -> Iterator[str]:
     return (field.name for field in dataclasses.fields(cls) if field.name not in tensors)
 
 
-def _read_header(cls: type, path: Path) -> _Header:
+def _read_header(cls: type, path: Path, where: str = "") -> _Header:
     from safetensors import SafetensorError, safe_open
 
-    where = f"file {path.name!r}"
+    where = where or f"file {path.name!r}"
     try:
         with safe_open(str(path), framework="np") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118, the file is no mapping

@@ -13,6 +13,7 @@ from typing import Any
 
 from interpd.errors import DataLoss, InvalidRequest, Overloaded
 from interpd.graph.digest import blob_digest
+from interpd.graph.names import artifact_name_problem
 from interpd.graph.types import ITEM_BYTES, TensorData
 from interpd.scheduler.interface import Front
 from interpd.service.interceptors import Call
@@ -73,8 +74,10 @@ class ArtifactServicer:
         """The artifact as the workers know it."""
         header: pb.UploadArtifactHeader = await _header(parts)
         problems = Problems()
-        for name in ("model", "name", "kind"):
+        for name in ("model", "kind"):
             checked_name(getattr(header, name), f"header.{name}", problems)
+        if problem := artifact_name_problem(header.name):
+            problems.add("header.name", problem)
         digest_from_proto(header.digest, "header.digest", problems)
         problems.raise_if_any()
         with self._budget.reserve(header.n_bytes, f"artifact {header.name!r}") as assembler:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from interpd.engine.store import Store
 from interpd.engine.tensors import from_data, to_data
-from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss
+from interpd.errors import ArtifactNotFound, BlobNotFound, CallerError, DataLoss, InvalidRequest
 from interpd.graph.digest import blob_digest
 from interpd.graph.types import ITEM_BYTES, TensorData
 from interpd.plugin.artifact import RegisteredArtifact, artifact, save_artifact
@@ -44,6 +44,25 @@ def test_the_constant_that_was_not_used_for_longest_goes_first():
     assert (kept.blob(first) == 1).all()
     with pytest.raises(BlobNotFound):
         kept.blob(second)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../up", "a b", "é", "x" * 201, "a/b"])
+def test_a_name_that_no_file_could_have_is_refused(name, tmp_path):
+    with pytest.raises(InvalidRequest, match="the name of an artifact has"):
+        store().put_artifact(name, "scale", tmp_path / "file")
+    with pytest.raises(InvalidRequest, match="the name of an artifact has"):
+        store().save_artifact(name, Scale(torch.ones(3)))
+
+
+def test_an_artifact_of_another_model_is_refused_at_the_door(tmp_path):
+    kinds = {"scale": RegisteredArtifact(Scale.schema, Scale)}
+    kept = Store(kinds, torch.device("cpu"), torch.float32, sizes={"d_model": 4, "head": 2})
+    save_artifact(Scale(torch.ones(3)), tmp_path / "other.safetensors")
+    with pytest.raises(InvalidRequest, match="artifact 'mine' is of another model: d_model is 3, the model's is 4"):
+        kept.put_artifact("mine", "scale", tmp_path / "other.safetensors")
+    (tmp_path / "0123").write_bytes(b"no safetensors")
+    with pytest.raises(InvalidRequest, match="artifact 'mine' is not a readable safetensors file"):
+        kept.put_artifact("mine", "scale", tmp_path / "0123")
 
 
 def test_unknown_artifacts_and_kinds_are_the_callers_error(tmp_path):

@@ -115,6 +115,7 @@ def test_a_class_that_cannot_be_an_artifact_says_what_to_write():
     with pytest.raises(DeclarationError, match="2 problems") as caught:
         artifact("listed")(Listed)
     assert "field 'weights': list is no port; write weights: Float[Tensor" in str(caught.value)
+    assert "or a str, int, float or bool" in str(caught.value)
 
     @dataclass(frozen=True)
     class Empty:
