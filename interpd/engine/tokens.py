@@ -55,6 +55,15 @@ def _from_ids(tokenizer: PreTrainedTokenizerFast | None, ids: tuple[int, ...], n
     return Tokens(ids, _strings(tokenizer, ids), nowhere, decode(tokenizer, ids))
 
 
+def unknown_words(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> tuple[str, ...]:
+    """Pieces of the text that the tokenizer does not know, so that the model sees its unknown token instead."""
+    unknown = None if tokenizer is None else tokenizer.unk_token_id
+    places = zip(tokens.ids, tokens.offsets, strict=True)
+    pieces = (tokens.text[start:end].strip() for id_, (start, end) in places if id_ == unknown)
+    # a special token that was written out, or added, is meant
+    return tuple(piece for piece in pieces if piece and piece not in tokenizer.all_special_tokens)
+
+
 def _check(ids: tuple[int, ...], n_vocab: int) -> None:
     if not ids:
         raise InvalidRequest("the prompt has no tokens: give at least one character or token id")

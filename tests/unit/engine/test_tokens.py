@@ -93,3 +93,19 @@ def test_a_sentencepiece_like_tokenizer_puts_bos_first(shared):
     assert found.ids[0] == 1
     assert found.strings[:3] == ("<s>", "Once", "upon")
     assert [found.text[start:end] for start, end in found.offsets] == ["", "Once", " upon", " a", " time"]
+
+
+def test_words_that_the_tokenizer_does_not_know_are_told():
+    from transformers import AutoTokenizer
+
+    from interpd import zoo
+    from interpd.engine.tokens import unknown_words
+
+    facts = AutoTokenizer.from_pretrained(zoo.path("facts"))
+    known, unknown = (
+        tokenize(facts, Prompt(text=text), n_vocab=len(facts))
+        for text in ("Elena Marsh was born in", "Elena Mash was bron in")
+    )
+    assert unknown_words(facts, known) == ()
+    assert unknown_words(facts, unknown) == ("Mash", "bron")
+    assert unknown_words(None, known) == ()
