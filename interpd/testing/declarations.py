@@ -3,11 +3,15 @@
 Each property is a function that fails with a message naming the declaration.
 """
 
+import dataclasses
 import inspect
 import re
+import typing
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+
+import jaxtyping
 
 from interpd.graph.schema import OpSchema, PortSchema
 from interpd.graph.types import Dim
@@ -95,6 +99,39 @@ def _dims(ports: Iterable[PortSchema]) -> list[Dim]:
     """The dimensions of ports that have a word and no size of their own."""
     dims = [dim for port in ports if port.type is not None for dim in port.type.dims]
     return [dim for dim in dims if dim.name and dim.size is None and not is_open(dim)]
+
+
+def is_declared_on_tensors(op: RegisteredOp, sampler: Sampler) -> None:
+    """Its ports and outputs are annotated as tensors of torch, which is what it gets and must give."""
+    if op.fn is not None:
+        signature = inspect.signature(inspect.unwrap(op.fn), eval_str=True)
+        annotations = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        _check_tensors(named(op.schema), {**annotations, "return": signature.return_annotation})
+
+
+def artifact_is_declared_on_tensors(kind: RegisteredArtifact) -> None:
+    """Its fields are annotated as tensors of torch."""
+    _check_tensors(f"artifact {kind.schema.kind!r}", typing.get_type_hints(kind.cls))
+
+
+def _check_tensors(what: str, annotations: Mapping[str, object]) -> None:
+    for name, annotation in annotations.items():
+        for array in _arrays(annotation):
+            if array.__module__.partition(".")[0] != "torch":
+                raise AssertionError(
+                    f"{what}: {name!r} is annotated as {array.__module__}.{array.__name__}; values are tensors of "
+                    'torch: write Float[torch.Tensor, "..."]'
+                )
+
+
+def _arrays(annotation: object) -> Iterator[type]:
+    """The classes of arrays in an annotation: of a tensor, an optional one, or a tuple or dataclass of them."""
+    if isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray):
+        yield annotation.array_type
+    elif isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        yield from (array for hint in typing.get_type_hints(annotation).values() for array in _arrays(hint))
+    else:
+        yield from (array for part in typing.get_args(annotation) for array in _arrays(part))
 
 
 def types_its_context(op: RegisteredOp, sampler: Sampler) -> None:

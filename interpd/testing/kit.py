@@ -126,6 +126,8 @@ class _Kit:
         made = {kind: _Once(f"{kind}-can_be_made", partial(self._make, kind)) for kind in registry.artifact_kinds}
         for kind, registered in registry.artifact_kinds.items():
             yield Check(f"{kind}-has_a_summary", partial(declarations.artifact_has_a_summary, registered))
+            on_tensors = partial(declarations.artifact_is_declared_on_tensors, registered)
+            yield Check(f"{kind}-is_declared_on_tensors", on_tensors)
             yield Check(made[kind].name, made[kind])
             yield Check(f"{kind}-survives_its_file", _after([made[kind]], partial(self._assert_round_trip, kind)))
         for op in registry.ops.values():
@@ -140,7 +142,7 @@ class _Kit:
     def _declared(self, op: RegisteredOp, sampler: Sampler) -> Iterator[Check]:
         """What needs no call."""
         checks = [declarations.has_a_summary, declarations.paper_has_a_known_form, declarations.survives_the_wire]
-        checks.append(declarations.binds_its_axes)
+        checks += [declarations.binds_its_axes, declarations.is_declared_on_tensors]
         if op.schema.is_method:
             checks.append(declarations.types_its_context)
         yield from (Check(f"{op.schema.name}-{check.__name__}", partial(check, op, sampler)) for check in checks)

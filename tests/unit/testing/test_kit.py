@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
@@ -161,7 +162,21 @@ def misspelt(x: Float[Tensor, "batch d_modle"]) -> Float[Tensor, "batch d_model"
     return 2 * x
 
 
+@op("faulty.arrays")
+def arrays(x: Float[np.ndarray, " pos"]) -> Float[Tensor, " pos"]:
+    """Twice the input."""
+    return 2 * x
+
+
+@op("faulty.pairs")
+def pairs(x: Float[Tensor, " pos"]) -> tuple[Float[Tensor, " pos"], Float[np.ndarray, " pos"]]:
+    """Twice the input, twice."""
+    return 2 * x, 2 * x
+
+
 FAULTS = [
+    (arrays, "is_declared_on_tensors", "op 'faulty.arrays@1': 'x' is annotated as numpy.ndarray; values are tensors"),
+    (pairs, "is_declared_on_tensors", "op 'faulty.pairs@1': 'return' is annotated as numpy.ndarray"),
     (unpacks, "takes_any_number_of_dimensions", "op 'faulty.unpacks@1' raised ValueError: not enough values to unpack"),
     (detaches, "lets_gradients_through", "no gradient passes to output 'out'; compute it without detach()"),
     (detaches, "lets_gradients_through", "or declare @op(..., differentiable=False)"),
