@@ -112,8 +112,16 @@ async def _written(
                 raise
             if not write.done():
                 return write
-            write.result()
+            try:
+                write.result()
+            except grpc.aio.BaseError as error:
+                # a write fails when its reader has gone, which the context may not know yet
+                raise _ReaderGone from error
     return None
+
+
+class _ReaderGone(Exception):
+    """Nobody is there to be told anything."""
 
 
 def _uploading(
@@ -161,6 +169,8 @@ async def _surrounded(context: Context, method: str) -> AsyncIterator[Call]:
         yield Call(request_id, None if remaining_s is None else time.time() + remaining_s)
     except InterpdError as error:
         await _abort(context, error, request_id)
+    except _ReaderGone:
+        log.debug("the reader was gone", method=method, request_id=request_id)
     # the edge of the service: a bug in any layer below must answer this caller and hurt no other
     except Exception as error:
         if context.done():

@@ -1,4 +1,5 @@
 import asyncio
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -8,8 +9,10 @@ from interpd.graph import run
 from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref
 from interpd.graph.run import RunRequest
 from interpd.graph.types import TensorData
+from interpd.service.interceptors import service_handler
 from interpd.service.options import ServiceOptions
-from interpd.service.server import make_server
+from interpd.service.server import SERVICES, make_server
+from interpd.service.servicer_graph import GraphServicer
 from interpd.wire.chunks import CHUNK_BYTES
 from interpd.wire.events import EventAssembler
 from interpd.wire.graphs import request_to_proto, spec_to_proto
@@ -259,6 +262,34 @@ async def test_a_slow_reader_holds_the_front_back(front, stub):
     await asyncio.sleep(0.5)
     assert taken == front.n_taken < 32
     call.cancel()
+
+
+class HungUp:
+    """The context of a call whose connection is gone, before gRPC has said so."""
+
+    def invocation_metadata(self):
+        return ()
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    def time_remaining(self):
+        return None
+
+    def done(self):
+        return False
+
+    async def write(self, data):
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_message_is_no_bug(front, caplog):
+    service = SERVICES["interpd.v1.GraphService"]
+    handler = service_handler(service, GraphServicer(front), ServiceOptions())
+    call = SimpleNamespace(method=f"/{service.full_name}/RunGraph", invocation_metadata=())
+    await handler.service(call).unary_stream(request().SerializeToString(), HungUp())
+    assert front.released == ["run-1"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_reader_that_stops_is_let_go(front, serve):
