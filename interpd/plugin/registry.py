@@ -77,7 +77,8 @@ def load_registry(
     """A registry of the built-in plugin and the ``allowed`` ones. Never fails for what a plugin does.
 
     Args:
-        allowed: Names of plugins (of their entry points). What is installed but not named here is only listed.
+        allowed: Names of plugins (of their entry points), taken in this order: of two that offer the same, the first
+            keeps it. What is installed but not named here is only listed.
         candidates: What could be loaded; what is installed when absent.
         trace: Is given one line per call of a hook.
 
@@ -86,7 +87,10 @@ def load_registry(
     """
     found = discover() if candidates is None else tuple(candidates)
     loading = _Loading(_new_manager(trace))
-    infos = [loading.take(item) if item.name in {*allowed, BUILT_IN} else _not_allowed(item) for item in found]
+    ranks = {name: rank for rank, name in reversed(list(enumerate((BUILT_IN, *allowed))))}
+    in_order = sorted((item for item in found if item.name in ranks), key=lambda item: ranks[item.name])
+    taken = {id(item): loading.take(item) for item in in_order}
+    infos = [taken.get(id(item)) or _not_allowed(item) for item in found]
     if infos and (infos[0].name, infos[0].distribution, infos[0].status) == (BUILT_IN, "interpd", "broken"):
         raise InternalError(infos[0].problem)
     names = [item.name for item in found]
@@ -175,8 +179,22 @@ class _Loading:
         new = [f"op {n!r}" for n in {**offered.ops, **offered.methods}]
         new += [f"artifact {n!r}" for n in offered.artifact_kinds]
         clashes = [f"{name} is already offered by plugin {taken[name]!r}" for name in new if name in taken]
+        clashes = clashes or self._foreign_families(offered)
         if clashes:
-            raise _Broken(f": {'; '.join(clashes)}")
+            raise _Broken(f": {'; '.join(clashes)}, which the configuration names first")
+
+    def _foreign_families(self, offered: Declarations) -> list[str]:
+        owners = {_family(n): op.schema.plugin for n, op in {**self.ops, **self.methods}.items()}
+        names = sorted({**offered.ops, **offered.methods})
+        return [
+            f"{n!r}: the family {_family(n)!r} is that of plugin {owners[_family(n)]!r}"
+            for n in names
+            if _family(n) in owners
+        ]
+
+
+def _family(name: str) -> str:
+    return name.partition(".")[0]
 
 
 class _Broken(Exception):

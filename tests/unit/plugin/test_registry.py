@@ -46,6 +46,12 @@ def split(x: Float[Tensor, " pos"]) -> Parts:
     return Parts(x, -x)
 
 
+@op("sae.extra")
+def extra(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    """The same."""
+    return x
+
+
 @method("sae.train")
 def train(ctx: MethodContext) -> Float[Tensor, " step"]:
     """Losses."""
@@ -242,6 +248,21 @@ def test_of_two_plugins_with_one_op_the_second_is_broken():
     registry = load_registry(["sae", "other"], candidates=[first, second])
     assert [info.status for info in registry.plugins] == ["loaded", "broken"]
     assert "op 'sae.split' is already offered by plugin 'sae'" in registry.plugins[1].problem
+
+
+def test_plugins_are_taken_in_the_order_of_the_configuration():
+    first, second = candidate_of(plugin(**WHOLE), "sae"), candidate_of(plugin(interpd_register_ops=[split]), "other")
+    registry = load_registry(["other", "sae"], candidates=[first, second])
+    assert [info.status for info in registry.plugins] == ["broken", "loaded"]
+    assert registry.ops["sae.split"].schema.plugin == "other"
+    assert "by plugin 'other', which the configuration names first" in registry.plugins[0].problem
+
+
+def test_a_family_belongs_to_the_plugin_that_is_taken_first():
+    first, second = candidate_of(plugin(**WHOLE), "sae"), candidate_of(plugin(interpd_register_ops=[extra]), "other")
+    broken = load_registry(["sae", "other"], candidates=[first, second]).plugins[1]
+    assert "'sae.extra': the family 'sae' is that of plugin 'sae'" in broken.problem
+    assert load_registry(["other"], candidates=[first, second]).plugins[1].status == "loaded"
 
 
 def test_of_two_plugins_with_one_name_the_second_is_broken():
