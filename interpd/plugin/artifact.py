@@ -18,7 +18,7 @@ from interpd.graph.schema import ArtifactSchema
 from interpd.graph.types import TensorType
 from interpd.plugin import annotations
 from interpd.plugin.agreement import AxisSizes
-from interpd.plugin.declaration import refuse, summary
+from interpd.plugin.declaration import DeclarationError, refuse, summary
 
 Cls = TypeVar("Cls", bound=type)
 
@@ -70,6 +70,10 @@ def artifact(kind: str) -> Callable[[Cls], Cls]:
     Raises:
         DeclarationError: The class cannot be an artifact; the message lists all reasons.
     """
+    if isinstance(kind, type):
+        raise DeclarationError(
+            f'@artifact without a kind on class {kind.__name__}; write @artifact("{kind.__name__.lower()}")'
+        )
 
     def declare(cls: Cls) -> Cls:
         problems = [] if kind.isidentifier() and kind == kind.lower() else ["the kind is not a lower-case word"]

@@ -4,11 +4,15 @@ A plugin's mistakes are found when its module is imported or registered, never i
 """
 
 import inspect
+import linecache
 import re
+import traceback
 from collections.abc import Callable, Sequence
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 """``family.verb``: what operations and methods are called."""
+
+_NOT_THE_PLUGIN = ("jaxtyping", "interpd", "pluggy", "importlib")
 
 _ARGUMENT = re.compile(r"\s+(\w+):\s+(.*)")
 
@@ -67,8 +71,11 @@ def cause(error: BaseException) -> str:
     """What went wrong in a plugin's code, and in which line of which file."""
     if isinstance(error, DeclarationError):
         return str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    # an annotation is refused deep in jaxtyping, but the line to change is the plugin's
+    own = [one for one in frames if str(one[0].f_globals.get("__name__")).partition(".")[0] not in _NOT_THE_PLUGIN]
+    where = ""
+    for frame, line in (own or frames)[-1:]:
+        source = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
+        where = f" ({frame.f_code.co_filename}, line {line}{f': {source}' if source else ''})"
     return f"{type(error).__name__}: {error}{where}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from interpd.graph.run import Tokens
 from interpd.graph.schema import ModelInfo, OpSchema, SiteSchema
-from interpd.plugin.op import build_schema, ports_and_params
+from interpd.plugin.op import build_schema, ports_and_params, refuse_bare
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +138,7 @@ def method(name: str, *, version: int = 1, paper: str | None = None) -> Callable
     Raises:
         DeclarationError: The function cannot be a method; the message lists all reasons.
     """
+    refuse_bare("method", name)
 
     def declare(fn: Fn) -> Fn:
         facts, problems = ports_and_params("method", fn, skip=1)

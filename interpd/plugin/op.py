@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from interpd.graph.schema import OpSchema, PortSchema
+from interpd.graph.schema import ArtifactSchema, OpSchema, PortSchema
 from interpd.plugin import annotations
-from interpd.plugin.declaration import NAME, argument_docs, refuse, summary
+from interpd.plugin.declaration import NAME, DeclarationError, argument_docs, place, refuse, signature_text, summary
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
@@ -53,6 +53,7 @@ def op(
     Raises:
         DeclarationError: The function cannot be an operation; the message lists all reasons.
     """
+    refuse_bare("op", name)
 
     def declare(fn: Fn) -> Fn:
         facts, problems = ports_and_params("op", fn, skip=0)
@@ -61,6 +62,14 @@ def op(
         return fn
 
     return declare
+
+
+def refuse_bare(kind: str, name: object) -> None:
+    """Raises ``DeclarationError`` for a decorator that was written without its name."""
+    if callable(name):
+        words = getattr(name, "__name__", "verb")
+        text = f"@{kind} without a name in {signature_text(name)} ({place(name)})"
+        raise DeclarationError(f'{text}; write @{kind}("family.{words}", version=1)')
 
 
 def build_schema(kind: str, name: str, fn: Callable[..., Any], problems: list[str], **facts: Any) -> OpSchema:
@@ -111,6 +120,12 @@ def _port(parameter: inspect.Parameter) -> PortSchema:
         raise annotations.BadAnnotation(
             f"is a constant before the '*'; constants are keyword-only: move it behind a '*' ({parameter})"
         )
+    if isinstance(getattr(parameter.annotation, "schema", None), ArtifactSchema):
+        raise annotations.BadAnnotation(
+            f"is an artifact before the '*'; artifacts are named by constants: move it behind a '*' ({parameter})"
+        )
+    if getattr(parameter.annotation, "__name__", "") == "MethodContext":
+        raise annotations.BadAnnotation("is a method's context, which an operation does not get; use @method")
     return annotations.port(parameter.name, parameter.annotation, parameter.default)
 
 

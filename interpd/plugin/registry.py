@@ -167,7 +167,7 @@ class _Loading:
         others = [plugin for name, plugin in self.hooks.list_name_plugin() if name != candidate.name]
         for hook in ("interpd_register_artifacts", "interpd_register_ops", "interpd_register_methods"):
             call = self.hooks.subset_hook_caller(hook, remove_plugins=others)
-            collected[hook] = _guarded(f", hook {hook!r}", lambda call=call: [item for part in call() for item in part])
+            collected[hook] = _guarded(f", hook {hook!r}", lambda call=call: _all_of(call))
         try:
             return declared.checked(candidate.name, collected, kinds=self.artifact_kinds)
         except DeclarationError as error:
@@ -191,6 +191,18 @@ class _Loading:
             for n in names
             if _family(n) in owners
         ]
+
+
+def _all_of(hook: Any) -> list[object]:
+    """All that the implementations of a hook return."""
+    parts = hook()
+    if len(parts) < len(hook.get_hookimpls()):
+        raise DeclarationError("returns None; return a list")
+    for part in parts:
+        if callable(part):
+            name = getattr(part, "__name__", "it")
+            raise DeclarationError(f"returns {name!r} itself, expected a list; write return [{name}]")
+    return [item for part in parts for item in part]
 
 
 def _family(name: str) -> str:

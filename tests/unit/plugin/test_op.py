@@ -9,6 +9,7 @@ from interpd.graph.schema import ParamSchema, PortSchema
 from interpd.graph.types import Dim, TensorType
 from interpd.plugin.artifact import artifact
 from interpd.plugin.declaration import DeclarationError
+from interpd.plugin.method import MethodContext, method
 from interpd.plugin.op import op
 
 
@@ -147,6 +148,14 @@ def _no_port(*, k: int) -> Float[Tensor, " a"]:
     """Nothing comes in."""
 
 
+def _gets_context(ctx: MethodContext, x: Float[Tensor, " a"]) -> Float[Tensor, " a"]:
+    """A method in an operation's clothes."""
+
+
+def _artifact_first(x: Float[Tensor, " a"], sae: Sae) -> Float[Tensor, " a"]:
+    """An artifact before the star."""
+
+
 @pytest.mark.parametrize(
     ("fn", "message"),
     [
@@ -160,6 +169,8 @@ def _no_port(*, k: int) -> Float[Tensor, " a"]:
         (_half_optional, "is optional by half; write both '| None' and '= None', or neither"),
         (_collects, "parameter 'x' collects arguments; name each port"),
         (_returns_list, "returns list; write -> Float[Tensor"),
+        (_gets_context, "parameter 'ctx' is a method's context, which an operation does not get; use @method"),
+        (_artifact_first, "parameter 'sae' is an artifact before the '*'"),
         (_no_port, "has no port; an operation takes at least one tensor"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -171,6 +182,17 @@ def test_a_declaration_that_cannot_be_an_op_says_what_to_write(fn, message):
     assert str(caught.value).startswith("op 'a.b': ")
     assert f"in def {fn.__name__}(" in str(caught.value)
     assert "test_op, line " in str(caught.value)
+
+
+def test_a_decorator_without_its_name_says_how_to_write_it():
+    with pytest.raises(
+        DeclarationError, match=r'@op without a name in def _wide.*write @op\("family._wide", version=1\)'
+    ):
+        op(_wide)
+    with pytest.raises(DeclarationError, match="@method without a name"):
+        method(_wide)
+    with pytest.raises(DeclarationError, match="@artifact without a kind on class Sae"):
+        artifact(Sae)
 
 
 def test_all_problems_come_at_once():

@@ -206,6 +206,17 @@ def test_a_declaration_error_at_import_keeps_its_words():
     )
 
 
+def test_axes_that_jaxtyping_refuses_are_shown_with_the_plugins_line():
+    def load():
+        def commas(x: Float[Tensor, "batch, pos"]) -> None:  # noqa: F821
+            """Axes with a comma."""
+
+    registry = load_registry(["sae"], candidates=[Candidate("sae", "interpd-sae", "0.2", "interpd_sae", load)])
+    assert "Axes should be separated with spaces" in registry.plugins[0].problem
+    assert "test_registry.py, line " in registry.plugins[0].problem
+    assert ': def commas(x: Float[Tensor, "batch, pos"]) -> None:' in registry.plugins[0].problem
+
+
 @op("torch.softmax")
 def squatter(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
     """Not the real one."""
@@ -222,6 +233,11 @@ def squatter(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
         ({"interpd_register_ops": raises(ValueError("no"))}, ", hook 'interpd_register_ops': ValueError: no ("),
         ({"interpd_register_ops": raises(SystemExit(1))}, ", hook 'interpd_register_ops': SystemExit: 1 ("),
         ({"interpd_register_ops": 7}, ", hook 'interpd_register_ops': TypeError: 'int' object is not iterable"),
+        ({"interpd_register_ops": lambda: None}, ", hook 'interpd_register_ops': returns None; return a list"),
+        (
+            {"interpd_register_ops": lambda: split},
+            ", hook 'interpd_register_ops': returns 'split' itself, expected a list; write return [split]",
+        ),
         ({"interpd_register_ops": [len]}, "built-in function len> is not a function marked @op('...')"),
         ({"interpd_register_ops": [train]}, "'sae.train' is not marked @op; return it from interpd_register_methods"),
         (
