@@ -296,7 +296,15 @@ def apply(
 
 @functools.cache
 def _record_type(name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
-    return namedtuple(name, fields)
+    kind = namedtuple(name, fields)
+    # the class stands in no module, so a pickled result says how to make it again
+    kind.__reduce__ = lambda self: (_record, (name, fields, tuple(self)))  # pyright: ignore[reportAttributeAccessIssue]
+    return kind
+
+
+def _record(name: str, fields: tuple[str, ...], items: Iterable[object]) -> Any:
+    """A record as it was pickled."""
+    return _record_type(name, fields)(*items)
 
 
 def gradient(recording: Recording, target: object, wrt: object) -> "Value":

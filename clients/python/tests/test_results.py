@@ -1,5 +1,8 @@
 """What a result shows of itself."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -117,3 +120,14 @@ def test_tokens_provenance_and_cost_come_along(result):
     assert result.cost.n_tokens == 2
     assert result.axes["loss"] == ()
     assert (result.non_finite, result.warnings, result.generated) == ((), (), ())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda result: pickle.loads(pickle.dumps(result))])
+def test_a_result_with_records_can_be_pickled_and_copied(model, again):
+    with model.trace("a b") as t:
+        t.save(top=t.embed.topk(2), great=[t.embed.max(-1)])
+    there = again(t.result)
+    assert type(there["top"]) is type(t.result["top"])
+    assert there["top"].indices.tolist() == t.result["top"].indices.tolist()
+    assert there["great"][0]._fields == ("values", "indices")
+    assert (there.tokens, there.provenance, repr(there)) == (t.result.tokens, t.result.provenance, repr(t.result))
