@@ -71,6 +71,10 @@ class SchedulerConfig:
     max_in_flight: int = key(64, "Runs that one replica may hold; the engine forms its passes from these.")
     max_keep_s: float = key(3600.0, "Bound on how long a run's events are kept after its end or a lost connection.")
     kept_bytes: int = key(1 << 30, "Bytes of results of ended runs kept for readers who come back; oldest go first.")
+    held_bytes: int = key(
+        8 << 30,
+        "Bytes of results that accepted runs will bring or that are not read yet; large runs beyond are refused.",
+    )
     owner_weights: tuple[tuple[str, float], ...] = key(
         (),
         "Shares of owners that differ from 1: a table, owner to weight.",

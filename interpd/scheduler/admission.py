@@ -13,10 +13,14 @@ from interpd.errors import DeadlineExceeded, LimitExceeded, Overloaded
 from interpd.graph.check import CheckReport, check
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import Manifest
+from interpd.scheduler.book import RunBook
 from interpd.scheduler.queue import RunQueue
 from interpd.scheduler.runs import Run
 
 MIN_RETRY_S, MAX_RETRY_S = 0.5, 30.0
+SMALL_BYTES = 1 << 20
+"""Results up to this size are never refused for want of memory."""
+
 N_RECENT = 32
 """Ends of runs from which the pace is taken."""
 
@@ -36,7 +40,12 @@ class Admission:
         self._ends: deque[float] = deque(maxlen=N_RECENT)
 
     def admit(
-        self, request: RunRequest, manifest: Manifest, queues: Mapping[str, RunQueue], report: CheckReport | None = None
+        self,
+        request: RunRequest,
+        manifest: Manifest,
+        queues: Mapping[str, RunQueue],
+        book: RunBook,
+        report: CheckReport | None = None,
     ) -> Run:
         """The run, not queued yet. Raises ``Overloaded``, ``DeadlineExceeded``, ``CallerError``.
 
@@ -49,10 +58,15 @@ class Admission:
             left_s = min(left_s, request.deadline_s - self._wall())
         if left_s <= 0:
             raise DeadlineExceeded("the deadline had passed when the request arrived", stage="arrival")
-        (report or check(request, manifest)).raise_if_bad()
+        report = report or check(request, manifest)
+        report.raise_if_bad()
+        bytes_due = report.estimate.least_bytes_returned if report.estimate is not None else 0
+        if bytes_due > SMALL_BYTES:
+            self._refuse_unread(bytes_due, book.held_bytes)
         now = self._clock()
         bounded = replace(request, deadline_s=self._wall() + left_s)
-        return Run(bounded, now=now, deadline=now + left_s, keep_s=max(request.keep_s, 0.0))
+        keep_s = max(request.keep_s, 0.0)
+        return Run(bounded, now=now, deadline=now + left_s, keep_s=keep_s, bytes_due=bytes_due)
 
     def _refuse_keeping(self, keep_s: float) -> None:
         """Raises ``LimitExceeded``: whoever comes back in time for what was promised shall find it."""
@@ -82,6 +96,16 @@ class Admission:
                 "wait for some of them to end",
                 retry_after_s=self._retry_after_s(n_own),
                 limit=self._config.max_queued_per_owner,
+            )
+
+    def _refuse_unread(self, bytes_due: int, held_bytes: int) -> None:
+        # one run alone is bounded by its own limit
+        if held_bytes and held_bytes + bytes_due > self._config.held_bytes:
+            raise Overloaded(
+                f"{held_bytes} bytes of results are due or wait for their readers, and {bytes_due} more would be too "
+                f"many, limit {self._config.held_bytes}; try again later, or ask for less",
+                retry_after_s=self._retry_after_s(1),
+                limit=self._config.held_bytes,
             )
 
     def _retry_after_s(self, n_waiting: int) -> float:

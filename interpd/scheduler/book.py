@@ -42,6 +42,11 @@ class RunBook:
         """Runs that have ended."""
         return (run for run in list(self._runs.values()) if run.state is RunState.ENDED)
 
+    @property
+    def held_bytes(self) -> int:
+        """Of results that runs will bring, or that their readers have not read."""
+        return sum(run.held_bytes for run in self._runs.values())
+
     def sweep(self, now: float) -> None:
         """Forgets ended runs that nobody reads: those past their time, then the oldest beyond the limit."""
         unread = [run for run in self.kept_runs() if run.unread_since is not None]

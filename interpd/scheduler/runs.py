@@ -35,9 +35,10 @@ class Run:
         now: Monotonic seconds.
         deadline: Monotonic seconds.
         keep_s: Bounded; how long events outlive the end or the last reader.
+        bytes_due: Of its results, as far as the checker can tell.
     """
 
-    def __init__(self, request: RunRequest, *, now: float, deadline: float, keep_s: float) -> None:
+    def __init__(self, request: RunRequest, *, now: float, deadline: float, keep_s: float, bytes_due: int = 0) -> None:
         self.request = request
         self.state = RunState.QUEUED
         self.log = EventLog(request.run_id, keeps=keep_s > 0)
@@ -53,6 +54,7 @@ class Run:
         self.alone = False
         """Whether nothing may run beside it on its replica."""
         self.cost_tokens = estimated_tokens(request)
+        self._bytes_due = bytes_due
         self._streams = False
         self._queued: Queued | None = None
 
@@ -60,6 +62,13 @@ class Run:
     def run_id(self) -> str:
         """The id that the client gave."""
         return self.request.run_id
+
+    @property
+    def held_bytes(self) -> int:
+        """Of results that it will bring, or that it has brought and its readers have not read."""
+        if self.state is not RunState.ENDED:
+            return max(self._bytes_due, self.log.n_bytes)
+        return self.log.n_bytes if self.n_readers else 0
 
     def queued_at(self, position: int, reason: str) -> None:
         """Says where the run waits, when that has changed."""

@@ -312,7 +312,7 @@ class Scheduler:
         if status.state in (FAILED, UNLOADING):
             raise ModelNotReady(f"model {request.model!r} is {status.state}: {status.detail}", model=request.model)
         self._suspects.refuse(request)
-        run = self._admission.admit(request, manifest, self._queues, report)
+        run = self._admission.admit(request, manifest, self._queues, self._book, report)
         run.alone = self._suspects.must_be_alone(request)
         return run
 

@@ -104,9 +104,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def a_run_waits_only_where_there_is_no_room(self):
         for model in MODELS:
-            queue = self.scheduler._queues.get(model)
-            held = [self.scheduler._held.get(link.name, set()) for link in self.workers.links(model)]
-            assert not queue or all(len(h) == MAX_IN_FLIGHT for h in held)
+            queue, n_held = self.scheduler._queues.get(model), self.scheduler._n_held()
+            if queue:
+                limit = 1 if queue.first().alone else MAX_IN_FLIGHT
+                assert all(n_held.get(link.name, 0) >= limit for link in self.workers.links(model))
+
+    @invariant()
+    def who_must_be_alone_is(self):
+        for held in self.scheduler._held.values():
+            assert len(held) == 1 or not any(run.alone for run in self.runs if run.run_id in held)
 
     @invariant()
     def the_counters_add_up(self):
