@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         _space,
         _configuration,
         _bundled_model,
+        _configured_plugins,
         _plugins,
         _daemon,
     )
@@ -146,6 +147,24 @@ def _bundled_model(_: argparse.Namespace) -> list[Finding]:
         return [Finding("bundled model", BAD, error.message)]
     n_sites = sum(site.canonical for site in resident.sites.values())
     return [Finding("bundled model", OK, f"loads; {n_sites} canonical sites passed the self-test")]
+
+
+def _configured_plugins(args: argparse.Namespace) -> list[Finding]:
+    """Imports the plugins that the configuration names, as a worker would."""
+    from interpd.plugin.discovery import discover
+    from interpd.plugin.registry import load_registry
+
+    try:
+        wanted = load_config(path=args.config).plugins
+    except InterpdError:
+        return []
+    _, *candidates = discover()
+    infos = [info for info in load_registry(wanted, candidates=candidates).plugins if info.name in wanted]
+    if not infos:
+        return [Finding("plugins", OK, "none configured")]
+    good = ", ".join(f"{info.name} {info.version}" for info in infos if info.status == "loaded")
+    broken = [Finding("plugins", BAD, info.problem) for info in infos if info.status != "loaded"]
+    return ([Finding("plugins", OK, f"can be loaded: {good}")] if good else []) + broken
 
 
 def _plugins(args: argparse.Namespace) -> list[Finding]:

@@ -231,6 +231,9 @@ class RayPool:
         if manifest.artifacts.keys() != model.artifacts.keys():
             self._later(self._level(model, link, manifest))
         log.info("model serves", model=replica.model, worker=link.name, device=manifest.model.device)
+        for plugin in manifest.plugins:
+            if plugin.status == "broken":
+                log.warning("a plugin is not used", plugin=plugin.name, model=replica.model, problem=plugin.problem)
         self._changed()
 
     def on_events(self, link: RayLink, events: Sequence[Event]) -> None:

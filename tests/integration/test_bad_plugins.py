@@ -23,6 +23,7 @@ def test_the_plugin_is_listed_and_one_that_ends_its_importer_is_broken(lab):
     assert plugins["bad"].status == "loaded"
     assert (plugins["broken"].status, plugins["broken"].distribution) == ("broken", "interpd-bad")
     assert "SystemExit: this plugin cannot be imported" in plugins["broken"].problem
+    assert "a plugin is not used plugin=broken model=facts" in lab.daemon.log()
 
 
 @pytest.mark.parametrize(
