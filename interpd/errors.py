@@ -63,6 +63,8 @@ class InterpdError(Exception):
     """
 
     reason: ClassVar[str] = "INTERPD_ERROR"
+    trace: str = ""
+    """The traceback of the cause, from a worker to the log of its daemon; clients do not get it."""
 
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""A plugin's fault as its run's error: which operation or method, which line of its own; the traceback is logged."""
+"""A plugin's fault as its run's error: which operation or method, which line of its own, and the traceback."""
 
 import linecache
 import traceback
@@ -7,9 +7,9 @@ from pathlib import PurePath
 from interpd.engine.guard import describe
 from interpd.engine.planning import Step
 from interpd.errors import CallerError, OpFailed
-from interpd.telemetry import Log
 
-log = Log("plugins")
+TRACE_CHARACTERS = 16_000
+"""Of a traceback, its end."""
 
 
 class Misuse(CallerError):
@@ -17,16 +17,17 @@ class Misuse(CallerError):
 
 
 def op_failed(step: Step, error: BaseException) -> OpFailed:
-    """The error of a run whose operation or method raised ``error``. To be called where it is handled: it is logged."""
+    """The error of a run whose operation or method raised ``error``, with the traceback for the log."""
     place, source = _own_line(step, error)
-    log.exception("a plugin failed", plugin=step.schema.plugin, op=step.op, node=step.name, at=place)
     raised = f" raised {type(error).__name__}: {error}{_hint(error)}"
     message = f"{step.name}: {describe(step.schema)}{f': {error}' if isinstance(error, Misuse) else raised}"
     facts = {"node": step.name, "op": step.op, "plugin": step.schema.plugin}
     if place:
         message += f" (at {place}: {source})"
         facts |= {"place": place, "source": source}
-    return OpFailed(message, **facts)
+    failed = OpFailed(message, **facts)
+    failed.trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+    return failed
 
 
 def _hint(error: BaseException) -> str:

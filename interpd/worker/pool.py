@@ -21,7 +21,7 @@ from interpd.errors import (
     ModelNotReady,
     WorkerLost,
 )
-from interpd.graph.run import ArtifactKept, Event
+from interpd.graph.run import ArtifactKept, Event, Failed
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.telemetry import Log
@@ -239,6 +239,8 @@ class RayPool:
     def on_events(self, link: RayLink, events: Sequence[Event]) -> None:
         """Events of a replica's runs."""
         for event in events:
+            if isinstance(event, Failed) and event.error.trace:
+                log.error(f"{event.error.message}\n{event.error.trace.rstrip()}\n", run=event.run_id, worker=link.name)
             if isinstance(event, ArtifactKept) and link.model in self._models:
                 self._keep(self._models[link.model], link, event)
         if self._observer is not None:

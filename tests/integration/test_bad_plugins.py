@@ -50,6 +50,15 @@ def test_what_goes_wrong_is_blamed_on_the_operation_and_its_neighbours_have_thei
         assert np.allclose(neighbour.value(), alone, atol=1e-5)
 
 
+def test_the_traceback_of_a_plugin_is_in_the_daemons_log(lab):
+    error = lab.ask("bad.raises").end()
+    assert error.facts["place"].startswith("interpd_bad/") or error.facts["place"].startswith("interpd_bad.py:")
+    deadline = time.monotonic() + SOON_S
+    while "a plugin failed" not in lab.daemon.log() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "ZeroDivisionError: nobody divides by me" in lab.daemon.log()
+
+
 def test_nan_stays_with_the_one_who_made_it(lab):
     alone = lab.value()
     runs = [lab.ask("bad.nan" if i == 3 else None) for i in range(8)]

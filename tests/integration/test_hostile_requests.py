@@ -339,6 +339,8 @@ def test_an_upload_whose_content_is_not_its_digest_is_refused(lab):
 
 def test_weights_of_no_known_kind_are_refused(lab):
     with pytest.raises(errors.CallerError, match="no artifact kind 'sae'"):
+        lab.transport().put_artifact("facts", "mine", "sae", b"no safetensors", 10.0)
+    with pytest.raises(errors.CallerError, match="the name of an artifact has"):
         lab.transport().put_artifact("facts", "../../mine", "sae", b"no safetensors", 10.0)
 
 
