@@ -23,6 +23,7 @@ from interpd.engine.results import done, engine_versions, plugins_of, results_of
 from interpd.engine.runs import Phase, Run
 from interpd.engine.session import MethodTask
 from interpd.engine.store import Store
+from interpd.engine.tokens import unknown_words
 from interpd.errors import Cancelled as CancelledError
 from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError, WorkerLost
 from interpd.graph.check import check

@@ -66,3 +66,12 @@ def test_a_gradient_predicts_a_small_change(real):
     moved[2] = call("tensor.getitem", Ref(1), (0, 0, 5))
     change = float(real.run(ask(moved, {"t": 2}, PROMPTS[0]))["t"]) - float(result["t"])
     assert change == pytest.approx(1e-3 * np.linalg.norm(result["g"]), rel=0.05)
+
+
+def test_words_that_the_model_never_saw_are_told_with_the_result():
+    loaded = load_model(ModelSpec("facts"))
+    registry = load_registry([])
+    facts = Bench(NnsightEngine(make_resident(loaded, registry), registry), loaded.model)
+    known, unknown = (ask([read("logits")], {"x": 0}, text) for text in ("Elena Marsh was", "Elena Mash was"))
+    assert facts.run(known).done.warnings == ()
+    assert facts.run(unknown).done.warnings == ("prompt 0: the tokenizer does not know Mash",)
