@@ -64,28 +64,28 @@ def takes_any_number_of_dimensions(op: RegisteredOp, sampler: Sampler) -> None:
 
 
 def takes_mixed_dtypes(op: RegisteredOp, sampler: Sampler) -> None:
-    """Floating ports of different dtypes give the dtype of the first one, or ``CallerError``."""
+    """A port declared ``Shaped`` takes another floating dtype than the first, or refuses it with ``CallerError``."""
     for first, others in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
-        sample = _mixed(op.schema, sampler, first, others)
+        one, other = sampler.sample(dtype=first), sampler.sample(dtype=others)
+        kept = _floating_ports(op.schema) or _ports_of_any_dtype(op.schema)[:1]
+        pairs = enumerate(zip(one.inputs, other.inputs, strict=True))
+        sample = dataclasses.replace(one, inputs=tuple(a if index in kept else b for index, (a, b) in pairs))
         try:
             _assert_as_declared(op, sample, "on mixed dtypes")
         except AssertionError as error:
             if not isinstance(error.__cause__, CallerError):
                 raise AssertionError(
-                    f"{error}; cast the others to the dtype of the first, y.to(x.dtype), or raise CallerError"
+                    f"{error}; cast the others, y.to(x.dtype), or raise CallerError, or declare the ports Float"
                 ) from error.__cause__
 
 
-def _mixed(schema: OpSchema, sampler: Sampler, first: torch.dtype, others: torch.dtype) -> Sample:
-    one, other = sampler.sample(dtype=first), sampler.sample(dtype=others)
-    index = _floating_ports(schema)[0]
-    inputs = (*other.inputs[:index], one.inputs[index], *other.inputs[index + 1 :])
-    return dataclasses.replace(one, inputs=inputs)
-
-
 def _floating_ports(schema: OpSchema) -> list[int]:
-    """The ports that take any floating dtype."""
+    """The ports that take any floating dtype, one at a time: the checker refuses a mix."""
     return [at for at, port in enumerate(schema.inputs) if port.type is not None and port.type.dtype == "float"]
+
+
+def _ports_of_any_dtype(schema: OpSchema) -> list[int]:
+    return [at for at, port in enumerate(schema.inputs) if port.type is not None and port.type.dtype == "any"]
 
 
 def lets_gradients_through(op: RegisteredOp, sampler: Sampler) -> None:
@@ -244,7 +244,8 @@ def properties_of(schema: OpSchema, sampler: Sampler) -> list[Property]:
     checks = [takes_one_row_and_one_position, leaves_its_inputs_alone, is_deterministic, refuses_what_it_cannot_take]
     if any(open_end(port) is not None for port in schema.inputs) and not sampler.gives_an_open_end():
         checks.append(takes_any_number_of_dimensions)
-    if len(_floating_ports(schema)) > 1:
+    any_dtype = _ports_of_any_dtype(schema)
+    if len(any_dtype) > 1 or (any_dtype and _floating_ports(schema)):
         checks.append(takes_mixed_dtypes)
     if schema.differentiable and _floating_ports(schema):
         checks.append(lets_gradients_through)

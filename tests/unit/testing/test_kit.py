@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from interpd.sdk import CallerError, artifact, hookimpl, op
@@ -151,7 +151,7 @@ def leaves_torch(x: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
 
 
 @op("faulty.mixed")
-def mixed(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+def mixed(x: Float[Tensor, " pos"], y: Shaped[Tensor, " pos"]) -> Float[Tensor, " pos"]:
     """Their sum."""
     return x + y
 
@@ -249,18 +249,23 @@ def test_one_fault_is_one_failure(fault):
 
 def test_a_first_port_decides_the_dtype_or_the_caller_is_told():
     @op("fine.casts")
-    def casts(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    def casts(x: Float[Tensor, " pos"], y: Shaped[Tensor, " pos"]) -> Float[Tensor, " pos"]:
         """Their sum."""
         return x + y.to(x.dtype)
 
     @op("fine.refuses")
-    def refuses(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    def refuses(x: Float[Tensor, " pos"], y: Shaped[Tensor, " pos"]) -> Float[Tensor, " pos"]:
         """Their sum."""
         if x.dtype != y.dtype:
             raise CallerError("x and y are of one dtype")
         return x + y
 
-    assert failures(checks_of(casts, refuses)) == {}
+    @op("fine.same")
+    def same(x: Float[Tensor, " pos"], y: Float[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+        """Their product: the checker lets no mix come here."""
+        return (x @ y).expand(x.shape)
+
+    assert failures(checks_of(casts, refuses, same)) == {}
 
 
 def test_an_output_axis_that_nothing_binds_is_warned_of_with_the_nearest_word():
