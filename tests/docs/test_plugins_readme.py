@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -120,3 +121,63 @@ def test_the_client_part_and_the_command_of_the_page_work_together(outside, monk
     args = extensions.parser_of("sae-top", common).parse_args(["two words", "--sae", "mine"])
     assert args.run(args) == 0
     assert capsys.readouterr().out.split() == ["[", "0,", "0", "]"]
+
+
+def test_its_pyproject_makes_an_installable_plugin(tmp_path):
+    (whole,) = [block.code for block in blocks(PAGE, "toml") if "[build-system]" in block.code]
+    (tmp_path / "pyproject.toml").write_text(whole)
+    (tmp_path / "interpd_sae").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "interpd_sae/__init__.py").write_text(blocks(PAGE)[0].code)
+    build = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('out')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (entry_points,) = tmp_path.glob("out/*.dist-info/entry_points.txt")
+    assert entry_points.read_text() == "[interpd.plugins]\nsae = interpd_sae\n"
+    assert "interpd_sae" in next(tmp_path.glob("out/*.dist-info/top_level.txt")).read_text()
+
+
+@pytest.fixture
+def page(sae):
+    """What all blocks of the page define."""
+    namespace = {**vars(sae), "build_backpack": lambda spec: (None, None, "")}
+    for block in blocks(PAGE)[1:]:
+        if "InProcessModel" not in block.code:
+            exec(block.compiled(), namespace)
+    return namespace
+
+
+def test_the_operations_and_methods_of_the_page_conform(page):
+    module = ModuleType("interpd_page")
+    module.interpd_register_ops = hookspecs.hookimpl(lambda: [page["top"]], specname="interpd_register_ops")
+    methods = [page["mean"], page["saliency"]]
+    module.interpd_register_methods = hookspecs.hookimpl(lambda: methods, specname="interpd_register_methods")
+    examples = {"sae.top": {"k": 2}, "probe.mean": {"texts": ("The cat sat", "on the mat")}}
+    for check in conformance(module, examples=examples).pytestmark[0].args[1]:
+        if check.id != "imports_without_effects":
+            check.values[0].run()
+
+
+def test_the_clients_of_the_page_ask_for_what_the_plugins_offer(page, capsys):
+    from interpd_client import Client
+    from interpd_client.testing import FakeTransport, fake_manifest
+
+    ops = tuple(page[name].schema for name in ("encode", "top", "mean"))
+    transport = FakeTransport(fake_manifest("gpt2", n_layers=8, ops=ops))
+    transport.put_artifact("gpt2", "mine", "sae", b"", None)
+    with Client(transport) as client:
+        client.upload_artifact = lambda path, name, kind, *, model: None
+        assert page["features"](client, "two words").ndim == 3
+        last = page["watched"](client.model("gpt2"), "two words", ("one", "two"))
+        assert type(last).__name__ == "Done"
+        with client.model("gpt2").trace("two words") as t:
+            acts = t.ops.sae.encode(t.layers[6].resid_post, sae="mine")
+            t.save(top=t.ops.sae.top(acts, k=3))
+        assert t.result["top"].indices.shape[-1] == 3
+    assert "Done" in capsys.readouterr().out
+
+
+def test_the_sizes_of_the_tiny_model_are_those_of_the_page(tiny_model):
+    config = tiny_model.model.config
+    heads = f"{config.n_head} heads of {config.n_embd // config.n_head}"
+    said = f"{config.n_layer} layers, d_model {config.n_embd}, {heads}, d_mlp {config.n_inner}"
+    assert said in " ".join(text(PAGE).split())
