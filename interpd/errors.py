@@ -49,9 +49,14 @@ class Violation:
     """Where in the request: ``graph.nodes[17].inputs[0]``."""
     message: str
     """What, expected against got, and what to do."""
+    place: str = ""
+    """Where in the caller's own program, ``steer.py:2: t.save(x=h)``, which only a client knows. Does not travel."""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message} [{self.code}]"
+        # sentences about nodes and outputs name them; others begin with their verb
+        says_what = self.place and (self.path == "graph" or self.path.startswith(("graph.nodes", "graph.outputs[")))
+        sentence = f"{self.message} [{self.code}]" if says_what else f"{self.path}: {self.message} [{self.code}]"
+        return f"{self.place}\n    {sentence}" if self.place else sentence
 
 
 class InterpdError(Exception):
@@ -97,7 +102,10 @@ class InvalidGraph(CallerError):
         self.violations: tuple[Violation, ...] = tuple(violations)
         n = len(self.violations)
         head = "the graph breaks a rule" if n == 1 else f"the graph breaks {n} rules"
-        super().__init__("\n  ".join([f"{head}:", *map(str, self.violations)]), **facts)
+        lines = [f"{head}:", *map(str, self.violations)]
+        # the first line of a message is often all that is looked at, so the caller's own line goes there
+        is_alone = n == 1 and self.violations[0].place
+        super().__init__(lines[1] if is_alone else "\n  ".join(lines), **facts)
 
 
 class InvalidRequest(CallerError):

@@ -170,7 +170,8 @@ def bad_outputs(subject: Subject) -> Iterator[Violation]:
     graph = subject.graph
     methods = any(schema.is_method for schema in _schemas_used(subject))
     if not graph.outputs and subject.request.generation is None and not methods:
-        yield Violation("BAD_OUTPUT", "graph.outputs", "is empty, so nothing would come back: save at least one value")
+        message = "has none, so nothing would come back: save a value, in Python `t.save(name=value)`"
+        yield Violation("BAD_OUTPUT", "graph.outputs", message)
     for name, ref in graph.outputs.items():
         path = f"graph.outputs[{quoted(name)}]"
         if not name or len(name) > LONGEST_NAME:

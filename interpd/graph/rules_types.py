@@ -14,6 +14,12 @@ from interpd.graph.types import Dim, TensorData, TensorType
 MOST_DIMS = 32
 """Dimensions of a value: numpy, in which clients receive it, has no more."""
 
+ONE_POSITION = (
+    "; from step 1 on there is one position, that of the new token: let this act at step 0 only, in Python "
+    "by putting it under `with g.at(0):`"
+)
+"""What to do about a position of the prompt that is named at every step."""
+
 
 def mismatches(subject: Subject) -> Iterator[Violation]:
     """Values that do not fit where they are used. Fills ``types`` and, for generations, ``decode_types``."""
@@ -46,7 +52,10 @@ def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Viola
             types.append(out)
         except Refusal as refusal:
             types.append(None)
-            yield subject.fault(refusal.code, index, refusal.where, _sentence(subject, index, schema, refusal))
+            sentence = _sentence(subject, index, schema, refusal)
+            if scope.decoding and refusal.code == "POSITION_OUT_OF_RANGE":
+                sentence += ONE_POSITION
+            yield subject.fault(refusal.code, index, refusal.where, sentence)
 
 
 def _value(arg: Arg, types: list[Types]) -> Any:

@@ -6,6 +6,7 @@ from interpd.graph.ir import Generation, Graph, Ref
 from interpd.graph.run import RunRequest
 from interpd.graph.types import TensorType
 from interpd_client.blame import placed
+from interpd_client.places import Places
 from interpd_client.recording import Recording
 
 
@@ -27,5 +28,5 @@ def type_of(recording: Recording, ref: Ref) -> TensorType:
     report = local_report(recording, request)
     types = report.types[ref.node] if ref.node < len(report.types) else None
     if types is None:
-        raise InvalidGraph(placed(report.violations, recording.places))
+        raise InvalidGraph(placed(report.violations, Places(tuple(recording.places))))
     return types[ref.output]

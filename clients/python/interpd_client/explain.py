@@ -17,7 +17,7 @@ def explained(job: Job, report: CheckReport) -> Explanation:
     width = max((len(line) for line, node in zip(lines, nodes, strict=True) if node), default=0)
     return Explanation(
         "\n".join(
-            f"{line:<{width}}  # {job.places[int(node.group(1))]}" if node else line
+            f"{line:<{width}}  # {job.places.nodes[int(node.group(1))]}" if node else line
             for line, node in zip(lines, nodes, strict=True)
         )
     )

@@ -2,11 +2,16 @@
 
 import linecache
 import os
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 LONGEST_SOURCE = 120
 """Characters of a line of the user's program that messages quote."""
+
+_NODE = re.compile(r"\bnodes\[(\d+)\]")
+_OUTPUT = re.compile(r"\boutputs\[(['\"])(.*)\1\]")
 
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -35,6 +40,30 @@ class Place:
         source = self.source
         cut = source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 4].rstrip()} ..."
         return f"{self}: {cut}" if cut else str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The user's lines behind one request."""
+
+    nodes: tuple[Place, ...] = ()
+    outputs: Mapping[str, Place] = field(default_factory=dict)
+    """The line that saved each output."""
+    trace: Place | None = None
+    """The line that began the trace: the ``with``."""
+
+    def named_in(self, text: str) -> Place | None:
+        """The line of the node or output that ``text`` names, ``None`` where it names none."""
+        found = _NODE.search(text)
+        if found is not None:
+            number = int(found.group(1))
+            return self.nodes[number] if number < len(self.nodes) else None
+        found = _OUTPUT.search(text)
+        return self.outputs.get(found.group(2)) if found is not None else None
+
+    def of_path(self, path: str) -> Place | None:
+        """The line that a path into the request means; for what concerns the whole request that of the trace."""
+        return self.named_in(path) or self.trace
 
 
 def user_place() -> Place:

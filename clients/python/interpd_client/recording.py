@@ -10,7 +10,7 @@ from interpd.graph.run import Tokens
 from interpd.graph.schema import Manifest, OpSchema
 from interpd.graph.types import TensorData, TensorType
 from interpd_client.names import UnknownName, nearest_names
-from interpd_client.places import Place, user_place
+from interpd_client.places import Place, Places, user_place
 
 WRITE = "site.write"
 STEPPED = ("site.read", WRITE)
@@ -22,7 +22,7 @@ class Built:
     """A finished graph, the user's line of each of its nodes, and the large constants that it names."""
 
     graph: Graph
-    places: tuple[Place, ...]
+    places: Places
     blobs: Mapping[str, TensorData]
 
 
@@ -38,6 +38,9 @@ class Recording:
     nodes: list[Node] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     outputs: dict[str, Ref] = field(default_factory=dict)
+    saved_at: dict[str, Place] = field(default_factory=dict)
+    begun_at: Place | None = None
+    """The line that began the trace."""
     blobs: dict[str, TensorData] = field(default_factory=dict)
     steps: Steps | None = None
     """The steps of a generation that reads and writes now apply to."""
@@ -53,7 +56,10 @@ class Recording:
     def append(self, node: Node) -> int:
         """The index of a new node. Raises ``RuntimeError`` once the trace has ended, or in another thread."""
         if self.closed:
-            raise RuntimeError(f"{node.op!r} was used after the end of its trace; move it into the `with` block")
+            raise RuntimeError(
+                f"{node.op!r} was used after the end of its trace; move it into the `with` block, or save the value "
+                f"there and read the result: `t.save(h=value)` in the block, `t.result['h']` after it"
+            )
         if threading.get_ident() != self._thread:
             raise RuntimeError("a trace is written by one thread; give each thread a trace of its own")
         if node.op in STEPPED:
@@ -115,17 +121,16 @@ class Recording:
     def save(self, name: str, ref: Ref) -> None:
         """Returns ``ref`` under ``name``. Raises ``ValueError`` for a name that is taken."""
         if name in self.outputs:
-            raise ValueError(
-                f"{name!r} is saved already, at {self.places[self.outputs[name].node]}; choose another name"
-            )
+            raise ValueError(f"{name!r} is saved already, at {self.saved_at[name]}; choose another name")
         self.outputs[name] = ref
+        self.saved_at[name] = user_place()
         node = self.nodes[ref.node]
         if not node.label:
             self.nodes[ref.node] = replace(node, label=name)
 
     def refuse(self, code: str, message: str) -> InvalidGraph:
         """The error for a rule that the line being written breaks."""
-        return InvalidGraph([Violation(code, str(user_place()), message)])
+        return InvalidGraph([Violation(code, "graph", message, user_place().shown)])
 
     def build(self) -> Built:
         """The graph of everything that has an effect; pure nodes that nothing uses are left out."""
@@ -133,7 +138,8 @@ class Recording:
         moved = {old: new for new, old in enumerate(kept)}
         nodes = tuple(_renumbered(self.nodes[old], moved) for old in kept)
         outputs = {name: Ref(moved[ref.node], ref.output) for name, ref in self.outputs.items()}
-        return Built(Graph(nodes, outputs), tuple(self.places[old] for old in kept), dict(self.blobs))
+        places = Places(tuple(self.places[old] for old in kept), dict(self.saved_at), self.begun_at)
+        return Built(Graph(nodes, outputs), places, dict(self.blobs))
 
     def _needed(self) -> set[int]:
         # a method may do its work (an artifact) without anything using what it returns

@@ -13,7 +13,7 @@ from interpd.graph.run import Result as ResultEvent
 from interpd.graph.types import TensorData
 from interpd_client.blame import placed_texts, point_at
 from interpd_client.connection import Connection, may_retry, remaining_s
-from interpd_client.places import Place
+from interpd_client.places import Places
 from interpd_client.progress import ProgressLine
 from interpd_client.result import Collector, Result
 from interpd_client.transport import EventStream
@@ -26,8 +26,8 @@ class Job:
     """A request, and what the client needs beside it to send it and to read the answer."""
 
     request: RunRequest
-    places: tuple[Place, ...] = ()
-    """The user's line of each node."""
+    places: Places = field(default_factory=Places)
+    """The user's lines behind it."""
     blobs: Mapping[str, TensorData] = field(default_factory=dict)
     saved: Mapping[str, object] | None = None
     """What was saved, with its structure; ``None``: outputs come back under their flat names."""

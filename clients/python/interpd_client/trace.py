@@ -18,6 +18,7 @@ from interpd_client.connection import Connection
 from interpd_client.explain import explained
 from interpd_client.options import RunOptions
 from interpd_client.outputs import flatten
+from interpd_client.places import user_place
 from interpd_client.program_order import warn_of_late_writes
 from interpd_client.prompt_trace import PromptTrace
 from interpd_client.prompts import PromptLike, as_prompt
@@ -64,7 +65,7 @@ class Trace(PromptTrace):
     """
 
     def __init__(self, context: TraceContext, prompt: PromptLike | None, options: RunOptions) -> None:
-        recording = Recording(context.manifest, context.tokenize)
+        recording = Recording(context.manifest, context.tokenize, begun_at=user_place())
         super().__init__(recording, context.table, self._only_prompt)
         self._context = context
         self._options = options

@@ -2,6 +2,7 @@
 
 import pytest
 
+import interpd_client as interpd
 from interpd.graph.ir import Generation, Steps
 
 
@@ -91,3 +92,11 @@ def test_unknown_settings_are_refused(model):
         model.generate("a", max_new_tokens=2, temprature=1.0)
     with pytest.raises(TypeError, match="no option 'keep'; did you mean 'keep_s'"):
         model.trace("a", keep=3.0)
+
+
+def test_a_position_of_the_prompt_at_every_step_is_told_to_act_at_step_0(model):
+    with pytest.raises(interpd.PositionOutOfRange, match=r"one position, that of the new token.*`with g.at\(0\):`"):
+        with model.generate("a b c", max_new_tokens=3) as g:
+            g.layers[0].resid_post[:, 2] += 1.0
+    with model.generate("a b c", max_new_tokens=3) as g, g.at(0):
+        g.layers[0].resid_post[:, 2] += 1.0

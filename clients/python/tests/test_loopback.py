@@ -69,7 +69,7 @@ def test_the_service_counts_tokens_that_the_client_does_not_know(model):
     assert t.check().violations == ()
     (violation,) = t.check(remote=True).violations
     assert violation.code == "POSITION_OUT_OF_RANGE"
-    assert "test_loopback.py:" in violation.message
+    assert "test_loopback.py:" in violation.place
 
 
 def test_generated_tokens_stream(model):
