@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from interpd.errors import InternalError, InvalidRequest, OpFailed
+from interpd.errors import InternalError, InvalidRequest, OpFailed, WorkerLost
 from interpd.graph.ir import Graph, Node, Prompt, Ref
 from interpd.graph.run import TERMINAL, Cancelled, Done, Failed, RunRequest
 from interpd.testing.fake_engine import FakeEngine
@@ -167,6 +167,18 @@ class Forgetful(FakeEngine):
     def step(self):
         self._runs.clear()
         return super().step()
+
+
+class Spoilt(FakeEngine):
+    def step(self):
+        raise WorkerLost("model 'fake' is being loaded again")
+
+
+def test_an_engine_whose_weights_were_changed_loses_its_runs_so_that_they_may_be_tried_again(started, deliveries):
+    thread = started(Spoilt)
+    thread.submit([request("a")])
+    assert isinstance(deliveries.wait(1)["a"].error, WorkerLost)
+    assert isinstance(thread.failure.exception(WAIT_S), WorkerLost)
 
 
 def test_an_engine_that_breaks_ends_its_runs_and_says_so(started, deliveries):
