@@ -20,7 +20,8 @@ class UnknownName(AttributeError):
 
 def nearest_names(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...]:
     """Up to ``n`` of ``known`` that resemble ``name``, best first."""
-    options = list(dict.fromkeys(known))
+    # a private name is nobody's business, even where it resembles best
+    options = [option for option in dict.fromkeys(known) if name.startswith("_") or not option.startswith("_")]
     found = difflib.get_close_matches(name, options, n=n, cutoff=0.6)
     if not found:
         lowered = name.lower()

@@ -1,15 +1,50 @@
 """What Python and numpy may not do with a value that does not exist yet, each with the way out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
+
+OPERATORS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "add": ("__add__", "__radd__"),
+        "subtract": ("__sub__", "__rsub__"),
+        "multiply": ("__mul__", "__rmul__"),
+        "divide": ("__truediv__", "__rtruediv__"),
+        "true_divide": ("__truediv__", "__rtruediv__"),
+        "floor_divide": ("__floordiv__", "__rfloordiv__"),
+        "remainder": ("__mod__", "__rmod__"),
+        "power": ("__pow__", "__rpow__"),
+        "matmul": ("__matmul__", "__rmatmul__"),
+        "bitwise_and": ("__and__", "__and__"),
+        "bitwise_or": ("__or__", "__or__"),
+        "bitwise_xor": ("__xor__", "__xor__"),
+        "less": ("__lt__", "__gt__"),
+        "less_equal": ("__le__", "__ge__"),
+        "greater": ("__gt__", "__lt__"),
+        "greater_equal": ("__ge__", "__le__"),
+        "equal": ("__eq__", "__eq__"),
+        "not_equal": ("__ne__", "__ne__"),
+    }
+)
+"""numpy's names of Python's operators, and the methods for a value on the left and on the right."""
 
 
 class Opaque:
     """Refuses, with advice, everything that would need the numbers of a symbolic value."""
 
     __slots__ = ()
-    __array_ufunc__ = None
-    """numpy leaves ``array * value`` to the value."""
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: object, **options: Any) -> Any:
+        """The operators of an array on the left, as the value's own. Raises ``TypeError`` for other functions."""
+        names = OPERATORS.get(function.__name__)
+        # `array += value` names the array as the place for the sum, and becomes `array = array + value`
+        in_place = options.keys() == {"out"} and options["out"][0] is inputs[0]
+        if names is None or method != "__call__" or (options and not in_place):
+            return self.__array_function__(function)
+        left, right = inputs
+        if isinstance(left, Opaque):
+            return getattr(left, names[0])(right)
+        return getattr(right, names[1])(left)
 
     def __bool__(self) -> NoReturn:
         raise TypeError(

@@ -98,8 +98,13 @@ class Trace(PromptTrace):
         number = len(recording.prompts) - 1
         return PromptTrace(recording, self._context.table, lambda: number)
 
-    def save(self, **values: object) -> None:
-        """Returns values under these names: symbolic values, or lists, tuples and dicts of them."""
+    def save(self, *unnamed: object, **values: object) -> None:
+        """Returns values under these names: symbolic values, or lists, tuples and dicts of them.
+
+        Raises ``TypeError`` for a value without a name.
+        """
+        if unnamed:
+            raise TypeError("save() gives each value a name: `t.save(h=value)`, then `t.result['h']`")
         for name, value in values.items():
             for flat, one in flatten(name, value):
                 ref = to_ref(self._recording, one)

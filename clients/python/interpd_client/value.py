@@ -13,6 +13,7 @@ from interpd.graph.bind import bind
 from interpd.graph.ir import Arg, Dots, Ref, Slice
 from interpd.graph.types import TensorType
 from interpd_client.constants import array_constant, dtype_name, is_array, scalar
+from interpd_client.habits import HABITS, ON_THE_DEVICE, names_a_device
 from interpd_client.indices import index_arg, is_one_table, without_masks
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.opaque import Opaque
@@ -61,6 +62,8 @@ class Value(Opaque):
         for op in (family + name for family in FAMILIES):
             if op in ops:
                 return lambda *args, **kwargs: self._call(op, self, *args, **kwargs)
+        if name in HABITS:
+            raise UnknownName(f"a symbolic value has no {name!r}: {HABITS[name]}", name=name)
         raise UnknownName(f"a value has no method {name!r}", name=name, nearest=nearest_names(name, self.__dir__()))
 
     def __dir__(self) -> list[str]:
@@ -81,8 +84,18 @@ class Value(Opaque):
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The size of each dimension; ``None`` where it depends on the tokenised prompt."""
+        """The size of each dimension; ``None`` where it depends on the tokenised prompt, which ``size`` asks for."""
         return tuple(dim.size for dim in self.type.dims)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The size of one dimension, or of each; the service tokenises the prompts where it depends on them.
+
+        Raises ``TypeError`` for a size that depends on more than the prompts.
+        """
+        sizes = self._known_sizes()
+        if (None in sizes) if dim is None else (sizes[dim] is None):
+            raise TypeError(f"not every size of {self.type} is known before the run; `x.shape` has None for those")
+        return sizes if dim is None else sizes[dim]
 
     @property
     def ndim(self) -> int:
@@ -103,6 +116,8 @@ class Value(Opaque):
 
     def to(self, dtype: object) -> "Value":
         """The value in another dtype: ``"float32"``, a numpy dtype, a torch dtype."""
+        if names_a_device(dtype):
+            raise TypeError(f"to({str(dtype)!r}) names a device: {ON_THE_DEVICE}")
         return self._call("tensor.to", self, dtype=dtype)
 
     def grad_of(self, target: "Value") -> "Value":
@@ -310,6 +325,14 @@ def _record(name: str, fields: tuple[str, ...], items: Iterable[object]) -> Any:
 def gradient(recording: Recording, target: object, wrt: object) -> "Value":
     """d ``target`` / d ``wrt``. Raises ``InvalidGraph`` when ``wrt`` is not what a read of a site saw."""
     ref = to_ref(recording, wrt)
+    site = getattr(wrt, "_site", None)
+    if ref is not None and site is not None and recording.nodes[ref.node].op != "site.read":
+        raise recording.refuse(
+            "BAD_GRADIENT",
+            f"this name stands for what was written to {site!r}, and gradients are taken with respect to a value as it "
+            f"was read: read the site again after the write, `h = t.site({site!r})`, and use that on the way to the "
+            "target and in `h.grad_of(target)`",
+        )
     if ref is None or recording.nodes[ref.node].op != "site.read":
         raise recording.refuse(
             "BAD_GRADIENT",

@@ -1,5 +1,7 @@
 """What a symbolic value can do, and what it refuses."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import interpd_client as interpd
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.graph.ir import Ref
 from interpd.graph.types import TensorData
+from interpd_client.habits import HABITS
 
 
 @pytest.fixture
@@ -115,6 +118,10 @@ def test_the_transpose_of_what_is_no_matrix_is_refused(h):
     [
         (bool, "no truth value before the model has run"),
         (np.asarray, "holds no numbers yet, so numpy cannot take it"),
+        (np.exp, "numpy.exp cannot take a symbolic value; use `interpd.torch.exp`"),
+        (lambda h: np.add.reduce(h), "numpy.add cannot take a symbolic value"),
+        (lambda h: np.add(np.ones(8), h, out=np.ones(8)), "numpy.add cannot take a symbolic value"),
+        (lambda h: h.to("cpu"), "names a device"),
         (np.mean, "numpy.mean cannot take a symbolic value; use `interpd.torch.mean`"),
         (len, "no length before the model has run"),
         (list, "cannot be iterated"),
@@ -167,3 +174,52 @@ def test_torch_tensors_become_constants_without_importing_torch_here(t, h):
     assert (constant.dtype, constant.to_numpy().tolist()) == ("bfloat16", [1.0, -2.5])
     assert t.op("tensor.to", h, dtype=torch.float16) is not None
     assert t._recording.nodes[-1].params == {"dtype": "float16"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "op"),
+    [
+        (lambda array, h: array - h, "torch.sub"),
+        (lambda array, h: array > h, "torch.lt"),
+        (lambda array, h: array == h, "torch.eq"),
+        (lambda array, h: np.multiply(h, array), "torch.mul"),
+        (lambda array, h: operator.iadd(array, h), "torch.add"),
+        (lambda array, h: array[0] / h, "torch.div"),
+    ],
+)
+def test_operators_of_numpy_become_those_of_the_value(t, h, expression, op):
+    expression(np.ones(8, dtype=np.float32), h)
+    assert t._recording.nodes[-1].op == op
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_habits_from_elsewhere_are_told_what_to_write(h, name):
+    assert not hasattr(h, name)
+    with pytest.raises(interpd.UnknownName, match=f"a symbolic value has no '{name}': ") as error:
+        getattr(h, name)
+    assert "`_" not in str(error.value)
+
+
+def test_private_names_are_never_suggested(h):
+    with pytest.raises(interpd.UnknownName) as error:
+        h.cal  # noqa: B018
+    assert not [name for name in error.value.nearest if name.startswith("_")]
+
+
+def test_a_size_is_known_once_the_prompt_is_tokenised(h):
+    assert h.shape[1] is None
+    assert (h.size(1), h.size(), h.size(-1)) == (3, (1, 3, 8), 8)
+    assert h.shape == (1, 3, 8)
+
+
+def test_a_value_is_saved_under_a_name(t, h):
+    with pytest.raises(TypeError, match=r"gives each value a name: `t.save\(h=value\)`"):
+        t.save(h)
+
+
+def test_a_gradient_with_respect_to_a_written_value_names_the_line_to_write(t, h):
+    h[:, -1] += 1.0
+    with pytest.raises(interpd.InvalidGraph, match=r"again after the write, `h = t.site\('layers.0.resid_post'\)`"):
+        h.grad_of(t.logits.sum())
+    again = t.site("layers.0.resid_post")
+    assert again.grad_of(t.logits.sum()).shape == (1, None, 8)
