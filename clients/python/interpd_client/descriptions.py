@@ -6,12 +6,14 @@ import numpy as np
 
 from interpd.graph.run import Cost
 
+MOST_SHOWN = 8
+"""Numbers of an array that its line shows."""
+
 
 def described(value: object) -> str:
-    """One line about a result: dtype and shape, and the number itself where there is one."""
+    """One line about a result: dtype and shape, and the numbers themselves where they are few."""
     if isinstance(value, np.ndarray):
-        number = f" {value.item():.6g}" if value.size == 1 else ""
-        return f"{value.dtype}{list(value.shape)}{number}"
+        return f"{value.dtype}{list(value.shape)}{_preview(value)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {described(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -20,6 +22,16 @@ def described(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"{len(value)} of {described(value[0])}" if value else "empty"
     return repr(value)
+
+
+def _preview(array: np.ndarray) -> str:
+    """The numbers themselves where they are few."""
+    if array.size == 1:
+        return f" {array.item():.6g}"
+    if not 0 < array.size <= MOST_SHOWN:
+        return ""
+    text = np.array2string(array, separator=", ", formatter={"float": lambda number: f"{number:.6g}"})
+    return f" {' '.join(text.split())}"
 
 
 def summary(cost: Cost) -> str:

@@ -103,6 +103,7 @@ class Result(Mapping[str, Any]):
     def __repr__(self) -> str:
         lines = [f"  {name}: {described(value)}" for name, value in self._values.items()]
         lines += [f"  generated[{item.invoke}]: {item.text!r} ({item.stop_reason})" for item in self.generated]
+        lines += [f"  non-finite: {', '.join(self.non_finite)}"] if self.non_finite else []
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return "\n".join([f"Result of {self.provenance.model} ({summary(self.cost)})", *lines])
 

@@ -29,8 +29,8 @@ def test_a_result_describes_itself(result):
     assert repr(result) == (
         "Result of fake (2 tokens, 0 layers, 1 pass, 0 ms, 0 bytes)\n"
         "  loss: float32[] 1.5\n"
-        "  heat: float64[1, 2, 2]\n"
-        "  top: 1 of int64[3]"
+        "  heat: float64[1, 2, 2] [[[1, -1], [0, nan]]]\n"
+        "  top: 1 of int64[3] [0, 1, 2]"
     )
 
 
@@ -131,3 +131,14 @@ def test_a_result_with_records_can_be_pickled_and_copied(model, again):
     assert there["top"].indices.tolist() == t.result["top"].indices.tolist()
     assert there["great"][0]._fields == ("values", "indices")
     assert (there.tokens, there.provenance, repr(there)) == (t.result.tokens, t.result.provenance, repr(t.result))
+
+
+def test_a_result_says_what_is_not_finite_and_shows_few_numbers_only():
+    def answer(request):
+        yield Started(request.run_id, tuple(fake_tokens(prompt) for prompt in request.prompts))
+        yield ResultEvent(request.run_id, "x", TensorData.from_numpy(np.full(9, np.nan)), ("",))
+        yield Done(request.run_id, Provenance("", "fake", "", (), "", "", ""), Cost(0, 0, 0, 0), (), ("x",))
+
+    with interpd.Client(FakeTransport(fake_manifest(), answer)).model("fake").trace("a") as t:
+        t.save(x=t.embed)
+    assert repr(t.result).splitlines()[1:] == ["  x: float64[9]", "  non-finite: x"]
