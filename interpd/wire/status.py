@@ -218,7 +218,8 @@ def _from_transport(code: grpc.StatusCode, text: str) -> InterpdError:
     """What a status without our details means: gRPC, a proxy or an old service made it."""
     match code:
         case _Code.UNAVAILABLE:
-            return errors.Unavailable(f"the service cannot be reached: {text}", retry_after_s=1.0)
+            # gRPC's own words name sockets and addresses of no use to a caller
+            return errors.Unavailable("the service cannot be reached", retry_after_s=1.0, grpc=text)
         case _Code.DEADLINE_EXCEEDED:
             return errors.DeadlineExceeded("the call's own deadline passed before the service answered", stage="call")
         case _Code.CANCELLED:
