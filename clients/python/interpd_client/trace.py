@@ -124,6 +124,22 @@ class Trace(PromptTrace):
         """The request as it would be sent now."""
         return self._draft().request
 
+    def to_json(self) -> str:
+        """The graph as the JSON text that ``interpd check`` and ``interpd run`` read; prompts are not part of it.
+
+        Raises ``InvalidGraph`` for large arrays, which a file names by digest only.
+        """
+        from interpd.wire.files import graph_to_json  # much that most traces never need
+
+        built = self._recording.build()
+        if built.blobs:
+            raise self._recording.refuse(
+                "LARGE_CONSTANT",
+                f"{len(built.blobs)} arrays of the graph are too large to stand in a file: upload them as an artifact, "
+                "or make them in the graph",
+            )
+        return graph_to_json(built.graph)
+
     def check(self, *, remote: bool = False) -> CheckReport:
         """What is wrong with the trace so far, its types and its cost; nothing runs.
 

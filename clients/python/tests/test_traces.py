@@ -162,3 +162,19 @@ def interpd_op(name, **options):
     kind = TensorType("float", (Dim("batch"), Dim("pos"), Dim("d_model")))
     port = PortSchema("x", kind)
     return OpSchema(name, 1, "Test.", (port,), (ParamSchema("width", "int"),), (port,), plugin="test", **options)
+
+
+def test_a_graph_is_written_as_the_file_that_the_command_line_reads(model):
+    from interpd.wire.files import graph_from_json
+
+    t = model.trace("a b")
+    t.layers[1].resid_post[:, -1] *= 2.0
+    t.save(top=t.logits[:, -1].topk(2))
+    assert graph_from_json(t.to_json()) == t.request.graph
+
+
+def test_a_graph_with_large_arrays_is_not_written(model):
+    t = model.trace("a b")
+    t.save(x=t.embed @ np.ones((8, 4096), dtype="float32"))
+    with pytest.raises(interpd.InvalidGraph, match="too large to stand in a file"):
+        t.to_json()
