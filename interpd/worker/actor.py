@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -130,8 +131,11 @@ class ReplicaActor:
     def _prepare_process(self) -> None:
         """Sets what must stand before torch is imported.
 
-        Ray gives an actor without CPUs one thread, and leaves all GPUs visible to one without GPUs.
+        Ray gives an actor without CPUs one thread, leaves all GPUs visible to one without GPUs, and puts the folder in
+        which the daemon was started before all installed packages: a file there must not pass for one of them.
         """
+        if os.getcwd() in sys.path:
+            sys.path.remove(os.getcwd())
         telemetry.configure("info" if self._options.trace_hooks else "warning")
         os.environ["OMP_NUM_THREADS"] = str(math.ceil(self._options.spec.num_cpus))
         if not self._options.spec.num_gpus:

@@ -115,3 +115,14 @@ def test_the_doctor_finds_the_daemon(run):
     findings = {finding["what"]: finding for finding in json.loads(run("doctor", "--json"))}
     assert findings["daemon"]["state"] == "ok"
     assert "passed the self-test" in findings["bundled model"]["detail"]
+
+
+def test_files_of_the_folder_where_it_starts_do_not_pass_for_packages(tmp_path, monkeypatch):
+    (tmp_path / "nnsight.py").write_text("raise SystemExit('taken for the package')")
+    monkeypatch.chdir(tmp_path)
+    # as the installed command starts, which does not put the folder on the path itself
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts") as daemon:
+        command = [sys.executable, "-m", "interpd", "models", "--json", "--address", daemon.address]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)[0]["state"] == "ready"
