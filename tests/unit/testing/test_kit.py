@@ -370,6 +370,8 @@ def test_a_plugin_that_does_not_load_says_why():
         checks_of(len)["loads"].run()
 
 
+# slow: a fresh interpreter with torch for each
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "message"),
     [
