@@ -81,11 +81,6 @@ class OrderPlan:
     conflicts: tuple[Violation, ...] = ()
     """SITE_ORDER and BAD_STEPS; empty for a request that passed the checker."""
 
-    def nodes_of_pass(self, pass_index: int) -> tuple[int, ...]:
-        """Indices of the nodes that run in or after one pass, in the order in which they run."""
-        chosen = [index for index, node in enumerate(self.nodes) if node.pass_index == pass_index]
-        return tuple(sorted(chosen, key=lambda index: (self.nodes[index].order, index)))
-
 
 @dataclass(frozen=True, slots=True)
 class _Need:

@@ -67,7 +67,8 @@ def test_nodes_of_a_pass_come_after_what_they_use(request):
     plan = plan_order(request, MANIFEST)
     if plan.conflicts:
         return
-    line = [index for k in range(plan.n_passes) for index in plan.nodes_of_pass(k)]
+    line = sorted(range(len(plan.nodes)), key=lambda i: (plan.nodes[i].pass_index, plan.nodes[i].order, i))
     assert sorted(line) == list(range(len(request.graph.nodes)))
+    assert {node.pass_index for node in plan.nodes} <= set(range(plan.n_passes))
     for index, node in enumerate(request.graph.nodes):
         assert all(line.index(ref.node) < line.index(index) for ref in node.inputs)

@@ -27,7 +27,8 @@ def test_a_late_value_written_early_needs_a_later_pass_for_the_other_prompt(mani
     assert [invoke.pass_index for invoke in plan.invokes] == [0, 1]
     assert plan.n_passes == 2
     assert plan.conflicts == ()
-    assert plan.nodes_of_pass(1) == (1, 2)
+    assert [node.pass_index for node in plan.nodes] == [0, 1, 1]
+    assert plan.nodes[1].order < plan.nodes[2].order
 
 
 def test_patching_forward_shares_the_pass(manifest, ask, read, write):
