@@ -28,7 +28,7 @@ console = Console(highlight=False)
 @contextmanager
 def running_daemon() -> Iterator[str]:
     """The address of a daemon that serves the bundled model as long as the block runs."""
-    options = ("--port", "0", "--model", MODEL, "--log-level", "warning", "--worker-batch-wait-ms", "20")
+    options = ("--port", "0", "--model", MODEL, "--log-level", "warning", "--worker-batch-wait-ms", "200")
     daemon = DaemonProcess("interpd", "serve", *options)
     try:
         daemon.start()
