@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from interpd.config import ModelSpec
 from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
 from interpd.engine.binding import Binding
-from interpd.engine.families import TABLES
+from interpd.engine.families import table_of
 from interpd.engine.model_config import device_of, dtype_of, n_layers, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
@@ -141,7 +141,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
 
 def _table(model: nn.Module, registry: SiteTables | None) -> SiteTable | None:
     from_plugin = None if registry is None else registry.sites_for_model(model.config)
-    return from_plugin or TABLES.get(type(model).__name__)
+    return from_plugin or table_of(type(model).__name__, text_config(model))
 
 
 def _probe(model: nn.Module, switch: AttentionSwitch, table: SiteTable | None, depth: int) -> tuple[Probe, str]:

@@ -1,12 +1,13 @@
 """Where a family of architectures keeps its canonical sites: a table, as data.
 
 A plugin that brings an architecture of its own returns such a table from its site-map hook; the built-in ones
-stand in ``interpd/engine/families.py``. At load every row is probed and self-tested on the very model; a row that
+stand in ``interpd/engine/families/``. At load every row is probed and self-tested on the very model; a row that
 fails is absent from the manifest, with the reason.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,10 @@ class SiteTable:
     """(module path with ``{i}``, port) whose last dimension is ``d_mlp``."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Canonical names that this family cannot offer, and why."""
+    when: Mapping[str, object] = field(default_factory=dict)
+    """Attributes of the config and the values that they must have. An architecture whose config chooses between two
+    forms of a block has a table for each."""
+
+    def fits(self, config: Any) -> bool:
+        """Whether ``when`` holds for a model with this config."""
+        return all(getattr(config, name, None) == value for name, value in self.when.items())

@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from interpd.config import ModelSpec, keys
-from interpd.engine.families import GPT2, LLAMA
+from interpd.engine.families.gpt2 import GPT2
+from interpd.engine.families.llama import LLAMA
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.wire.status import CODES
 

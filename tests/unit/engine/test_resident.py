@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interpd.config import ModelSpec
-from interpd.engine.families import GPT2
+from interpd.engine.families.gpt2 import GPT2
 from interpd.engine.resident import Loaded, make_resident
 from interpd.errors import FeatureUnsupported, InvalidRequest
 from interpd.graph.ir import Prompt

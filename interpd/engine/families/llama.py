@@ -1,0 +1,72 @@
+"""The Llama module tree (Llama, Mistral, Qwen2): rotary positions, grouped heads, a gated MLP."""
+
+from interpd.engine.families.vocabulary import (
+    GATED,
+    HEADS,
+    K_DOC,
+    K_ROT_DOC,
+    KEYS,
+    KV_HEADS,
+    LOGITS,
+    MLP,
+    Q_DOC,
+    STREAM,
+    V_DOC,
+    stream_rows,
+    tap_rows,
+)
+from interpd.plugin.site_table import SiteRow, SiteTable
+
+LLAMA = SiteTable(
+    family="llama",
+    architectures=("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"),
+    block="model.layers.{i}",
+    attention="model.layers.{i}.self_attn",
+    mlp_width=("model.layers.{i}.mlp.down_proj", "input"),
+    rows=(
+        SiteRow("embed", STREAM, "model.embed_tokens", doc="token embeddings"),
+        *stream_rows("model.layers.{i}", "post_attention_layernorm"),
+        SiteRow("layers.{i}.attn.q", HEADS, "model.layers.{i}.self_attn.q_proj", view="heads", doc=Q_DOC),
+        SiteRow("layers.{i}.attn.k", KV_HEADS, "model.layers.{i}.self_attn.k_proj", view="heads", doc=K_DOC),
+        SiteRow("layers.{i}.attn.v", KV_HEADS, "model.layers.{i}.self_attn.v_proj", view="heads", doc=V_DOC),
+        SiteRow(
+            "layers.{i}.attn.q_rot",
+            HEADS,
+            "model.layers.{i}.self_attn.interpd_taps.q_rot",
+            view="heads_first",
+            eager_attention=True,
+            doc="queries after rotary embedding",
+        ),
+        SiteRow(
+            "layers.{i}.attn.k_rot",
+            KEYS,
+            "model.layers.{i}.self_attn.interpd_taps.k_rot",
+            view="heads_first",
+            eager_attention=True,
+            doc=K_ROT_DOC,
+        ),
+        *tap_rows("model.layers.{i}.self_attn"),
+        SiteRow(
+            "layers.{i}.attn.z",
+            HEADS,
+            "model.layers.{i}.self_attn.o_proj",
+            "input",
+            view="heads",
+            doc="each head's mixture of values, before the output projection",
+        ),
+        SiteRow("layers.{i}.attn.out", STREAM, "model.layers.{i}.self_attn.o_proj", doc="what attention adds"),
+        SiteRow("layers.{i}.mlp.gate", MLP, "model.layers.{i}.mlp.gate_proj", doc="gate, before the activation"),
+        SiteRow("layers.{i}.mlp.up", MLP, "model.layers.{i}.mlp.up_proj", doc="what the activated gate multiplies"),
+        SiteRow(
+            "layers.{i}.mlp.post",
+            MLP,
+            "model.layers.{i}.mlp.down_proj",
+            "input",
+            doc="MLP neurons: activated gate times up",
+        ),
+        SiteRow("layers.{i}.mlp.out", STREAM, "model.layers.{i}.mlp", doc="what the MLP adds"),
+        SiteRow("ln_final", STREAM, "model.norm", doc="output of the final norm"),
+        SiteRow("logits", LOGITS, "lm_head", doc="next-token logits"),
+    ),
+    absent={"layers.{i}.mlp.pre": GATED},
+)
