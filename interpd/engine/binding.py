@@ -51,3 +51,6 @@ class Binding:
     key_axes: tuple[int, ...] = ()
     """Dimensions that count keys (``key_pos``): past and present positions. In a decode step of a layer with a sliding
     window they are the last ones only, as many as the window keeps."""
+    folded: bool = False
+    """Whether dimension 0 of the tensor at the location is rows times positions; ``view`` and ``merge`` see the two
+    apart, as everywhere."""

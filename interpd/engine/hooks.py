@@ -22,24 +22,32 @@ class _Pass:
     edits: Mapping[str, Edit]
     branches: frozenset[str]
     """Sites whose value a carry will need."""
+    n_pos: int
     seen: dict[str, Tensor] = field(default_factory=dict)
     carried: dict[str, tuple[Tensor, str]] = field(default_factory=dict)
     """By site of a sum: what was written before it, and the site of the branch."""
 
     def visit(self, bindings: tuple[Binding, ...], full: Tensor) -> Tensor:
         for binding in bindings:
-            name = binding.site.name
-            if name in self.carried:
-                written, branch = self.carried.pop(name)
-                full = written + self.seen.pop(branch)
-            value = full if binding.view is None else binding.view(full)
-            new = self.edits[name](value) if name in self.edits else value
-            if new is not value:
-                full = new if binding.merge is None else binding.merge(full, new)
-                if binding.carry is not None:
-                    self.carried[binding.carry[1]] = (new, binding.carry[0])
-            if name in self.branches:
-                self.seen[name] = full if binding.view is None else binding.view(full)
+            if binding.folded:
+                full = self._visit_one(binding, full.unflatten(0, (-1, self.n_pos))).flatten(0, 1)
+            else:
+                full = self._visit_one(binding, full)
+        return full
+
+    def _visit_one(self, binding: Binding, full: Tensor) -> Tensor:
+        name = binding.site.name
+        if name in self.carried:
+            written, branch = self.carried.pop(name)
+            full = written + self.seen.pop(branch)
+        value = full if binding.view is None else binding.view(full)
+        new = self.edits[name](value) if name in self.edits else value
+        if new is not value:
+            full = new if binding.merge is None else binding.merge(full, new)
+            if binding.carry is not None:
+                self.carried[binding.carry[1]] = (new, binding.carry[0])
+        if name in self.branches:
+            self.seen[name] = full if binding.view is None else binding.view(full)
         return full
 
 
@@ -59,7 +67,7 @@ def run_with_edits(
     for name in needed:
         place = bindings[name].location
         at[place.path, place.port, place.item].append(bindings[name])
-    state = _Pass(edits, branches)
+    state = _Pass(edits, branches, inputs["input_ids"].shape[1])
     with ExitStack() as hooks:
         for (path, port, item), here in at.items():
             # the site of a sum first: what was carried to it is the value that the others see

@@ -32,19 +32,28 @@ class Spot:
     """The tensors of one visit; the first write copies what it changes."""
 
     tensors: dict[Item, Tensor]
+    n_pos: int
+    """Positions of the pass, padding included."""
     changed: dict[Item, Tensor] = field(default_factory=dict)
 
     def tensor(self, binding: Binding) -> Tensor:
-        """What is at the site's place now."""
+        """What is at the site's place now, rows in dimension 0 (a view of it, where the model folds them)."""
         item = binding.location.item
-        return self.changed.get(item, self.tensors[item])
+        return self._unfolded(self.changed.get(item, self.tensors[item]), binding)
 
     def own(self, binding: Binding) -> Tensor:
         """The same as a tensor that may be written to."""
         item = binding.location.item
         if item not in self.changed:
             self.changed[item] = self.tensors[item].clone()
-        return self.changed[item]
+        return self._unfolded(self.changed[item], binding)
+
+    def put(self, binding: Binding, value: Tensor) -> None:
+        """Puts ``value``, a tensor as ``tensor`` gives it, at the site's place."""
+        self.changed[binding.location.item] = value.flatten(0, 1) if binding.folded else value
+
+    def _unfolded(self, full: Tensor, binding: Binding) -> Tensor:
+        return full.unflatten(0, (-1, self.n_pos)) if binding.folded else full
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class MethodPass:
         yield from self._run.program.places(self._writes)
 
     def _on_visit(self, visit: Visit, tensors: dict[Item, Tensor]) -> Mapping[Item, Tensor]:
-        spot = Spot(tensors)
+        spot = Spot(tensors, self._frame.n_pos)
         self._take_carried(visit, spot)
         for execution in self._executions:
             execution.visit(visit, spot, self._frame)
@@ -133,7 +133,7 @@ class MethodPass:
     def _put(self, name: str, value: Tensor, spot: Spot) -> None:
         binding = self._bindings[name]
         full = spot.tensor(binding)
-        spot.changed[binding.location.item] = value.clone() if binding.merge is None else binding.merge(full, value)
+        spot.put(binding, value.clone() if binding.merge is None else binding.merge(full, value))
         if binding.carry is not None:
             self._carried[name] = spot.tensor(binding)
             for execution in self._executions:
@@ -149,7 +149,7 @@ class MethodPass:
         for name in list(self._carried):
             total = self._carry(name)[1]
             if is_at(total, visit):
-                spot.changed[total.location.item] = self._carried.pop(name) + self._branches.pop(name)
+                spot.put(total, self._carried.pop(name) + self._branches.pop(name))
 
     def _carry(self, name: str) -> tuple[Binding, Binding]:
         bindings, carry = self._access.resident.bindings, self._bindings[name].carry

@@ -36,7 +36,7 @@ class SharedPass:
 
     def on_visit(self, visit: Visit, tensors: dict[Item, Tensor]) -> Mapping[Item, Tensor]:
         """The tensors that were written to."""
-        spot = Spot(tensors)
+        spot = Spot(tensors, self._frame.n_pos)
         for execution in self._executions:
             execution.visit(visit, spot, self._frame)
         return spot.changed

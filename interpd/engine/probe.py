@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class Place:
     """``batch``, ``pos``, a constant, or ``None`` for a size that follows something else."""
     has_rows: bool
     """Whether dimension 0 is proved to be rows that do not see one another."""
+    folded: bool = False
+    """Whether dimension 0 is proved to be such rows times positions, row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Probe:
 
 @dataclass(slots=True)
 class _Recording:
+    n_rows: int
+    n_pos: int
     visits: list[tuple[str, str]] = field(default_factory=list)
     shapes: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[Key, torch.dtype] = field(default_factory=dict)
@@ -77,7 +82,8 @@ class _Recording:
             self.shapes[key] = tuple(tensor.shape)
             self.dtypes[key] = tensor.dtype
             if tensor.ndim:
-                row = tensor[0].detach().double()
+                is_folded = len(tensor) == self.n_rows * self.n_pos
+                row = (tensor[: self.n_pos] if is_folded else tensor[0]).detach().double()
                 self.row_sums[key] = torch.stack([row.sum(), row.abs().sum()])
 
 
@@ -134,7 +140,9 @@ def _place(key: Key, order: int, small: _Recording, large: _Recording, moved: _R
         else:
             sizes.append(a if a == b else None)
     has_rows = bool(sizes) and sizes[0] == "batch" and _same_first_row(key, large, moved)
-    return Place(*key, order, small.dtypes[key], tuple(sizes), has_rows)
+    is_product = bool(sizes) and (small.shapes[key][0], large.shapes[key][0]) == (prod(_SMALL), prod(_LARGE))
+    folded = is_product and _same_first_row(key, large, moved)
+    return Place(*key, order, small.dtypes[key], tuple(sizes), has_rows, folded)
 
 
 def _same_first_row(key: Key, one: _Recording, other: _Recording) -> bool:
@@ -164,7 +172,7 @@ def with_taps(own: Probe, eager: Probe, taps: str) -> Probe | None:
 
 @torch.no_grad()
 def _record(model: nn.Module, input_ids: Tensor, *, explicit_positions: bool) -> _Recording:
-    recording = _Recording()
+    recording = _Recording(*input_ids.shape)
     with ExitStack() as hooks:
         for path, module in model.named_modules():
             hooks.enter_context(_recorded(recording, path, module))

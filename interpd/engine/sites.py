@@ -1,6 +1,7 @@
 """Bindings of canonical sites and raw module paths, made from a table, the config and the probe."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -87,16 +88,29 @@ def _heads(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
 
 
 def _fused(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
-    part, n_parts = row.part
-    shape = tuple(sizes[axis] for axis in row.axes[-2:])
+    widths = [prod(sizes[axis] for axis in part) for part in row.parts]
+    shape = tuple(sizes[axis] for axis in row.parts[row.part])
 
     def view(full: Tensor) -> Tensor:
-        return full.chunk(n_parts, dim=-1)[part].unflatten(-1, shape)
+        return full.split(widths, dim=-1)[row.part].unflatten(-1, shape)
 
     def merge(full: Tensor, value: Tensor) -> Tensor:
-        parts = list(full.chunk(n_parts, dim=-1))
-        parts[part] = value.flatten(-2)
+        parts = list(full.split(widths, dim=-1))
+        parts[row.part] = value.flatten(-len(shape))
         return torch.cat(parts, dim=-1)
+
+    return view, merge
+
+
+def _fused_by_head(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
+    view_part, merge_part = _fused(row, sizes)
+    n_heads = sizes[row.axes[-2]]
+
+    def view(full: Tensor) -> Tensor:
+        return view_part(full.unflatten(-1, (n_heads, -1)))
+
+    def merge(full: Tensor, value: Tensor) -> Tensor:
+        return merge_part(full.unflatten(-1, (n_heads, -1)), value).flatten(-2)
 
     return view, merge
 
@@ -109,6 +123,7 @@ VIEWS: dict[str, Callable[[SiteRow, Mapping[str, int]], Pair]] = {
     "": _whole,
     "heads": _heads,
     "fused": _fused,
+    "fused_by_head": _fused_by_head,
     "heads_first": _heads_first,
 }
 """What the ``view`` of a ``SiteRow`` stands for."""
@@ -124,15 +139,15 @@ def canonical_bindings(
     bindings: dict[str, Binding] = {}
     absent: list[AbsentSite] = []
     layers = Layers(table, depth, probe)
-    for row in table.rows:
-        for layer in range(depth) if "{i}" in row.name else (0,):
-            name, path = row.name.format(i=layer), row.path.format(i=layer)
-            item_known = row.item is not None
-            place = probe.places.get((path, row.port, row.item)) if item_known else probe.first(path, row.port)
+    for template, rows in _by_name(table.rows).items():
+        for layer in range(depth) if "{i}" in template else (0,):
+            name = template.format(i=layer)
+            # the last alternative is the one that a model without any of them is told of
+            row, place = next((found for found in _places(rows, layer, probe) if found[1]), (rows[-1], None))
             if row.eager_attention and eager_obstacle:
                 absent.append(AbsentSite(name, eager_obstacle))
             elif place is None:
-                absent.append(AbsentSite(name, _why_missing(probe, path, row)))
+                absent.append(AbsentSite(name, _why_missing(probe, row.path.format(i=layer), row)))
             elif missing := [axis for axis in row.axes if axis not in _QUANTITIES and axis not in sizes]:
                 absent.append(AbsentSite(name, f"the size of {missing[0]} is not known"))
             else:
@@ -143,6 +158,20 @@ def canonical_bindings(
         for layer in (range(depth) if "{i}" in name else (0,))
     ]
     return bindings, absent
+
+
+def _by_name(rows: Iterable[SiteRow]) -> dict[str, list[SiteRow]]:
+    by_name: dict[str, list[SiteRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.name, []).append(row)
+    return by_name
+
+
+def _places(rows: Iterable[SiteRow], layer: int, probe: Probe) -> Iterator[tuple[SiteRow, Place | None]]:
+    for row in rows:
+        path = row.path.format(i=layer)
+        item_known = row.item is not None
+        yield row, probe.places.get((path, row.port, row.item)) if item_known else probe.first(path, row.port)
 
 
 def _why_missing(probe: Probe, path: str, row: SiteRow) -> str:
@@ -159,13 +188,13 @@ def _bind(row: SiteRow, layer: int, place: Place, sizes: Mapping[str, int], laye
         type=TensorType(dtype_name(place.dtype), dims),
         order=place.order,
         layer=layers.of(place.path, place.order),
-        shares_pass=place.has_rows,
+        shares_pass=place.has_rows or place.folded,
         eager_attention=row.eager_attention,
         doc=row.doc,
     )
     view, merge = VIEWS[row.view](row, sizes)
     carry = None if row.carry is None else (row.carry[0].format(i=layer), row.carry[1].format(i=layer))
-    return Binding(schema, _location(place), view, merge, carry, *_position_axes(row.axes))
+    return Binding(schema, _location(place), view, merge, carry, *_position_axes(row.axes), place.folded)
 
 
 def _location(place: Place) -> Location:

@@ -26,13 +26,18 @@ class SiteRow:
     """Which item of a tuple output."""
     view: str = ""
     """How the site lies in the tensor: ``""`` (it is the tensor), ``heads`` (the last dimension holds heads side by
-    side), ``fused`` (as ``heads``, one of several equal parts of the last dimension), ``heads_first``
-    (``[batch head pos d_head]``)."""
-    part: tuple[int, int] = (0, 1)
-    """For ``fused``: which part, of how many."""
+    side), ``heads_first`` (``[batch head pos d_head]``), ``fused`` (the last dimension holds ``parts`` side by side),
+    ``fused_by_head`` (the last dimension holds heads, each of them its own ``parts``). Rows and positions that the
+    model folds into one dimension are told apart without being asked."""
+    parts: tuple[tuple[str, ...], ...] = ()
+    """For the fused views: the axes of each part, ``(("head", "d_head"), ("kv_head", "d_head"), ...)``."""
+    part: int = 0
+    """For the fused views: which of ``parts``."""
     carry: tuple[str, str] | None = None
     """(site of the branch, site of the sum), where the model adds a branch to a residual that it kept earlier: after a
     write here the sum becomes ``value + branch``."""
+    sum_of: tuple[str, ...] = ()
+    """Sites that this one is the sum of, which the self-test proves."""
     eager_attention: bool = False
     """The place exists only while the model runs interpd's eager attention."""
     doc: str = ""
@@ -48,13 +53,17 @@ class SiteTable:
     block: str
     """Module path of a layer, with ``{i}``."""
     rows: tuple[SiteRow, ...]
-    """In no particular order: the forward order is measured."""
+    """In no particular order: the forward order is measured. Rows of one name are alternatives: the first whose module
+    the model has and runs is taken."""
     attention: str = ""
     """Module path of a layer's attention, with ``{i}``; empty: eager attention is not offered."""
     softmax_in_float32: bool = True
     """Whether the architecture's own eager attention takes the softmax in float32 whatever the model's dtype."""
     mlp_width: tuple[str, str] = ("", "")
     """(module path with ``{i}``, port) whose last dimension is ``d_mlp``."""
+    activation: str = ""
+    """Module path, with ``{i}``, of what turns ``mlp.pre`` (or ``mlp.gate``, before it multiplies ``mlp.up``) into
+    ``mlp.post``, which the self-test proves."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Canonical names that this family cannot offer, and why."""
     when: Mapping[str, object] = field(default_factory=dict)

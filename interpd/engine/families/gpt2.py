@@ -16,6 +16,8 @@ from interpd.engine.families.vocabulary import (
 )
 from interpd.plugin.site_table import SiteRow, SiteTable
 
+_QKV = (("head", "d_head"),) * 3
+
 GPT2 = SiteTable(
     family="gpt2",
     architectures=("GPT2LMHeadModel",),
@@ -26,9 +28,15 @@ GPT2 = SiteTable(
     rows=(
         SiteRow("embed", STREAM, "transformer.wte", doc="token embeddings, without positions"),
         *stream_rows("transformer.h.{i}", "ln_2"),
-        SiteRow("layers.{i}.attn.q", HEADS, "transformer.h.{i}.attn.c_attn", view="fused", part=(0, 3), doc=Q_DOC),
-        SiteRow("layers.{i}.attn.k", KV_HEADS, "transformer.h.{i}.attn.c_attn", view="fused", part=(1, 3), doc=K_DOC),
-        SiteRow("layers.{i}.attn.v", KV_HEADS, "transformer.h.{i}.attn.c_attn", view="fused", part=(2, 3), doc=V_DOC),
+        SiteRow(
+            "layers.{i}.attn.q", HEADS, "transformer.h.{i}.attn.c_attn", view="fused", parts=_QKV, part=0, doc=Q_DOC
+        ),
+        SiteRow(
+            "layers.{i}.attn.k", KV_HEADS, "transformer.h.{i}.attn.c_attn", view="fused", parts=_QKV, part=1, doc=K_DOC
+        ),
+        SiteRow(
+            "layers.{i}.attn.v", KV_HEADS, "transformer.h.{i}.attn.c_attn", view="fused", parts=_QKV, part=2, doc=V_DOC
+        ),
         *tap_rows("transformer.h.{i}.attn"),
         SiteRow(
             "layers.{i}.attn.z",

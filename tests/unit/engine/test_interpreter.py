@@ -100,7 +100,7 @@ def test_positions_outside_of_the_prompt_are_refused():
 
 
 def test_what_the_model_holds_is_copied_before_the_first_write_and_only_once():
-    spot = Spot({None: FULL})
+    spot = Spot({None: FULL}, n_pos=2)
     assert spot.tensor(HERE) is FULL
     own = spot.own(HERE)
     assert own is not FULL

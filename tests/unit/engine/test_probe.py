@@ -84,6 +84,14 @@ def test_batch_and_positions_folded_into_one_dimension_are_no_rows():
     probe = probe_model(Blocks(folded))
     assert place(probe, "middle.inner").sizes == (None, 6)
     assert not place(probe, "middle.inner").has_rows
+    assert place(probe, "middle.inner").folded
+    assert not place(probe, "middle").folded
+
+
+def test_folded_rows_that_see_one_another_are_not_told_apart():
+    folded = Function(lambda x: folded.inner((x - x.mean(0, keepdim=True)).flatten(0, 1)).unflatten(0, x.shape[:2]))
+    folded.inner = Function(torch.relu)
+    assert not place(probe_model(Blocks(folded)), "middle.inner").folded
 
 
 def test_a_module_called_twice_or_never_has_no_place():
