@@ -23,7 +23,8 @@ from interpd.service.server import Server, make_server
 from interpd.telemetry import Log
 from interpd.worker.cluster import Cluster
 from interpd.worker.options import ENGINE_FACTORY
-from interpd.worker.pool import RayPool
+from interpd.worker.pool import Pool
+from interpd.worker.ray_link import RayStarter
 
 EXIT_OK, EXIT_NO_MODEL = 0, 1
 STOP_GRACE_S = 2.0
@@ -53,7 +54,7 @@ async def serve(
     """
     telemetry.configure(config.log_level)
     cluster = Cluster(config.worker.state_dir, config.worker.object_store_bytes)
-    pool = RayPool(config, cluster.state_dir, engine_factory=engine_factory)
+    pool = Pool(config, cluster.state_dir, RayStarter(engine_factory))
     scheduler = Scheduler(pool, config.scheduler, unload_grace_s=config.drain_grace_s)
     # what Ray prints is for whoever debugs; standard output is ours
     with contextlib.redirect_stdout(_LogStream()):

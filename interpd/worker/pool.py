@@ -1,4 +1,4 @@
-"""All replicas of all models: the ``Workers`` that the scheduler sees, on Ray."""
+"""All replicas of all models: the ``Workers`` that the scheduler sees."""
 
 import asyncio
 import difflib
@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import ray
 
 from interpd.config import Config, ModelSpec
 from interpd.errors import (
@@ -25,7 +23,7 @@ from interpd.graph.run import ArtifactKept, Event, Failed
 from interpd.graph.schema import ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.telemetry import Log
-from interpd.worker.gpus import with_gpus
+from interpd.worker.host_link import HostLink, Starter
 from interpd.worker.link import (
     FAILED,
     LOADING,
@@ -37,8 +35,7 @@ from interpd.worker.link import (
     WorkerLink,
     WorkerObserver,
 )
-from interpd.worker.options import ENGINE_FACTORY, ReplicaOptions
-from interpd.worker.ray_link import RayLink
+from interpd.worker.options import ReplicaOptions
 from interpd.worker.replica import Replica
 
 MOST_MODELS = 64
@@ -67,7 +64,7 @@ class _Model:
     settled: "asyncio.Future[None]"
     """Done when the first replica serves or all have failed."""
     replicas: list[Replica] = field(default_factory=list)
-    links: dict[int, RayLink] = field(default_factory=dict)
+    links: dict[int, HostLink] = field(default_factory=dict)
     """Of replicas that serve now, by index."""
     failed: dict[int, InterpdError] = field(default_factory=dict)
     manifest: Manifest | None = None
@@ -99,19 +96,19 @@ class _Model:
         )
 
 
-class RayPool:
-    """Implements ``worker.link.Workers`` and ``worker.replica.ReplicaKeeper``. Ray must run.
+class Pool:
+    """Implements ``worker.link.Workers`` and ``worker.replica.ReplicaKeeper``.
 
     Args:
         config: What replicas are told, and timeouts.
         state_dir: Where uploaded artifacts are written.
-        engine_factory: ``module:function`` of ours that makes an engine.
+        starter: Where replicas come from.
     """
 
-    def __init__(self, config: Config, state_dir: Path, *, engine_factory: str = ENGINE_FACTORY) -> None:
+    def __init__(self, config: Config, state_dir: Path, starter: Starter) -> None:
         self._config = config
         self._state_dir = state_dir
-        self._engine_factory = engine_factory
+        self._starter = starter
         self._models: dict[str, _Model] = {}
         self._observer: WorkerObserver | None = None
         self._spreading: set[asyncio.Task[None]] = set()
@@ -151,7 +148,9 @@ class RayPool:
         if old is not None:
             await self._end(old)
         options = self._options(self._placed(spec))
-        model.replicas = [Replica(index, options, self._config.worker, self) for index in range(spec.replicas)]
+        model.replicas = [
+            Replica(index, options, self._config.worker, self._starter, self) for index in range(spec.replicas)
+        ]
         self._changed()
         await asyncio.shield(model.settled)
 
@@ -220,7 +219,7 @@ class RayPool:
 
     # what replicas say
 
-    def on_ready(self, replica: Replica, link: RayLink, manifest: Manifest) -> None:
+    def on_ready(self, replica: Replica, link: HostLink, manifest: Manifest) -> None:
         """A replica serves."""
         model = self._models[replica.model]
         model.links[replica.index] = link
@@ -236,7 +235,7 @@ class RayPool:
                 log.warning("a plugin is not used", plugin=plugin.name, model=replica.model, problem=plugin.problem)
         self._changed()
 
-    def on_events(self, link: RayLink, events: Sequence[Event]) -> None:
+    def on_events(self, link: HostLink, events: Sequence[Event]) -> None:
         """Events of a replica's runs."""
         for event in events:
             if isinstance(event, Failed) and event.error.trace:
@@ -246,7 +245,7 @@ class RayPool:
         if self._observer is not None:
             self._observer.on_events(link, [event for event in events if not isinstance(event, ArtifactKept)])
 
-    def on_lost(self, replica: Replica, link: RayLink, lost: Lost) -> None:
+    def on_lost(self, replica: Replica, link: HostLink, lost: Lost) -> None:
         """A replica's process is gone."""
         model = self._models[replica.model]
         model.links.pop(replica.index, None)
@@ -265,7 +264,7 @@ class RayPool:
             model.settled.set_exception(error)
         self._changed()
 
-    async def equip(self, link: RayLink) -> None:
+    async def equip(self, link: HostLink) -> None:
         """Gives a new process the artifacts that were uploaded."""
         for name, kept in list(self._models[link.model].artifacts.items()):
             try:
@@ -277,7 +276,7 @@ class RayPool:
 
     # inside
 
-    def _keep(self, model: _Model, link: RayLink, event: ArtifactKept) -> None:
+    def _keep(self, model: _Model, link: HostLink, event: ArtifactKept) -> None:
         """Offers an artifact that a method made at once, and sends it to the other replicas."""
         info = event.info
         if model.manifest is not None:
@@ -289,7 +288,7 @@ class RayPool:
         self._spreading.add(task)
         task.add_done_callback(self._spreading.discard)
 
-    async def _level(self, model: _Model, link: RayLink, manifest: Manifest) -> None:
+    async def _level(self, model: _Model, link: HostLink, manifest: Manifest) -> None:
         """Tells a new process of what came and went while it started."""
         try:
             async with model.changing:
@@ -314,7 +313,7 @@ class RayPool:
             raise ArtifactNotFound(f"model {model!r} has no artifact {name!r}; {hint}", model=model, artifact=name)
         return offered[name], found.artifacts[name]
 
-    async def _spread(self, model: _Model, link: RayLink, event: ArtifactKept) -> None:
+    async def _spread(self, model: _Model, link: HostLink, event: ArtifactKept) -> None:
         info = event.info
         try:
             data = await asyncio.to_thread(Path(event.path).read_bytes)
@@ -354,13 +353,11 @@ class RayPool:
             max_batch_tokens=worker.max_batch_tokens,
             batch_wait_ms=worker.batch_wait_ms,
             trace_hooks=self._config.trace_hooks,
-            engine_factory=self._engine_factory,
         )
 
     def _placed(self, spec: ModelSpec) -> ModelSpec:
-        n_free, n_here = (found.get("GPU", 0.0) for found in (ray.available_resources(), ray.cluster_resources()))
         try:
-            return with_gpus(spec, n_free, n_here)
+            return self._starter.placed(spec)
         except CallerError as error:
             model = self._models[spec.name]
             model.failed, model.detail = dict.fromkeys(range(spec.replicas), error), error.message
@@ -368,7 +365,7 @@ class RayPool:
             raise
 
     async def _to_all(
-        self, links: Iterable[RayLink], call: Callable[[RayLink], Awaitable[ArtifactInfo | None]]
+        self, links: Iterable[HostLink], call: Callable[[HostLink], Awaitable[ArtifactInfo | None]]
     ) -> list[ArtifactInfo]:
         answers = await asyncio.gather(*(call(link) for link in links))
         if not answers:

@@ -1,25 +1,25 @@
-"""The near end of a replica: a ``WorkerLink`` over a Ray actor."""
+"""Replicas as Ray actors: a ``HostLink`` over an actor's handle, and how actors are started."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import ray
 from ray.exceptions import RayError, RayTaskError
 
-from interpd.errors import InternalError, InterpdError, WorkerLost
-from interpd.graph.ir import Prompt
-from interpd.graph.run import Event, Failed, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
-from interpd.graph.types import TensorData
-from interpd.worker.link import EngineStatistics
-from interpd.worker.options import Busy
-
-RETRY_AFTER_S = 2.0
-"""When whoever lost a worker may try again: a small model is back by then."""
+from interpd.config import ModelSpec
+from interpd.errors import InternalError, WorkerLost
+from interpd.graph.run import Event, Failed, RunRequest
+from interpd.worker.actor import ReplicaActor
+from interpd.worker.gpus import with_gpus
+from interpd.worker.host_link import RETRY_AFTER_S, Deliver, HostLink
+from interpd.worker.options import ENGINE_FACTORY, ReplicaOptions
 
 
-class RayLink:
-    """Implements ``worker.link.WorkerLink``.
+class RayLink(HostLink):
+    """A link to an actor.
 
     Args:
         name: Model, replica, incarnation.
@@ -28,26 +28,12 @@ class RayLink:
         deliver: Takes the failures of requests that could not be sent.
     """
 
-    def __init__(
-        self, name: str, model: str, actor: Any, deliver: Callable[["RayLink", Sequence[Event]], None]
-    ) -> None:
-        self._name, self._model = name, model
+    def __init__(self, name: str, model: str, actor: Any, deliver: Deliver) -> None:
+        super().__init__(name, model)
         self.actor = actor
         self._deliver = deliver
         self._requests: list[RunRequest] = []
         self._cancels: list[str] = []
-        self.last_busy = Busy()
-        """The pool's last look at the engine."""
-
-    @property
-    def name(self) -> str:
-        """Model, replica, incarnation."""
-        return self._name
-
-    @property
-    def model(self) -> str:
-        """The model."""
-        return self._model
 
     def submit(self, requests: Sequence[RunRequest]) -> None:
         """Sends requests with all others of this turn of the event loop."""
@@ -59,57 +45,32 @@ class RayLink:
         self._flush_soon()
         self._cancels += run_ids
 
-    def statistics(self) -> EngineStatistics:
-        """Counters of the last look."""
-        busy = self.last_busy
-        return EngineStatistics(busy.n_steps, busy.busy_s, busy.resident_bytes)
-
-    async def start(self) -> Manifest:
-        """Loads the model. Raises the cause of a failure."""
-        return await self._ask(self.actor.start.remote())
-
-    async def describe(self) -> Manifest:
-        """What the engine offers now."""
-        return await self._ask(self.actor.describe.remote())
-
-    async def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
-        """The prompts as tokens."""
-        return await self._ask(self.actor.tokenize.remote(tuple(prompts)))
-
-    async def put_blob(self, digest: str, tensor: TensorData) -> None:
-        """Sends a constant."""
-        await self._ask(self.actor.put_blob.remote(digest, tensor))
-
-    async def put_artifact(self, name: str, kind: str, data: bytes) -> ArtifactInfo:
-        """Sends an artifact."""
-        return await self._ask(self.actor.put_artifact.remote(name, kind, data))
-
-    async def drop_artifact(self, name: str) -> None:
-        """Takes an artifact away."""
-        await self._ask(self.actor.drop_artifact.remote(name))
-
-    async def look(self) -> Busy:
-        """What the engine does now."""
-        self.last_busy = await self._ask(self.actor.busy.remote())
-        return self.last_busy
-
-    async def _ask(self, answer: Any) -> Any:
+    async def take(self) -> list[Event]:
+        """The events that nobody has taken, once there are some."""
         try:
-            value = await answer
+            return await self.actor.take.remote()
+        except RayError as error:
+            raise WorkerLost(f"died ({type(error).__name__})") from error
+
+    def kill(self) -> None:
+        """Ends the process."""
+        with contextlib.suppress(RayError, ValueError):
+            ray.kill(self.actor, no_restart=True)
+
+    async def _call(self, method: str, *args: object) -> Any:
+        try:
+            return await getattr(self.actor, method).remote(*args)
         except RayTaskError as error:
             # the process lives: something in it raised what no request may make it raise
             raise InternalError(
-                f"a bug in interpd: the worker of model {self._model!r} raised {error.cause!r}"
+                f"a bug in interpd: the worker of model {self.model!r} raised {error.cause!r}"
             ) from error
         except RayError as error:
             raise WorkerLost(
-                f"the worker of model {self._model!r} was lost: {type(error).__name__}",
+                f"the worker of model {self.model!r} was lost: {type(error).__name__}",
                 retry_after_s=RETRY_AFTER_S,
-                model=self._model,
+                model=self.model,
             ) from error
-        if isinstance(value, InterpdError):
-            raise value
-        return value
 
     def _flush_soon(self) -> None:
         if not self._requests and not self._cancels:
@@ -127,3 +88,27 @@ class RayLink:
         except Exception as error:
             reason = InternalError(f"a bug in interpd: a request could not be sent to its worker: {error!r}")
             self._deliver(self, [Failed(request.run_id, reason) for request in requests])
+
+
+class RayStarter:
+    """Starts each replica in a process of its own. Ray must run.
+
+    Args:
+        engine_factory: ``module:function`` of ours that makes an engine.
+    """
+
+    def __init__(self, engine_factory: str = ENGINE_FACTORY) -> None:
+        self._engine_factory = engine_factory
+
+    def placed(self, spec: ModelSpec) -> ModelSpec:
+        """``spec`` with the GPUs that it gets."""
+        n_free, n_here = (found.get("GPU", 0.0) for found in (ray.available_resources(), ray.cluster_resources()))
+        return with_gpus(spec, n_free, n_here)
+
+    def start(self, name: str, options: ReplicaOptions, deliver: Deliver) -> RayLink:
+        """A link to a new actor."""
+        spec = options.spec
+        # CPUs are threads of a tensor library here, not a resource that Ray should ration on one node
+        actor_class = ray.remote(num_cpus=0, num_gpus=spec.num_gpus, max_restarts=0, max_task_retries=0)(ReplicaActor)
+        told = replace(options, engine_factory=self._engine_factory)
+        return RayLink(name, spec.name, actor_class.options(max_concurrency=1000).remote(told), deliver)

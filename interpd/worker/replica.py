@@ -3,7 +3,7 @@
     starting ──ready──> serving ──process died, hung, engine broke──> waiting (backoff) ──> starting ...
        └──first load failed, or too many restarts in a row──> failed
 
-Ray itself never restarts an actor here (``max_restarts=0``): a restart that nobody sees would hide which runs were
+Nobody else restarts anything (Ray is told ``max_restarts=0``): a restart that nobody sees would hide which runs were
 lost. The first load is not repeated, because its reason (a wrong path, no memory) rarely goes away.
 """
 
@@ -12,17 +12,13 @@ import contextlib
 import math
 from typing import Any, Protocol
 
-import ray
-from ray.exceptions import RayError
-
 from interpd.config import WorkerConfig
 from interpd.errors import InterpdError, ModelNotReady, OpFailed, WorkerLost
 from interpd.graph.schema import Manifest
 from interpd.telemetry import Log
-from interpd.worker.actor import ReplicaActor
+from interpd.worker.host_link import RETRY_AFTER_S, HostLink, Starter
 from interpd.worker.link import Lost
 from interpd.worker.options import Busy, ReplicaOptions
-from interpd.worker.ray_link import RETRY_AFTER_S, RayLink
 
 MAX_BACKOFF_S = 30.0
 LOOK_S = 0.5
@@ -34,19 +30,19 @@ log = Log("replica")
 class ReplicaKeeper(Protocol):
     """Who hears what becomes of a replica: the pool."""
 
-    def on_ready(self, replica: "Replica", link: RayLink, manifest: Manifest) -> None:
+    def on_ready(self, replica: "Replica", link: HostLink, manifest: Manifest) -> None:
         """It serves."""
 
-    def on_events(self, link: RayLink, events: Any) -> None:
+    def on_events(self, link: HostLink, events: Any) -> None:
         """Events of its runs."""
 
-    def on_lost(self, replica: "Replica", link: RayLink, lost: Lost) -> None:
+    def on_lost(self, replica: "Replica", link: HostLink, lost: Lost) -> None:
         """Its process is gone; it will be started again."""
 
     def on_failed(self, replica: "Replica", error: InterpdError) -> None:
         """It is given up."""
 
-    async def equip(self, link: RayLink) -> None:
+    async def equip(self, link: HostLink) -> None:
         """Gives a new process what was uploaded to the old one."""
 
 
@@ -57,16 +53,20 @@ class Replica:
         index: Among the replicas of the model.
         options: What its processes are told.
         config: Timeouts.
+        starter: Where its hosts come from.
         keeper: Who hears.
     """
 
-    def __init__(self, index: int, options: ReplicaOptions, config: WorkerConfig, keeper: ReplicaKeeper) -> None:
-        self.index, self._options, self._config, self._keeper = index, options, config, keeper
+    def __init__(
+        self, index: int, options: ReplicaOptions, config: WorkerConfig, starter: Starter, keeper: ReplicaKeeper
+    ) -> None:
+        self.index, self._options, self._config = index, options, config
+        self._starter, self._keeper = starter, keeper
         self.model = options.spec.name
         self.n_starts = 0
         self.has_served = False
         self._n_failures = 0
-        self._link: RayLink | None = None
+        self._link: HostLink | None = None
         self._task = asyncio.ensure_future(self._supervise())
 
     async def stop(self) -> None:
@@ -75,36 +75,32 @@ class Replica:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         if self._link is not None:
-            self._kill(self._link)
+            self._link.kill()
 
     async def _supervise(self) -> None:
         while True:
-            link = self._link = self._start_process()
+            link = self._link = self._start_host()
             try:
                 async with asyncio.timeout(self._config.load_timeout_s):
                     await link.start()
                     await self._keeper.equip(link)
                     manifest = await link.describe()
             except (InterpdError, TimeoutError) as error:
-                self._kill(link)
+                link.kill()
                 if not await self._may_try_again(error):
                     return
                 continue
             self.has_served = True
             self._keeper.on_ready(self, link, manifest)
             lost = await self._watch(link)
-            self._kill(link)
+            link.kill()
             self._keeper.on_lost(self, link, lost)
             await self._back_off()
 
-    def _start_process(self) -> RayLink:
+    def _start_host(self) -> HostLink:
         self.n_starts += 1
-        spec = self._options.spec
-        # CPUs are threads of a tensor library here, not a resource that Ray should ration on one node
-        actor_class = ray.remote(num_cpus=0, num_gpus=spec.num_gpus, max_restarts=0, max_task_retries=0)(ReplicaActor)
-        actor = actor_class.options(max_concurrency=1000).remote(self._options)
         name = f"{self.model}/{self.index}.{self.n_starts}"
-        return RayLink(name, self.model, actor, self._keeper.on_events)
+        return self._starter.start(name, self._options, self._keeper.on_events)
 
     async def _may_try_again(self, error: InterpdError | TimeoutError) -> bool:
         if isinstance(error, TimeoutError):
@@ -122,7 +118,7 @@ class Replica:
         wait_s = self._config.restart_backoff_s * 2 ** max(0, self._n_failures - 1)
         await asyncio.sleep(min(wait_s, MAX_BACKOFF_S))
 
-    async def _watch(self, link: RayLink) -> Lost:
+    async def _watch(self, link: HostLink) -> Lost:
         """Waits until the process is of no use any more."""
         tasks = (asyncio.ensure_future(self._read(link)), asyncio.ensure_future(self._watchdog(link)))
         try:
@@ -134,17 +130,17 @@ class Replica:
         log.warning("worker lost", model=self.model, replica=self.index, cause=lost.error.message)
         return lost
 
-    async def _read(self, link: RayLink) -> Lost:
+    async def _read(self, link: HostLink) -> Lost:
         """Passes events on until there are none any more."""
         try:
             while True:
-                batch = await link.actor.take.remote()
+                batch = await link.take()
                 self._n_failures = 0
                 self._keeper.on_events(link, batch)
-        except RayError as error:
-            return Lost(self._worker_lost(f"died ({type(error).__name__})"))
+        except WorkerLost as error:
+            return Lost(self._worker_lost(error.message))
 
-    async def _watchdog(self, link: RayLink) -> Lost:
+    async def _watchdog(self, link: HostLink) -> Lost:
         """Looks at the engine until it hangs, or does not answer at all."""
         limit_s = self._config.op_timeout_s
         while True:
@@ -176,7 +172,3 @@ class Replica:
             retry_after_s=retry_after_s,
             model=self.model,
         )
-
-    def _kill(self, link: RayLink) -> None:
-        with contextlib.suppress(RayError, ValueError):
-            ray.kill(link.actor, no_restart=True)

@@ -19,7 +19,8 @@ from interpd.scheduler.scheduler import Scheduler
 from interpd.testing.daemon_process import DaemonProcess
 from interpd.testing.fake_daemon import FAKE_ENGINES
 from interpd.worker.cluster import Cluster
-from interpd.worker.pool import RayPool
+from interpd.worker.pool import Pool
+from interpd.worker.ray_link import RayStarter
 
 OP_TIMEOUT_S = 2.0
 NUMBERS = itertools.count()
@@ -56,7 +57,7 @@ class Bench:
 
     def __init__(self, cluster, **worker):
         settings = {"op_timeout_s": OP_TIMEOUT_S, "restart_backoff_s": 0.1, **worker}
-        self.pool = RayPool(Config(worker=WorkerConfig(**settings)), cluster.state_dir, engine_factory=FAKE_ENGINES)
+        self.pool = Pool(Config(worker=WorkerConfig(**settings)), cluster.state_dir, RayStarter(FAKE_ENGINES))
         self.scheduler = Scheduler(self.pool, Config().scheduler, unload_grace_s=1.0)
         self._clock = asyncio.ensure_future(self.scheduler.run_clock())
 
