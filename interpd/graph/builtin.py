@@ -17,7 +17,8 @@ site.write(value, site: str) -> none | site_write | nothing: puts a value in for
 site.grad(target, wrt) | site_grad | the gradient of a scalar with respect to a value read at a site
 module.call(x, module: str) | module_call | a module of the model applied to a value
 param.read(name: str) | param_read | a weight or buffer of the model
-tokens.ids() | tokens_ids | the token ids of the prompt: int64[batch=1 pos]
+tokens.ids(side: literal['source', 'target'] = None) | tokens_ids \
+| the token ids of the prompt: int64[batch=1 pos]; of an encoder-decoder model those of one side
 """
 
 _TENSOR = """

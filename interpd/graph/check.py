@@ -19,7 +19,7 @@ from interpd.graph.ir import Prompt
 from interpd.graph.late_writes import described, late_writes
 from interpd.graph.order import BEFORE, OrderPlan
 from interpd.graph.rules import RULES
-from interpd.graph.run import RunRequest
+from interpd.graph.run import Lengths, RunRequest
 from interpd.graph.schema import Manifest
 from interpd.graph.subject import Subject, Types
 from interpd.graph.types import Dim, TensorType
@@ -72,14 +72,16 @@ class CheckReport:
         raise only("\n  ".join(map(str, self.violations)), path=self.violations[0].path)
 
 
-def check(request: RunRequest, manifest: Manifest, n_tokens: Sequence[int | None] | None = None) -> CheckReport:
+def check(
+    request: RunRequest, manifest: Manifest, n_tokens: Sequence[Lengths | int | None] | None = None
+) -> CheckReport:
     """All violations of ``request`` on the model of ``manifest``, the types of its values and its cost.
 
-    ``n_tokens``: positions of each prompt where they are known; prompts of ids tell theirs.
+    ``n_tokens``: of each prompt its number of tokens, or its ``Tokens.lengths``, where they are known; ids tell theirs.
     """
     counts = [None] * len(request.prompts) if n_tokens is None else list(n_tokens)
-    known = [_count(prompt, count) for prompt, count in zip(request.prompts, counts, strict=True)]
-    subject = Subject(request, manifest, known)
+    pairs = zip(request.prompts, counts, strict=True)
+    subject = Subject(request, manifest, [_lengths(*pair, has_encoder=manifest.model.has_encoder) for pair in pairs])
     violations: list[Violation] = []
     for rule in RULES:
         violations.extend(rule.broken(subject))
@@ -100,8 +102,14 @@ def check(request: RunRequest, manifest: Manifest, n_tokens: Sequence[int | None
     )
 
 
-def _count(prompt: Prompt, count: int | None) -> int | None:
-    return len(prompt.token_ids) if count is None and prompt.token_ids is not None else count
+def _lengths(prompt: Prompt, known: Lengths | int | None, *, has_encoder: bool) -> Lengths:
+    if isinstance(known, Lengths):
+        return known
+    own = len(prompt.token_ids) if known is None and prompt.token_ids is not None else known
+    if not has_encoder:
+        return Lengths(own)
+    # the decoder starts with a token of its own
+    return Lengths(None if prompt.target_text is not None else 1 + len(prompt.target_ids or ()), own)
 
 
 def _too_costly(subject: Subject, forecast: Estimate) -> Iterator[Violation]:

@@ -37,6 +37,15 @@ def canonical_bytes(graph: Graph, prompts: Sequence[Prompt], generation: Generat
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
+    if prompt.target_text is not None:
+        special = {"add_special_tokens": prompt.add_special_tokens}
+        return _source(prompt) | special | {"target_text": prompt.target_text}
+    if prompt.target_ids is not None:
+        return _source(prompt) | {"target_ids": list(prompt.target_ids)}
+    return _source(prompt)
+
+
+def _source(prompt: Prompt) -> dict[str, Any]:
     if prompt.text is not None:
         return {"text": prompt.text, "add_special_tokens": prompt.add_special_tokens}
     if prompt.messages is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from interpd.graph.ir import Blob, Dots, Node, Slice
 from interpd.graph.promotion import FLOATS
+from interpd.graph.run import Lengths
 from interpd.graph.schema import Manifest
 from interpd.graph.types import Dim, TensorData, TensorType
 
@@ -33,8 +34,8 @@ class Scope:
     """What the rules of the model's own operations look things up in."""
 
     manifest: Manifest
-    n_tokens: Sequence[int | None]
-    """Positions of each prompt; ``None`` until it is tokenised."""
+    lengths: Sequence[Lengths]
+    """Positions of each prompt, as far as they are known."""
     decoding: bool = False
     """Types are those of a decode step (one position, unknown many keys), not of the prompt's pass."""
 

@@ -51,16 +51,17 @@ def estimate(subject: Subject) -> Estimate:
     """The forecast of a request that has been typed and planned."""
     plan = subject.plan
     assert plan is not None, "the order is planned before"
-    known = None not in subject.n_tokens
-    steps = max(subject.n_steps, 1)
-    prompt_tokens = sum(count or 0 for count in subject.n_tokens)
+    model, steps = subject.manifest.model, max(subject.n_steps, 1)
+    pairs = list(zip(subject.lengths, plan.invokes, strict=True))
+    tokens = [lengths.computed(invoke.last_layer + 1, model.n_encoder_layers) for lengths, invoke in pairs]
+    known = None not in tokens
     running = [invoke for invoke in plan.invokes if invoke.last_order > BEFORE]
-    tokens = sum(n or 0 for n, i in zip(subject.n_tokens, plan.invokes, strict=True) if i.last_order > BEFORE)
-    layers = max((min(invoke.last_layer + 1, subject.manifest.model.n_layers) for invoke in running), default=0)
+    prompts = sum(n or 0 for n, invoke in zip(tokens, plan.invokes, strict=True) if invoke.last_order > BEFORE)
+    layers = max((min(invoke.last_layer + 1, model.n_layers) for invoke in running), default=0)
     returned, returned_known = _returned(subject)
     live, live_known = _live(subject)
     return Estimate(
-        n_tokens=(tokens if not subject.n_steps else prompt_tokens + len(running) * (steps - 1)) if known else None,
+        n_tokens=prompts + len(running) * (steps - 1) if known else None,
         n_layers_run=layers,
         n_passes=len({invoke.pass_index for invoke in running}) * steps,
         bytes_returned=returned if returned_known else None,

@@ -94,14 +94,23 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One invoke: exactly one of text, chat messages and token ids."""
+    """One invoke: exactly one of text, chat messages and token ids.
+
+    For an encoder-decoder model that is the source, and at most one of ``target_text`` and ``target_ids`` says what the
+    decoder is given. Its positions are the model's decoder start token and then the target, so that the logits at
+    position j predict target token j and the last ones the token after it.
+    """
 
     text: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
     """(role, content) pairs, rendered with the tokenizer's chat template."""
     token_ids: tuple[int, ...] | None = None
     add_special_tokens: bool = True
-    """Whether the tokenizer adds its own BOS (text only; a chat template brings its own)."""
+    """Whether the tokenizer adds its own special tokens (texts only; a chat template brings its own). A target gets no
+    end token: it would end what is to be continued."""
+    target_text: str | None = None
+    target_ids: tuple[int, ...] | None = None
+    """The target as it is, without the decoder start token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,9 @@ class _Planner:
         inherited, stacked = self._inherited_steps(index, inputs)
         if node.op not in (READ, WRITE):
             return inherited, stacked
-        asked = node.steps or Steps()
+        # what runs once in a generation is at step 0; steps beyond it are refused by name
+        only = self.manifest.sites[str(node.params["site"])].prefill_only
+        asked = node.steps or Steps(0, 1 if only else None)
         stop = self.n_steps if asked.stop is None else min(asked.stop, self.n_steps)
         own = Steps(asked.start, stop)
         many = asked.stop is None or asked.stop - asked.start > 1

@@ -23,14 +23,27 @@ def varying_steps(subject: Subject) -> Iterator[Violation]:
         return
     for name, ref in subject.graph.outputs.items():
         node = plan.nodes[ref.node] if 0 <= ref.node < len(plan.nodes) else None
-        if node is None or not node.stacked or ref.node in subject.bad:
+        if node is None or not node.stacked or ref.node in subject.bad or not _has_output(subject, ref):
             continue
         types = _types_by_step(subject, ref, node.steps or Steps())
-        unknown = len(types) == 1 and node.steps != Steps(0, 1) and any(dim.size is None for dim in types[0].dims)
+        unknown = len(types) == 1 and node.steps != Steps(0, 1) and _grows(subject, types[0])
         if len(types) > 1 or unknown:
             change = f"changes from {types[0]} to {types[1]}" if len(types) > 1 else f"{types[0]} grows with every step"
             message = f"{subject.name(ref.node)} {change}, so its steps do not stack: choose positions first, as [-1]"
             yield Violation("BAD_STEPS", f"graph.outputs[{name!r}]", message)
+
+
+def _grows(subject: Subject, kind: TensorType) -> bool:
+    """Whether a value has another size at each step: only the number of keys is unknown in a decode step."""
+    # a source that is not tokenised yet is unknown too, and stays as it is
+    settled = all(lengths.src_pos is not None for lengths in subject.lengths)
+    return any(dim.size is None and (settled or dim.name == "key_pos") for dim in kind.dims)
+
+
+def _has_output(subject: Subject, ref: Ref) -> bool:
+    """Whether the node has that many outputs; ``request.bad_outputs`` says it when not."""
+    types = subject.types[ref.node] if ref.node < len(subject.types) else None
+    return types is None or 0 <= ref.output < len(types)
 
 
 def _types_by_step(subject: Subject, ref: Ref, steps: Steps) -> list[TensorType]:

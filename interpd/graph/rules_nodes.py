@@ -184,8 +184,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Arg], bool]]] = {
     "literal": ("one of its choices", lambda arg: isinstance(arg, str | int | float | bool)),
     "index": ("an index", lambda arg: not _index_problem(arg)),
     "ints": ("an integer or a tuple of integers", lambda arg: _is_int(arg) or _tuple_of(_is_int)(arg)),
-    # torch takes one dim for several; a plugin's function is promised a tuple
-    "ints of a plugin": ("a tuple of integers", _tuple_of(_is_int)),
+    # torch takes one dim for several; whoever else asks for integers is promised a tuple
+    "ints as a tuple": ("a tuple of integers", _tuple_of(_is_int)),
     "floats": ("a tuple of numbers", _tuple_of(_is_number)),
     "strs": ("a tuple of strings", _tuple_of(lambda arg: isinstance(arg, str))),
     "tensor": ("a constant tensor", lambda arg: isinstance(arg, TensorData | Blob)),
@@ -217,7 +217,8 @@ def _param_problems(subject: Subject, schema: OpSchema, node: Node) -> Iterator[
             if param.required:
                 yield f"params.{name}", "BAD_PARAM", f"{schema.name} needs param {name!r} ({param.kind})"
             continue
-        kind = "ints of a plugin" if param.kind == "ints" and schema.plugin != "interpd" else param.kind
+        is_torch = schema.plugin == "interpd" and schema.name.startswith("torch.")
+        kind = "ints as a tuple" if param.kind == "ints" and not is_torch else param.kind
         code, message = _param_problem(subject, param, kind, value)
         if message:
             yield f"params.{name}", code, message
@@ -301,6 +302,9 @@ def bad_steps(subject: Subject) -> Iterator[Violation]:
         elif steps.start >= subject.n_steps:
             last = subject.n_steps - 1
             message = f"step {steps.start} is never reached: {subject.n_steps} new tokens take the steps 0..{last}"
+        elif steps.stop != 1 and subject.manifest.sites[str(node.params["site"])].prefill_only:
+            site = node.params["site"]
+            message = f"site {site!r} exists at step 0 only, because the encoder runs once: leave the steps out"
         else:
             continue
         yield subject.fault("BAD_STEPS", index, "steps", message)

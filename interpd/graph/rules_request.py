@@ -57,7 +57,7 @@ def prompts_too_large(prompts: Sequence[Prompt], limits: Limits) -> Iterator[Vio
     """Prompts that would keep the tokenizer busy only to be refused for their number of tokens."""
     if len(prompts) > limits.n_prompts:
         yield Violation("LIMIT", "prompts", f"{len(prompts)} prompts, at most {limits.n_prompts} are allowed")
-    n_ids = sum(len(prompt.token_ids or ()) for prompt in prompts)
+    n_ids = sum(len(prompt.token_ids or ()) + len(prompt.target_ids or ()) for prompt in prompts)
     if n_ids > limits.n_tokens:
         yield Violation("LIMIT", "prompts", f"{n_ids} positions in all, at most {limits.n_tokens} are allowed")
     most = CHARACTERS_PER_TOKEN * limits.n_tokens
@@ -67,7 +67,8 @@ def prompts_too_large(prompts: Sequence[Prompt], limits: Limits) -> Iterator[Vio
 
 
 def _n_characters(prompt: Prompt) -> int:
-    return len(prompt.text or "") + sum(len(role) + len(text) + 1 for role, text in prompt.messages or ())
+    turns = sum(len(role) + len(text) + 1 for role, text in prompt.messages or ())
+    return len(prompt.text or "") + turns + len(prompt.target_text or "")
 
 
 def _constants_too_large(subject: Subject) -> Iterator[Violation]:
@@ -102,9 +103,10 @@ def bad_prompts(subject: Subject) -> Iterator[Violation]:
     if not subject.request.prompts:
         yield Violation("BAD_PROMPT", "prompts", "wants at least one prompt, got none")
     for index, prompt in enumerate(subject.request.prompts):
-        for message in _prompt_problems(subject, prompt):
+        for message in (*_prompt_problems(subject, prompt), *_target_problems(subject, prompt)):
             yield Violation("BAD_PROMPT", f"prompts[{index}]", message)
-        if subject.n_tokens[index] == 0:
+        lengths = subject.lengths[index]
+        if (lengths.src_pos if subject.manifest.model.has_encoder else lengths.pos) == 0:
             yield Violation("BAD_PROMPT", f"prompts[{index}]", "has no tokens, at least one is needed")
 
 
@@ -114,22 +116,45 @@ def _prompt_problems(subject: Subject, prompt: Prompt) -> Iterator[str]:
         yield f"wants exactly one of text, messages and token_ids, got {' and '.join(forms) or 'none'}"
     if prompt.messages is not None and not subject.manifest.model.has_chat_template:
         yield f"has messages, but model {subject.manifest.model.name!r} has no chat template: give text"
-    if prompt.token_ids:
-        d_vocab = subject.manifest.model.sizes.get("d_vocab")
-        wrong = min(prompt.token_ids) if min(prompt.token_ids) < 0 else max(prompt.token_ids)
+    d_vocab = subject.manifest.model.sizes.get("d_vocab")
+    # an encoder may have a vocabulary of its own, which only the worker knows
+    yield from _foreign_ids(prompt.token_ids, None if subject.manifest.model.has_encoder else d_vocab)
+    yield from _foreign_ids(prompt.target_ids, d_vocab)
+
+
+def _foreign_ids(ids: Sequence[int] | None, d_vocab: int | None) -> Iterator[str]:
+    """Why token ids are none of a vocabulary."""
+    if ids:
+        wrong = min(ids) if min(ids) < 0 else max(ids)
         if wrong < 0 or (d_vocab is not None and wrong >= d_vocab):
             yield f"has token id {wrong}, allowed: 0..{'?' if d_vocab is None else d_vocab - 1}"
+
+
+def _target_problems(subject: Subject, prompt: Prompt) -> Iterator[str]:
+    forms = [name for name in ("target_text", "target_ids") if getattr(prompt, name) is not None]
+    if len(forms) > 1:
+        yield "wants at most one of target_text and target_ids, got both"
+    if forms and not subject.manifest.model.has_encoder:
+        name = subject.manifest.model.name
+        yield f"has {forms[0]}, but model {name!r} is no encoder-decoder model: its prompts have one side"
 
 
 def too_many_tokens(subject: Subject) -> Iterator[Violation]:
     """Positions beyond the model's or the caller's bound, as far as token counts are known."""
     extra = max(subject.n_steps - 1, 0)
-    longest = subject.manifest.model.max_positions
-    for index, count in enumerate(subject.n_tokens):
-        if count is not None and longest and count + extra > longest:
-            what = f"{count} tokens" + (f" and {extra} generated ones" if extra else "")
-            yield Violation("LIMIT", f"prompts[{index}]", f"{what}, the model takes at most {longest} positions")
-    total = sum(count or 0 for count in subject.n_tokens) + len(subject.n_tokens) * extra
+    longest, has_encoder = subject.manifest.model.max_positions, subject.manifest.model.has_encoder
+    for index, lengths in enumerate(subject.lengths):
+        grown = f" and {extra} generated ones" if extra else ""
+        sides = [("tokens", lengths.pos, extra, grown)]
+        if has_encoder:
+            # the decoder's start token is one of its positions
+            sides = [("source tokens", lengths.src_pos, 0, ""), ("decoder positions", lengths.pos, extra, grown)]
+        for what, count, more, text in sides:
+            if count is not None and longest and count + more > longest:
+                message = f"{count} {what}{text}, the model takes at most {longest} positions"
+                yield Violation("LIMIT", f"prompts[{index}]", message)
+    sizes = [(lengths.pos or 0) + (lengths.src_pos or 0) for lengths in subject.lengths]
+    total = sum(sizes) + len(sizes) * extra
     most = subject.manifest.limits.n_tokens
     if total > most:
         yield Violation("LIMIT", "prompts", f"{total} positions in all, at most {most} are allowed")

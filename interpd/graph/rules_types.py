@@ -23,9 +23,9 @@ ONE_POSITION = (
 
 def mismatches(subject: Subject) -> Iterator[Violation]:
     """Values that do not fit where they are used. Fills ``types`` and, for generations, ``decode_types``."""
-    yield from _typed(subject, Scope(subject.manifest, subject.n_tokens), subject.types)
+    yield from _typed(subject, Scope(subject.manifest, subject.lengths), subject.types)
     if subject.n_steps > 1:
-        yield from _typed(subject, Scope(subject.manifest, subject.n_tokens, decoding=True), subject.decode_types)
+        yield from _typed(subject, Scope(subject.manifest, subject.lengths, decoding=True), subject.decode_types)
 
 
 def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Violation]:

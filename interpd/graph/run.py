@@ -34,8 +34,27 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """How many positions a prompt has at the sites of a model; ``None``: not known yet."""
+
+    pos: int | None
+    """Those of the decoder, or of the only stack."""
+    src_pos: int | None = 0
+    """Those of the encoder; 0 for a model that has none."""
+
+    @property
+    def total(self) -> int | None:
+        """Both sides together."""
+        return None if self.pos is None or self.src_pos is None else self.pos + self.src_pos
+
+    def computed(self, n_layers: int, n_encoder_layers: int) -> int | None:
+        """How many of them a pass computes that runs the first ``n_layers`` blocks: the encoder's run before others."""
+        return self.src_pos if n_encoder_layers and n_layers <= n_encoder_layers else self.total
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
-    """A tokenised prompt."""
+    """A tokenised prompt; for an encoder-decoder model its source."""
 
     ids: tuple[int, ...]
     strings: tuple[str, ...]
@@ -44,6 +63,14 @@ class Tokens:
     """(start, end) characters of each token in the text; (0, 0) for special tokens and for prompts of ids."""
     text: str
     """The text that was tokenised (a rendered chat template included); decoded ids for prompts of ids."""
+    target: "Tokens | None" = None
+    """What the decoder of an encoder-decoder model is given, the start token first; ``None`` for other models."""
+
+    @property
+    def lengths(self) -> Lengths:
+        """The positions of each side."""
+        own = len(self.ids)
+        return Lengths(own) if self.target is None else Lengths(len(self.target.ids), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +95,7 @@ class Cost:
     """What a run used."""
 
     n_tokens: int
-    """Positions computed for this run, prompts and generated tokens."""
+    """Positions computed for this run, prompts (both sides) and generated tokens."""
     n_layers_run: int
     """The deepest layer that ran, as a count; equal to the model's layers unless the pass stopped early."""
     n_passes: int

@@ -104,6 +104,8 @@ class SiteSchema:
     eager_attention: bool = False
     """Reading it makes the pass use eager attention (scores, patterns)."""
     doc: str = ""
+    prefill_only: bool = False
+    """In a generation it exists at step 0 only: the encoder runs once, and so do projections of what it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +176,22 @@ class ModelInfo:
     """Row of the site table (``gpt2``, ``llama``), or ``""`` when only raw paths are offered."""
     n_parameters: int
     n_layers: int
+    """Blocks, in the order in which they run: those of an encoder come first."""
     sizes: Mapping[str, int]
-    """Axis sizes: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
+    """Axis sizes: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``. Where an encoder differs from
+    its decoder, these are the decoder's, and the types of the encoder's sites tell its own."""
     max_positions: int
-    """0: no limit known."""
+    """Of each side; 0: no limit known."""
     dtype: str
     device: str
     has_chat_template: bool = False
+    n_encoder_layers: int = 0
+    """How many of the blocks are the encoder's; 0 for a decoder-only model."""
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether prompts have a source and a target side."""
+        return self.n_encoder_layers > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from interpd.graph.promotion import FLOATS, category
 from interpd.graph.shapes_index import check_position, fits_into
 from interpd.graph.types import Dim, TensorType
 
-QUERY_AXES = ("pos", "query_pos")
-"""Axes that count the positions of a pass."""
+OWN_AXES = ("pos", "query_pos", "src_pos")
+"""Axes that count the positions of a pass; of two the first is that of the queries."""
 
 
 def _parts(call: Call) -> tuple[Node, Scope]:
@@ -21,15 +21,16 @@ def _parts(call: Call) -> tuple[Node, Scope]:
 def site_type(call: Call) -> TensorType:
     """The type of the node's site for its own prompt, as far as sizes are known."""
     node, scope = _parts(call)
-    kind = scope.manifest.sites[call.params["site"]].type
-    n_tokens = scope.n_tokens[node.invoke]
+    site, lengths = scope.manifest.sites[call.params["site"]], scope.lengths[node.invoke]
+    kind, n_pos = site.type, lengths.pos
     step = node.steps.start if node.steps else 0
-    only_prefill = node.steps is not None and node.steps.stop == 1
+    only_prefill = site.prefill_only or (node.steps is not None and node.steps.stop == 1)
     decoding = step > 0 or (scope.decoding and not only_prefill)
-    n_keys = n_tokens if not decoding else None
-    if decoding and n_tokens is not None and node.steps and node.steps.stop == step + 1:
-        n_keys = n_tokens + step
-    sizes = {"pos": 1 if decoding else n_tokens, "query_pos": 1 if decoding else n_tokens, "key_pos": n_keys}
+    n_keys = n_pos if not decoding else None
+    if decoding and n_pos is not None and node.steps and node.steps.stop == step + 1:
+        n_keys = n_pos + step
+    own = 1 if decoding else n_pos
+    sizes = {"pos": own, "query_pos": own, "key_pos": n_keys, "src_pos": lengths.src_pos}
     return TensorType(kind.dtype, tuple(Dim(d.name, sizes.get(d.name)) if d.size is None else d for d in kind.dims))
 
 
@@ -40,7 +41,7 @@ def site_read(call: Call) -> TensorType:
     if positions is None:
         return value
     for place, dim in enumerate(value.dims):
-        if dim.name in QUERY_AXES:
+        if dim.name in OWN_AXES:
             chosen = as_ints(positions)
             for position in chosen:
                 check_position(position, dim, value, "params.positions")
@@ -89,6 +90,13 @@ def param_read(call: Call) -> TensorType:
 
 
 def tokens_ids(call: Call) -> TensorType:
-    """int64[batch=1 pos], of the prompt alone, in generations too."""
+    """int64[batch=1 pos], of the prompt alone, in generations too; of an encoder ``src_pos`` instead."""
     node, scope = _parts(call)
-    return TensorType("int64", (Dim("batch", 1), Dim("pos", scope.n_tokens[node.invoke])))
+    lengths, side = scope.lengths[node.invoke], call.params["side"]
+    if not scope.manifest.model.has_encoder and side is not None:
+        name = scope.manifest.model.name
+        raise Refusal(f"is {side!r}, but {name!r} has one side only: leave it out", "params.side", "BAD_PARAM")
+    if scope.manifest.model.has_encoder and side is None:
+        raise Refusal("is missing: write 'source' or 'target'", "params.side", "BAD_PARAM")
+    dim = Dim("src_pos", lengths.src_pos) if side == "source" else Dim("pos", lengths.pos)
+    return TensorType("int64", (Dim("batch", 1), dim))

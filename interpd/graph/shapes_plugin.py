@@ -11,6 +11,8 @@ from interpd.graph.promotion import FLOATS, INTS
 from interpd.graph.schema import Manifest, OpSchema, PortSchema
 from interpd.graph.types import Dim, TensorType
 
+SOURCE = "src_pos"
+_POSITIONS = ("pos", "query_pos", "key_pos")
 _FAMILIES = {"float": FLOATS, "int": INTS}
 
 
@@ -20,7 +22,8 @@ class _Words:
 
     sizes: dict[str, int | None] = field(default_factory=dict)
     groups: dict[str, tuple[Dim, ...]] = field(default_factory=dict)
-    dims: dict[str, Dim] = field(default_factory=dict)
+    of_source: set[str] = field(default_factory=set)
+    """Words of positions that were bound to those of an encoder: outputs say so."""
     floating: str | None = None
     first: str | None = None
     family: tuple[str, str] | None = None
@@ -128,6 +131,8 @@ def _bind_dim(words: _Words, wanted: Dim, given: Dim) -> bool:
     if not same_size(bound, given.size):
         return False
     words.sizes[wanted.name] = given.size if bound is None else bound
+    if given.name == SOURCE and wanted.name in _POSITIONS:
+        words.of_source.add(wanted.name)
     return True
 
 
@@ -143,6 +148,7 @@ def _output(words: _Words, port: PortSchema, manifest: Manifest) -> TensorType:
         else:
             name = "" if dim.name == "_" else dim.name
             size = words.sizes.get(name)
+            name = SOURCE if name in words.of_source else name
             dims.append(Dim(name, manifest.model.sizes.get(name) if size is None else size))
     return TensorType(_output_dtype(words, port.type.dtype, manifest), tuple(dims))
 

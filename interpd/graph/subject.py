@@ -7,7 +7,7 @@ from interpd.errors import Violation
 from interpd.graph.ir import Graph, Node, Ref, distinct_references, node_name
 from interpd.graph.names import Suggestions
 from interpd.graph.order import OrderPlan
-from interpd.graph.run import RunRequest
+from interpd.graph.run import Lengths, RunRequest
 from interpd.graph.schema import Manifest, OpSchema
 from interpd.graph.types import TensorType
 
@@ -29,11 +29,12 @@ class Rule:
 class Subject:
     """What rules read and fill in."""
 
-    def __init__(self, request: RunRequest, manifest: Manifest, n_tokens: Sequence[int | None]) -> None:
+    def __init__(self, request: RunRequest, manifest: Manifest, lengths: Sequence[Lengths]) -> None:
         self.request = request
         self.graph: Graph = request.graph
         self.manifest = manifest
-        self.n_tokens = tuple(n_tokens)
+        self.lengths = tuple(lengths)
+        """Positions of each prompt, as far as they are known."""
         self.n_steps = max(request.generation.max_new_tokens, 1) if request.generation else 0
         """Steps of the generation; 0 without one."""
         self.suggestions = Suggestions()

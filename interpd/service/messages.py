@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from interpd.errors import Violation
 from interpd.graph.check import CheckReport
+from interpd.graph.run import Tokens
 from interpd.graph.types import TensorType
 from interpd.scheduler.interface import MODEL_STATES, ModelStatistics, ModelStatus, Statistics
 from interpd.wire.manifests import model_info_to_proto
@@ -45,15 +46,16 @@ def violations_to_proto(violations: Sequence[Violation]) -> list[graph_service_p
     return [graph_service_pb2.Violation(code=v.code, path=v.path, message=v.message) for v in violations]
 
 
-def report_to_proto(report: CheckReport, n_tokens: Sequence[int] = ()) -> graph_service_pb2.ValidateGraphResponse:
-    """The checker's verdict."""
+def report_to_proto(report: CheckReport, tokens: Sequence[Tokens] = ()) -> graph_service_pb2.ValidateGraphResponse:
+    """The checker's verdict, on prompts of these tokens."""
     estimate = report.estimate
     return graph_service_pb2.ValidateGraphResponse(
         violations=violations_to_proto(report.violations),
         types=[_node_types(types) for types in report.types],
         estimate=None if estimate is None else graph_service_pb2.Estimate(**plain(estimate, _ESTIMATE)),
         notes=report.notes,
-        n_tokens=n_tokens,
+        n_tokens=[len(prompt.ids) for prompt in tokens],
+        n_target_tokens=[len(prompt.target.ids) for prompt in tokens if prompt.target is not None],
         outputs=[graph_service_pb2.OutputType(name=name, type=type_to_proto(kind)) for name, kind in report.outputs],
     )
 

@@ -68,9 +68,8 @@ class GraphServicer:
             tokens = await self._front.tokenize(run.model, run.prompts)
         except InvalidRequest as error:
             return pb.ValidateGraphResponse(violations=violations_to_proto([_untokenisable(error)]))
-        n_tokens = [len(prompt.ids) for prompt in tokens]
-        report = await self._aside.run(check, run, manifest, n_tokens)
-        return report_to_proto(report, n_tokens)
+        report = await self._aside.run(check, run, manifest, [prompt.lengths for prompt in tokens])
+        return report_to_proto(report, tokens)
 
     async def run_graph(self, request: pb.RunGraphRequest, call: Call) -> AsyncGenerator[pb.RunGraphResponse, None]:
         """The events of a new run, or of the run that this very request started before."""

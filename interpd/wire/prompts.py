@@ -26,20 +26,33 @@ def prompt_to_proto(prompt: Prompt, path: str, problems: Problems) -> pb.Prompt:
     elif prompt.token_ids is not None:
         content = build(pb.TokenIds, problems, path, ids=prompt.token_ids)
     fields = {_CONTENT[given[0]]: content, "add_special_tokens": prompt.add_special_tokens}
-    return build(pb.Prompt, problems, path, **fields)
+    return build(pb.Prompt, problems, path, **fields, **_target_fields(prompt, path, problems))
+
+
+def _target_fields(prompt: Prompt, path: str, problems: Problems) -> dict[str, Any]:
+    if prompt.target_text is not None and prompt.target_ids is not None:
+        problems.add(path, "at most one of target_text and target_ids may be given, got both")
+    if prompt.target_text is not None:
+        return {"target_text": prompt.target_text}
+    if prompt.target_ids is not None:
+        return {"target_ids": build(pb.TokenIds, problems, f"{path}.target_ids", ids=prompt.target_ids)}
+    return {}
 
 
 def prompt_from_proto(proto: pb.Prompt, path: str, problems: Problems) -> Prompt:
     """The prompt; an empty text, and a problem, when no content is set."""
     special = proto.add_special_tokens if proto.HasField("add_special_tokens") else True
+    target: dict[str, Any] = {}
+    if (which := proto.WhichOneof("target")) is not None:
+        target = {which: proto.target_text if which == "target_text" else tuple(proto.target_ids.ids)}
     match proto.WhichOneof("content"):
         case "text":
-            return Prompt(text=proto.text, add_special_tokens=special)
+            return Prompt(text=proto.text, add_special_tokens=special, **target)
         case "chat":
             messages = tuple((message.role, message.content) for message in proto.chat.messages)
-            return Prompt(messages=messages, add_special_tokens=special)
+            return Prompt(messages=messages, add_special_tokens=special, **target)
         case "token_ids":
-            return Prompt(token_ids=tuple(proto.token_ids.ids), add_special_tokens=special)
+            return Prompt(token_ids=tuple(proto.token_ids.ids), add_special_tokens=special, **target)
     problems.add(path, "one of text, chat and token_ids is needed, got none")
     return Prompt(text="")
 
@@ -81,6 +94,7 @@ def tokens_to_proto(tokens: Tokens) -> pb.Tokens:
         strings=[_sendable(text) for text in tokens.strings],
         offsets=[pb.CharacterSpan(start=start, end=end) for start, end in tokens.offsets],
         text=_sendable(tokens.text),
+        target=None if tokens.target is None else tokens_to_proto(tokens.target),
     )
 
 
@@ -90,7 +104,8 @@ def tokens_from_proto(proto: pb.Tokens, path: str, problems: Problems) -> Tokens
         sizes = f"{len(proto.ids)}, {len(proto.strings)} and {len(proto.offsets)}"
         problems.add(path, f"ids, strings and offsets need equal lengths, got {sizes}")
     offsets = tuple((span.start, span.end) for span in proto.offsets)
-    return Tokens(tuple(proto.ids), tuple(proto.strings), offsets, proto.text)
+    target = tokens_from_proto(proto.target, f"{path}.target", problems) if proto.HasField("target") else None
+    return Tokens(tuple(proto.ids), tuple(proto.strings), offsets, proto.text, target)
 
 
 def _sendable(text: str) -> str:

@@ -21,7 +21,7 @@ from interpd.wire.v1 import manifest_pb2 as pb
 _PORT = ("name", "variadic", "optional", "allows_const")
 _PARAM = ("name", "kind", "required", "doc")
 _OP = ("name", "version", "summary", "plugin", "is_method", "rows_mix", "differentiable", "shape_rule", "doc", "paper")
-_SITE = ("name", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc")
+_SITE = ("name", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc", "prefill_only")
 _ARTIFACT = ("name", "kind", "digest", "n_bytes")
 _PLUGIN = ("name", "distribution", "version", "problem")
 

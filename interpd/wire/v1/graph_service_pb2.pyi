@@ -55,20 +55,22 @@ class Estimate(_message.Message):
     def __init__(self, n_tokens: _Optional[int] = ..., n_layers_run: _Optional[int] = ..., n_passes: _Optional[int] = ..., bytes_returned: _Optional[int] = ..., live_bytes: _Optional[int] = ...) -> None: ...
 
 class ValidateGraphResponse(_message.Message):
-    __slots__ = ("violations", "types", "estimate", "notes", "n_tokens", "outputs")
+    __slots__ = ("violations", "types", "estimate", "notes", "n_tokens", "outputs", "n_target_tokens")
     VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
     TYPES_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     N_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    N_TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
     violations: _containers.RepeatedCompositeFieldContainer[Violation]
     types: _containers.RepeatedCompositeFieldContainer[NodeTypes]
     estimate: Estimate
     notes: _containers.RepeatedScalarFieldContainer[str]
     n_tokens: _containers.RepeatedScalarFieldContainer[int]
     outputs: _containers.RepeatedCompositeFieldContainer[OutputType]
-    def __init__(self, violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[NodeTypes, _Mapping]]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., n_tokens: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[OutputType, _Mapping]]] = ...) -> None: ...
+    n_target_tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, violations: _Optional[_Iterable[_Union[Violation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[NodeTypes, _Mapping]]] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., n_tokens: _Optional[_Iterable[int]] = ..., outputs: _Optional[_Iterable[_Union[OutputType, _Mapping]]] = ..., n_target_tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RunGraphRequest(_message.Message):
     __slots__ = ("request_id", "spec", "keep_s")

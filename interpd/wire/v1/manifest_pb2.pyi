@@ -123,7 +123,7 @@ class ArtifactInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., digest: _Optional[str] = ..., n_bytes: _Optional[int] = ..., dims: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ...) -> None: ...
 
 class SiteSchema(_message.Message):
-    __slots__ = ("name", "type", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc")
+    __slots__ = ("name", "type", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc", "prefill_only")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class SiteSchema(_message.Message):
     SHARES_PASS_FIELD_NUMBER: _ClassVar[int]
     EAGER_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     DOC_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_ONLY_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: _tensor_pb2.TensorType
     order: int
@@ -142,7 +143,8 @@ class SiteSchema(_message.Message):
     shares_pass: bool
     eager_attention: bool
     doc: str
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.TensorType, _Mapping]] = ..., order: _Optional[int] = ..., layer: _Optional[int] = ..., writable: bool = ..., canonical: bool = ..., shares_pass: bool = ..., eager_attention: bool = ..., doc: _Optional[str] = ...) -> None: ...
+    prefill_only: bool
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.TensorType, _Mapping]] = ..., order: _Optional[int] = ..., layer: _Optional[int] = ..., writable: bool = ..., canonical: bool = ..., shares_pass: bool = ..., eager_attention: bool = ..., doc: _Optional[str] = ..., prefill_only: bool = ...) -> None: ...
 
 class AbsentSite(_message.Message):
     __slots__ = ("name", "reason")
@@ -211,7 +213,7 @@ class Limits(_message.Message):
     def __init__(self, n_nodes: _Optional[int] = ..., n_prompts: _Optional[int] = ..., n_tokens: _Optional[int] = ..., n_outputs: _Optional[int] = ..., inline_bytes: _Optional[int] = ..., result_bytes: _Optional[int] = ..., live_bytes: _Optional[int] = ..., run_s: _Optional[float] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "source", "revision", "architecture", "family", "n_parameters", "n_layers", "sizes", "max_positions", "dtype", "device", "has_chat_template")
+    __slots__ = ("name", "source", "revision", "architecture", "family", "n_parameters", "n_layers", "sizes", "max_positions", "dtype", "device", "has_chat_template", "n_encoder_layers")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +226,7 @@ class ModelInfo(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    N_ENCODER_LAYERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     source: str
     revision: str
@@ -236,7 +239,8 @@ class ModelInfo(_message.Message):
     dtype: str
     device: str
     has_chat_template: bool
-    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_layers: _Optional[int] = ..., sizes: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ..., max_positions: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., has_chat_template: bool = ...) -> None: ...
+    n_encoder_layers: int
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_layers: _Optional[int] = ..., sizes: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ..., max_positions: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., has_chat_template: bool = ..., n_encoder_layers: _Optional[int] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("model", "sites", "absent_sites", "modules", "parameters", "ops", "artifact_kinds", "artifacts", "plugins", "limits", "engine")

@@ -27,16 +27,20 @@ class TokenIds(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Prompt(_message.Message):
-    __slots__ = ("text", "chat", "token_ids", "add_special_tokens")
+    __slots__ = ("text", "chat", "token_ids", "add_special_tokens", "target_text", "target_ids")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_TEXT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_IDS_FIELD_NUMBER: _ClassVar[int]
     text: str
     chat: ChatMessages
     token_ids: TokenIds
     add_special_tokens: bool
-    def __init__(self, text: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., add_special_tokens: bool = ...) -> None: ...
+    target_text: str
+    target_ids: TokenIds
+    def __init__(self, text: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., add_special_tokens: bool = ..., target_text: _Optional[str] = ..., target_ids: _Optional[_Union[TokenIds, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "seed", "stop_strings", "stop_token_ids", "ignore_eos")
@@ -61,16 +65,18 @@ class Generation(_message.Message):
     def __init__(self, max_new_tokens: _Optional[int] = ..., do_sample: bool = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., stop_strings: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ...) -> None: ...
 
 class Tokens(_message.Message):
-    __slots__ = ("ids", "strings", "offsets", "text")
+    __slots__ = ("ids", "strings", "offsets", "text", "target")
     IDS_FIELD_NUMBER: _ClassVar[int]
     STRINGS_FIELD_NUMBER: _ClassVar[int]
     OFFSETS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[int]
     strings: _containers.RepeatedScalarFieldContainer[str]
     offsets: _containers.RepeatedCompositeFieldContainer[CharacterSpan]
     text: str
-    def __init__(self, ids: _Optional[_Iterable[int]] = ..., strings: _Optional[_Iterable[str]] = ..., offsets: _Optional[_Iterable[_Union[CharacterSpan, _Mapping]]] = ..., text: _Optional[str] = ...) -> None: ...
+    target: Tokens
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., strings: _Optional[_Iterable[str]] = ..., offsets: _Optional[_Iterable[_Union[CharacterSpan, _Mapping]]] = ..., text: _Optional[str] = ..., target: _Optional[_Union[Tokens, _Mapping]] = ...) -> None: ...
 
 class CharacterSpan(_message.Message):
     __slots__ = ("start", "end")

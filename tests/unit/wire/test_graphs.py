@@ -31,6 +31,8 @@ REQUEST = RunRequest(
         Prompt(text="Elena was born in", add_special_tokens=False),
         Prompt(messages=(("system", ""), ("user", "hi"))),
         Prompt(token_ids=(0, 2**31)),
+        Prompt(text="a", target_text=""),
+        Prompt(token_ids=(1,), target_ids=(0, 7)),
     ),
     graph=GRAPH,
     generation=Generation(7, True, 0.7, 5, 0.9, -3, ("\n", "."), (1, 2), True),
@@ -141,6 +143,8 @@ def test_a_graph_that_cannot_be_sent_is_refused_where_it_is_made(change, path):
     [
         ({"prompts": (Prompt(),)}, r"prompts\[0\]: exactly one of text, messages and token_ids is needed, got none"),
         ({"prompts": (Prompt(text="a", token_ids=(1,)),)}, "got text and token_ids"),
+        ({"prompts": (Prompt(text="a", target_text="b", target_ids=()),)}, "at most one of target_text and target_ids"),
+        ({"prompts": (Prompt(text="a", target_ids=(-1,)),)}, r"prompts\[0\].target_ids.ids: cannot be sent"),
         ({"prompts": (Prompt(token_ids=(-1,)),)}, r"prompts\[0\].ids: cannot be sent"),
         ({"generation": Generation(-5)}, "generation.max_new_tokens: cannot be sent"),
         ({"run_id": "\ud800"}, "request_id: cannot be sent"),

@@ -42,10 +42,10 @@ OP = OpSchema(
 )
 MANIFEST = Manifest(
     model=ModelInfo(
-        "facts", "hub/facts", "abc", "LlamaForCausalLM", "llama", 2_000_000, 6, {"d_model": 256}, 512, "float32", "cpu"
+        "facts", "hub/facts", "abc", "T5", "t5", 2_000_000, 6, {"d_model": 256}, 512, "float32", "cpu", False, 2
     ),
     sites={
-        "embed": SiteSchema("embed", RESID, 0),
+        "embed": SiteSchema("embed", RESID, 0, prefill_only=True),
         "layers.3.attn.pattern": SiteSchema(
             "layers.3.attn.pattern", RESID, 40, 3, False, False, False, True, doc="after the softmax"
         ),
