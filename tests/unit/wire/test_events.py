@@ -19,8 +19,9 @@ DONE = run.Done(
 )
 EVENTS = [
     run.Queued("r", 3, "waiting for a worker"),
-    run.Started("r", (run.Tokens((1, 2), ("<s>", "a"), ((0, 0), (0, 1)), "a"),)),
-    run.Started("r", (run.Tokens((2,), ("a",), ((0, 1),), "a", run.Tokens((0,), ("<s>",), ((0, 0),), "")),)),
+    run.Started(
+        "r", (run.Tokens((1, 2), ("<s>", "a"), ((0, 0), (0, 1)), "a", run.Tokens((3,), ("b",), ((0, 1),), "b")),)
+    ),
     run.Progress("r", 0.5, 2.0, "layer 3"),
     run.TokenGenerated("r", 1, 0, 511, " a"),
     BIG,
