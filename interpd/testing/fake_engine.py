@@ -56,6 +56,7 @@ from interpd.graph.schema import (
     SiteSchema,
 )
 from interpd.graph.types import Dim, TensorData, TensorType
+from interpd.worker.checkpoint import Report, no_report
 from interpd.worker.options import ReplicaOptions
 
 D_VOCAB = 128
@@ -339,7 +340,7 @@ def _manifest(name: str, limits: Limits) -> Manifest:
     return Manifest(info, sites, (), {}, {}, ops, kinds, {}, (plugin,), limits, "fake 1")
 
 
-def make_fake_engine(options: ReplicaOptions) -> FakeEngine:
+def make_fake_engine(options: ReplicaOptions, report: Report = no_report) -> FakeEngine:
     """A fake engine for a worker process (``engine_factory`` "interpd.testing.fake_engine:make_fake_engine").
 
     The source ``fake:broken`` cannot be loaded, ``fake:slow`` takes a second, ``fake:while:PATH`` can be loaded while
@@ -350,5 +351,6 @@ def make_fake_engine(options: ReplicaOptions) -> FakeEngine:
     if source == "fake:broken" or (path and not os.path.exists(path)):
         raise InvalidRequest(f"source {source!r} cannot be loaded")
     if source == "fake:slow":
+        report("loading weights: 1 of 2 tensors")
         time.sleep(1.0)
     return FakeEngine(options.spec.name, limits=options.limits)

@@ -1,12 +1,13 @@
 """A checkpoint folder, judged before anything of it is loaded: safetensors only, no code, complete."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interpd.errors import FeatureUnsupported, InvalidRequest, ModelNotFound
+from interpd.errors import FeatureUnsupported, ModelNotFound
+from interpd.worker.shards import INDEX, WHOLE, read_json, weight_files
 
 WEIGHTS = "*.safetensors"
 TOKENIZER_FILES = (
@@ -23,6 +24,18 @@ TOKENIZER_FILES = (
 )
 """What a tokenizer may be kept in."""
 
+ADAPTER_CONFIG = "adapter_config.json"
+
+Report = Callable[[str], None]
+"""Takes words on how far the loading is."""
+
+
+def no_report(text: str) -> None:
+    """Nothing: nobody wants to know how far the loading is."""
+
+
+# keys of a config that make transformers load something else than the weights beside it
+_REDIRECTIONS = ("transformers_weights", "fusion_config", "kernel_config", "distributed_config")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _CONVERT = (
@@ -31,24 +44,38 @@ _CONVERT = (
 )
 
 
-def inspect_checkpoint(folder: Path) -> Mapping[str, Any]:
-    """The config of the model in ``folder``, after all that can be refused without loading was refused.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder that may be loaded."""
+
+    config: Mapping[str, Any]
+    files: tuple[Path, ...]
+    """The files of its weights."""
+
+
+def inspect_checkpoint(folder: Path) -> Checkpoint:
+    """What is in ``folder``, after all that can be refused without loading was refused.
 
     Raises:
         ModelNotFound: No config or no weights, or a shard of the weights is missing.
         InvalidRequest: A file that cannot be read.
-        FeatureUnsupported: Pickled weights, code of its own, an encoder-decoder model.
+        FeatureUnsupported: Pickled or quantised weights, code of its own, an adapter, an encoder-decoder model.
     """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise FeatureUnsupported(
+            f"folder {str(folder)!r} holds an adapter ({ADAPTER_CONFIG}): load the model that it was trained on, and "
+            "this folder as one of its adapters"
+        )
     if not (folder / "config.json").is_file():
         raise ModelNotFound(f"folder {str(folder)!r} holds no model: it has no config.json")
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     _refuse_code(folder, config)
     if config.get("is_encoder_decoder"):
         raise FeatureUnsupported(
             f"{str(folder)!r} is an encoder-decoder model ({config.get('model_type')}), expected a decoder-only one"
         )
-    _check_weights(folder)
-    return config
+    _refuse_other_weights(folder, config)
+    return Checkpoint(config, weight_files(folder))
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -56,33 +83,26 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _VOCABULARIES)
 
 
-def folder_revision(folder: Path) -> str:
+def folder_revision(folder: Path, report: Report = no_report) -> str:
     """``sha256:`` and the hash over the names and contents of weights, configs and tokenizer files."""
-    whole = hashlib.sha256()
     files = {*folder.glob(WEIGHTS), *folder.glob("*.safetensors.index.json"), folder / "config.json"}
-    files |= {path for name in TOKENIZER_FILES if (path := folder / name).is_file()}
+    files |= {path for name in (*TOKENIZER_FILES, "generation_config.json") if (path := folder / name).is_file()}
+    total, done = sum(path.stat().st_size for path in files), 0
+    whole = hashlib.sha256()
     for path in sorted(files):
+        report(f"hashing {path.name}: {done >> 20} of {total >> 20} MiB")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.name} {digest}\n".encode())
+        done += path.stat().st_size
     return f"sha256:{whole.hexdigest()}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidRequest(f"{str(path)!r} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidRequest(f"{str(path)!r} holds {type(content).__name__}, expected an object")
-    return content
 
 
 def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
     tokenizer_config = folder / "tokenizer_config.json"
     settings = {"config.json": config}
     if tokenizer_config.is_file():
-        settings["tokenizer_config.json"] = _read_json(tokenizer_config)
+        settings["tokenizer_config.json"] = read_json(tokenizer_config)
     for name, content in settings.items():
         if "auto_map" in content:
             raise FeatureUnsupported(
@@ -91,18 +111,27 @@ def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
             )
 
 
-def _check_weights(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(_read_json(index).get("weight_map", {}).values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-        if missing:
-            raise ModelNotFound(f"folder {str(folder)!r} lacks {len(missing)} weight files: {', '.join(missing[:3])}")
-    if any(folder.glob(WEIGHTS)):
+def _refuse_other_weights(folder: Path, config: Mapping[str, Any]) -> None:
+    parts = (config, *(part for part in config.values() if isinstance(part, dict)))
+    if any(part.get("quantization_config") for part in parts):
+        raise FeatureUnsupported(
+            f"{str(folder)!r} is quantised ('quantization_config' in config.json), which is not served; take a "
+            "checkpoint in bfloat16, float16 or float32"
+        )
+    if strange := next((key for part in parts for key in _REDIRECTIONS if part.get(key)), None):
+        raise FeatureUnsupported(
+            f"config.json of {str(folder)!r} sets {strange!r}, which changes what is loaded and from where; "
+            "serve a copy of the folder without that key"
+        )
+    if odd := next(folder.glob("shard-*-model-*-of-*.safetensors"), None):
+        raise FeatureUnsupported(
+            f"folder {str(folder)!r} holds parts of tensors ({odd.name!r}), as distributed training leaves them; "
+            "save the model whole with save_pretrained"
+        )
+    if any((folder / name).is_file() for name in (WHOLE, INDEX)):
         return
     pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
-    if pickles:
+    if pickles and not any(folder.glob(WEIGHTS)):
         raise FeatureUnsupported(
             f"folder {str(folder)!r} holds only {pickles[0]!r}, which can run code when it is read; {_CONVERT}"
         )
-    raise ModelNotFound(f"folder {str(folder)!r} holds no weights: no file matches {WEIGHTS!r}")

@@ -1,6 +1,7 @@
 """Loads a Hugging Face causal language model without ever running or unpickling what came with it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +16,9 @@ from interpd.config import ModelSpec
 from interpd.engine.resident import Loaded
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
 from interpd.plugin.model import LoadedModel
-from interpd.worker.checkpoint import folder_revision, has_tokenizer, inspect_checkpoint
+from interpd.worker.checkpoint import Checkpoint, Report, folder_revision, has_tokenizer, inspect_checkpoint, no_report
 from interpd.worker.hub import fetch, is_hub_id
+from interpd.worker.shards import file_states, stored_dtype
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _HALVES = (torch.float16, torch.bfloat16)
@@ -29,11 +31,16 @@ class ModelBuilders(Protocol):
         """The model that a plugin builds for ``spec``; ``None`` when none knows it."""
 
 
-def load_model(spec: ModelSpec, registry: ModelBuilders | None = None) -> Loaded:
+def load_model(spec: ModelSpec, registry: ModelBuilders | None = None, report: Report = no_report) -> Loaded:
     """The model of ``spec`` on its device, in eval mode, with frozen weights.
 
     A plugin that knows the source is asked first. Local folders are identified by a hash of their files, models of
     the hub by a commit.
+
+    Args:
+        spec: Which model, and how.
+        registry: Of the plugins.
+        report: Takes words on how far the loading is.
 
     Raises:
         ModelNotFound: No such folder or hub model, or a file is missing.
@@ -45,27 +52,44 @@ def load_model(spec: ModelSpec, registry: ModelBuilders | None = None) -> Loaded
     if built is not None:
         return Loaded(_frozen(built.model), built.tokenizer, spec, built.revision)
     device, dtype = _device(spec.device), _dtype(spec.dtype)
-    folder, commit = _locate(spec)
-    settings = inspect_checkpoint(folder)
-    revision = commit or _local_revision(spec, folder)
-    # one bar per file on the daemon's standard error says nothing that its log does not
-    transformers_logging.disable_progress_bar()
-    model = _load_weights(folder, settings, dtype)
-    if spec.dtype == "auto" and device.type == "cpu" and model.dtype in _HALVES:
-        model = model.to(torch.float32)
-    try:
-        model = model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise DeviceOutOfMemory(f"model {spec.source!r} does not fit on {device}: {error}") from error
+    folder, commit = _locate(spec, report)
+    checkpoint = inspect_checkpoint(folder)
+    before = file_states(checkpoint.files)
+    revision = commit or _local_revision(spec, folder, report)
+    with _told(report):
+        model = _load_weights(folder, checkpoint, device, dtype)
     tokenizer, problem = _load_tokenizer(folder)
+    if file_states(checkpoint.files) != before:
+        raise InvalidRequest(f"the weights in {str(folder)!r} changed while they were loaded: load them again")
     return Loaded(_frozen(model), tokenizer, spec, revision, problem)
+
+
+@contextmanager
+def _told(report: Report) -> Iterator[None]:
+    """Turns the progress bar of transformers, which would go to the daemon's standard error, into words."""
+
+    def bar(make: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return _counted(args[0], report) if options.get("desc") == "Loading weights" else make(*args, **options)
+
+    transformers_logging.disable_progress_bar()
+    before = transformers_logging.set_tqdm_hook(bar)
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(before)
+
+
+def _counted(tensors: Collection[Any], report: Report) -> Iterator[Any]:
+    for done, item in enumerate(tensors):
+        report(f"loading weights: {done} of {len(tensors)} tensors")
+        yield item
 
 
 def _frozen(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval().requires_grad_(False)
 
 
-def _locate(spec: ModelSpec) -> tuple[Path, str]:
+def _locate(spec: ModelSpec, report: Report) -> tuple[Path, str]:
     folder = Path(spec.source).expanduser()
     if folder.is_dir():
         return folder, ""
@@ -78,11 +102,12 @@ def _locate(spec: ModelSpec) -> tuple[Path, str]:
             f"model source {spec.source!r} is neither a folder here, nor an id of the hub (OWNER/NAME), nor a bundled "
             f"model ({', '.join(zoo.names())})"
         )
+    report(f"fetching {spec.source} from the hub, unless it is in the cache")
     return fetch(spec.source, spec.revision)
 
 
-def _local_revision(spec: ModelSpec, folder: Path) -> str:
-    revision = folder_revision(folder)
+def _local_revision(spec: ModelSpec, folder: Path, report: Report) -> str:
+    revision = folder_revision(folder, report)
     if spec.revision and spec.revision != revision:
         raise InvalidRequest(
             f"folder {spec.source!r} is not at revision {spec.revision!r}: its files are {revision!r}; "
@@ -91,9 +116,9 @@ def _local_revision(spec: ModelSpec, folder: Path) -> str:
     return revision
 
 
-def _dtype(name: str) -> torch.dtype | str:
+def _dtype(name: str) -> torch.dtype | None:
     if name == "auto":
-        return name
+        return None
     if name not in _DTYPES:
         raise InvalidRequest(f"unknown dtype {name!r}: expected auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
@@ -111,16 +136,13 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _load_weights(folder: Path, settings: Mapping[str, Any], dtype: torch.dtype | str) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FeatureUnsupported(
-            f"{str(folder)!r}: transformers does not know a model of type {settings.get('model_type')!r}: {error}"
-        ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise FeatureUnsupported(f"{str(folder)!r}: {config.model_type!r} is no causal language model")
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+def _load_weights(
+    folder: Path, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype | None
+) -> PreTrainedModel:
+    config, architecture = _architecture(folder, checkpoint)
+    stored = config.dtype or _DTYPES[stored_dtype(checkpoint.files)]
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" and stored in _HALVES else stored
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -142,6 +164,32 @@ def _load_weights(folder: Path, settings: Mapping[str, Any], dtype: torch.dtype 
             f"the weights in {str(folder)!r} lack {len(missing)} tensors of {architecture.__name__}, "
             f"such as {missing[0]!r}; they would be random"
         )
+    return _moved(model, device, str(folder))
+
+
+def _architecture(folder: Path, checkpoint: Checkpoint) -> tuple[Any, type[PreTrainedModel]]:
+    """(config, class of the model)."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = checkpoint.config.get("model_type")
+        raise FeatureUnsupported(
+            f"{str(folder)!r}: transformers does not know a model of type {kind!r}: {error}"
+        ) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise FeatureUnsupported(f"{str(folder)!r}: {config.model_type!r} is no causal language model")
+    return config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+@torch.no_grad()
+def _moved(model: PreTrainedModel, device: torch.device, source: str) -> PreTrainedModel:
+    """The model on its device, in memory of its own."""
+    try:
+        for tensor in (*model.parameters(), *model.buffers()):
+            # what is loaded as it was stored lies in the file itself, which others may write to while the model serves
+            tensor.data = tensor.to(device) if tensor.device != device else tensor.clone()
+    except torch.OutOfMemoryError as error:
+        raise DeviceOutOfMemory(f"model {source!r} does not fit on {device}: {error}") from error
     return model
 
 

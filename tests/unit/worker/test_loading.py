@@ -105,6 +105,48 @@ def test_code_in_a_checkpoint_is_refused(folder, name):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("quantization_config", {"quant_method": "awq"}, "is quantised"),
+        ("transformers_weights", "../other.safetensors", "sets 'transformers_weights'"),
+        ("fusion_config", {"patch_embeddings": True}, "sets 'fusion_config'"),
+    ],
+)
+def test_a_config_that_redirects_the_loading_is_refused(folder, key, value, message):
+    rewrite(folder / "config.json", **{key: value})
+    with pytest.raises(FeatureUnsupported, match=message):
+        load(folder)
+
+
+def test_a_folder_with_an_adapter_is_not_loaded_as_a_model(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(FeatureUnsupported, match=r"holds an adapter .*load the model that it was trained on"):
+        load(folder)
+
+
+def test_parts_of_tensors_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "shard-00000-model-00001-of-00001.safetensors")
+    with pytest.raises(FeatureUnsupported, match=r"parts of tensors .*save_pretrained"):
+        load(folder)
+
+
+def test_weights_are_the_daemons_own_once_they_are_loaded(folder):
+    model = load(folder, dtype="float32").model
+    before = model.lm_head.weight.clone()
+    size = (folder / "model.safetensors").stat().st_size
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.write(b"\x00" * size)
+    assert torch.equal(model.lm_head.weight, before)
+
+
+def test_progress_is_told_in_words(folder):
+    said = []
+    load_model(ModelSpec(str(folder)), report=said.append)
+    assert said[0].startswith("hashing ")
+    assert any(text.startswith("loading weights: ") for text in said)
+
+
 def test_an_attention_kernel_named_by_a_config_is_not_fetched(folder):
     rewrite(folder / "config.json", attn_implementation="someone/evil-kernel")
     assert load(folder).model.config._attn_implementation == "sdpa"
@@ -129,7 +171,7 @@ def test_architectures_that_cannot_be_served_are_refused(folder, changes, messag
     [
         ("config.json", b"{", "cannot be read"),
         ("config.json", b"[]", "expected an object"),
-        ("model.safetensors", b"\x00" * 64, "cannot be loaded"),
+        ("model.safetensors", b"\x00" * 64, r"weight file 'model\.safetensors' .* is damaged or cut"),
         ("tokenizer.json", b"{}", "tokenizer .* cannot be loaded"),
     ],
 )
@@ -142,7 +184,7 @@ def test_damaged_files_are_named(folder, name, content, message):
 def test_cut_weights_are_named(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InvalidRequest, match="cannot be loaded"):
+    with pytest.raises(InvalidRequest, match="is damaged or cut"):
         load(folder)
 
 
@@ -158,13 +200,6 @@ def test_weights_that_lack_a_tensor_are_refused_not_filled_with_random_ones(fold
 def test_missing_files_are_named(folder, missing):
     (folder / missing).unlink()
     with pytest.raises(ModelNotFound, match=r"config\.json|no weights"):
-        load(folder)
-
-
-def test_missing_shards_are_named(folder):
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelNotFound, match="lacks 1 weight files: model-00001-of-00002"):
         load(folder)
 
 
