@@ -260,6 +260,10 @@ class Pool:
         model = self._models[replica.model]
         model.failed[replica.index] = error
         model.detail = error.message
+        link = model.links.pop(replica.index, None)
+        if link is not None and self._observer is not None:
+            # given up while it served: its runs have to end
+            self._observer.on_lost(link, Lost(error))
         if model.state == FAILED and not model.settled.done():
             model.settled.set_exception(error)
         self._changed()

@@ -13,7 +13,7 @@ import math
 from typing import Any, Protocol
 
 from interpd.config import WorkerConfig
-from interpd.errors import InterpdError, ModelNotReady, OpFailed, WorkerLost
+from interpd.errors import InternalError, InterpdError, ModelNotReady, OpFailed, WorkerLost
 from interpd.graph.schema import Manifest
 from interpd.telemetry import Log
 from interpd.worker.host_link import RETRY_AFTER_S, HostLink, Starter
@@ -67,7 +67,7 @@ class Replica:
         self.has_served = False
         self._n_failures = 0
         self._link: HostLink | None = None
-        self._task = asyncio.ensure_future(self._supervise())
+        self._task = asyncio.ensure_future(self._supervise_or_give_up())
 
     async def stop(self) -> None:
         """Ends supervision and process."""
@@ -76,6 +76,17 @@ class Replica:
             await self._task
         if self._link is not None:
             self._link.kill()
+
+    async def _supervise_or_give_up(self) -> None:
+        try:
+            await self._supervise()
+        # the actor boundary: a replica that nobody supervises any more would stay "restarting" for ever
+        except Exception as error:
+            log.exception("a bug", what="supervision", model=self.model, replica=self.index)
+            if self._link is not None:
+                self._link.kill()
+            text = f"a bug in interpd: the supervision of model {self.model!r} raised {type(error).__name__}: {error}"
+            self._keeper.on_failed(self, InternalError(text))
 
     async def _supervise(self) -> None:
         while True:
