@@ -165,7 +165,8 @@ def _channel_options(options: ServiceOptions) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # clients ping while a long run says nothing; gRPC's own bound would end their connection at the third ping
+        ("grpc.http2.max_ping_strikes", 0),
         # without this a second daemon on the same port would silently take half of the calls
         ("grpc.so_reuseport", 0),
     ]

@@ -111,3 +111,12 @@ def test_a_client_that_vanishes_while_it_waits_leaves_the_queue(fake_daemon, req
     running.close()
     wait_until(lambda: transport.statistics(10.0).models[0].n_running == 0)
     transport.close()
+
+
+def test_pings_while_nothing_is_said_do_not_end_the_connection(daemon, request_of, monkeypatch):
+    often = (("grpc.keepalive_time_ms", 1000), ("grpc.http2.max_pings_without_data", 0))
+    monkeypatch.setattr("interpd_client.grpc_transport.CHANNEL_OPTIONS", often)
+    transport = GrpcTransport(daemon.address)
+    events = list(transport.run(request_of("fake.sleep", params={"seconds": 5.0})))
+    transport.close()
+    assert isinstance(events[-1], Done)
