@@ -31,7 +31,7 @@ class Taps(nn.Module):
         self.k_rot = nn.Identity()
         """``[batch kv_head key_pos d_head]``, past keys included"""
         self.scores = nn.Identity()
-        """``[batch head query_pos key_pos]``, scaled, before the mask"""
+        """``[batch head query_pos key_pos]``, scaled and capped, before the mask"""
         self.pattern = nn.Identity()
         """``[batch head query_pos key_pos]``, after the softmax"""
 
@@ -51,6 +51,7 @@ def eager_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    softcap: float | None = None,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
     """(output ``[batch pos head d_head]``, pattern), as the architecture's own eager attention computes them.
@@ -61,7 +62,10 @@ def eager_attention(
     query, key = taps.q_rot(query), taps.k_rot(key)
     n_shared = query.shape[1] // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = taps.scores(torch.matmul(query, _repeat(key, n_shared).transpose(2, 3)) * scale)
+    scores = torch.matmul(query, _repeat(key, n_shared).transpose(2, 3)) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = taps.scores(scores)
     softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
     if attention_mask is not None:
         scores = scores + attention_mask

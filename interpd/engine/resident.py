@@ -121,7 +121,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
     table = table or plain_table(model)
     sizes = axis_sizes(model, table, probe)
     canonical, absent = canonical_bindings(table, depth, sizes, probe, obstacle)
-    failures = failing_sites(model, switch, canonical)
+    failures = failing_sites(model, switch, canonical, table)
     absent += [AbsentSite(name, f"self-test: {reason}") for name, reason in failures.items()]
     kept = {name: binding for name, binding in canonical.items() if name not in failures}
     in_order = sorted(kept.items(), key=lambda entry: entry[1].site.order)

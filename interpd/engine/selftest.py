@@ -3,9 +3,9 @@
 A site is offered only when all of this holds on random tokens:
 
 * it has the declared shape; ``logits`` are the model's own logits bit for bit;
+* it is to the other sites of its layer what its name says (``engine/relations.py``);
 * writing back what was read leaves all logits bit-identical;
 * noise written in one row changes that row's logits, and no bit of another row's;
-* ``resid_post`` equals ``resid_mid + mlp.out`` bit for bit;
 * the rows of an attention pattern sum to 1, and eager attention gives the logits of the model's own.
 
 Every site of every layer is tested. Sites share passes: identity writes all stand in one, and each row of a batch
@@ -22,51 +22,75 @@ from interpd.engine.attention import AttentionSwitch
 from interpd.engine.binding import Binding
 from interpd.engine.hooks import Edit, run_with_edits
 from interpd.engine.probe import forward_inputs, probe_ids
+from interpd.engine.relations import CLOSE, Relations
+from interpd.plugin.site_table import SiteTable
 
 _ROWS, _POSITIONS = 16, 3
-_CLOSE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 Failures = dict[str, str]
 
 
 @torch.no_grad()
-def failing_sites(model: nn.Module, switch: AttentionSwitch, bindings: Mapping[str, Binding]) -> Failures:
+def failing_sites(
+    model: nn.Module, switch: AttentionSwitch, bindings: Mapping[str, Binding], table: SiteTable
+) -> Failures:
     """Why each site that failed is not offered, by name. Leaves the model with its own attention."""
     own = {name: binding for name, binding in bindings.items() if not binding.site.eager_attention}
     eager = {name: binding for name, binding in bindings.items() if binding.site.eager_attention}
-    bench = _Bench(model, own)
+    bench = _Bench(model, table, own)
     failures = bench.run()
-    if not eager:
-        return failures
-    switch.set(True)
-    try:
-        eager_bench = _Bench(model, eager)
-        scale = float(bench.logits.abs().max()) or 1.0
-        error = float((eager_bench.logits - bench.logits).abs().max()) / scale
-        if error > _CLOSE[bench.logits.dtype]:
-            reason = f"eager attention gives other logits than {switch.own!r} (relative error {error:.1e})"
-            return {**failures, **dict.fromkeys(eager, reason)}
-        return {**failures, **eager_bench.run()}
-    finally:
-        switch.set(False)
+    if eager:
+        switch.set(True)
+        try:
+            seen = {name: binding for name, binding in own.items() if ".attn." in name and name not in failures}
+            failures |= _eager_failures(bench, _Bench(model, table, eager, seen), switch)
+        finally:
+            switch.set(False)
+    return failures | _lamed(bindings, failures)
+
+
+def _eager_failures(own: "_Bench", eager: "_Bench", switch: AttentionSwitch) -> Failures:
+    scale = float(own.logits.abs().max()) or 1.0
+    error = float((eager.logits - own.logits).abs().max()) / scale
+    if error <= CLOSE[own.logits.dtype]:
+        return eager.run()
+    return dict.fromkeys(
+        eager.names, f"eager attention gives other logits than {switch.own!r} (relative error {error:.1e})"
+    )
+
+
+def _lamed(bindings: Mapping[str, Binding], failures: Failures) -> Failures:
+    """The sites whose writes are carried by way of sites that failed or are not there."""
+    lamed = {}
+    for name, binding in bindings.items():
+        missing = [part for part in binding.carry or () if part in failures or part not in bindings]
+        if missing and name not in failures:
+            lamed[name] = f"a write is carried by {missing[0]}, which is absent"
+    return lamed
 
 
 class _Bench:
-    """The tests of some sites under the present attention."""
+    """The tests of some sites under the present attention; ``seen`` are others, tested already, that relate to them."""
 
-    def __init__(self, model: nn.Module, bindings: Mapping[str, Binding]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        table: SiteTable,
+        bindings: Mapping[str, Binding],
+        seen: Mapping[str, Binding] | None = None,
+    ) -> None:
         self._model = model
-        self._bindings = bindings
+        self._table = table
+        self._bindings = {**(seen or {}), **bindings}
+        self.names = tuple(bindings)
         self._inputs = forward_inputs(model, probe_ids(model, _ROWS, _POSITIONS))
-        self._failures: Failures = {}
-        self._carries = {binding.carry[1]: name for name, binding in bindings.items() if binding.carry}
-        """The site whose write is carried to a sum, by the site of the sum."""
-        self._parts = {*self._carries.values(), *(binding.carry[0] for binding in bindings.values() if binding.carry)}
+        self._failures: Failures = _lamed(bindings, {})
         self.logits = self._run({})
 
     def run(self) -> Failures:
         for check in (self._check_reads, self._check_identity, self._check_noise):
             check()
+            self._failures |= _lamed(self._bindings, self._failures)
         return self._failures
 
     def _run(self, edits: Mapping[str, Edit]) -> Tensor:
@@ -76,22 +100,26 @@ class _Bench:
         self._failures.setdefault(site, reason)
 
     def _alive(self) -> list[str]:
-        return [name for name in self._bindings if name not in self._failures]
+        return [name for name in self.names if name not in self._failures]
 
     def _check_reads(self) -> None:
-        parts: dict[str, Tensor] = {}
-        self._run({name: self._reader(name, parts) for name in self._bindings})
+        names = [name for name in self._bindings if name not in self._failures]
+        relations = Relations(self._model, self._table, names)
+        self._run({name: self._reader(name, relations) for name in names})
+        for name, reason in relations.failures().items():
+            self._fail(name, reason)
 
-    def _reader(self, name: str, parts: dict[str, Tensor]) -> Edit:
+    def _reader(self, name: str, relations: Relations) -> Edit:
         def read(value: Tensor) -> Tensor:
             expected = self._shape(name)
-            if tuple(value.shape) != expected:
+            fits = tuple(value.shape) == expected
+            if not fits:
                 self._fail(name, f"shape {list(value.shape)}, declared {list(expected)}")
             elif name.endswith(".pattern"):
                 self._check_pattern(name, value)
             elif name == "logits" and not torch.equal(value, self.logits):
                 self._fail(name, "the model changes these logits before it returns them")
-            self._check_sum(name, value, parts)
+            relations.see(name, value if fits else None)
             return value
 
         return read
@@ -102,19 +130,8 @@ class _Bench:
 
     def _check_pattern(self, name: str, pattern: Tensor) -> None:
         error = float((pattern.float().sum(-1) - 1).abs().max())
-        if error > _CLOSE[pattern.dtype]:
+        if error > CLOSE[pattern.dtype]:
             self._fail(name, f"rows sum to 1 only within {error:.1e}")
-
-    def _check_sum(self, name: str, value: Tensor, parts: dict[str, Tensor]) -> None:
-        if name in self._parts:
-            parts[name] = value
-        if (carrier := self._carries.get(name)) is None:
-            return
-        branch = self._bindings[carrier].carry[0]
-        # popped, so that the streams of one layer at a time are kept
-        residual, added = parts.pop(carrier, None), parts.pop(branch, None)
-        if residual is None or added is None or not torch.equal(value, residual + added):
-            self._fail(carrier, f"{name} is not {carrier} + {branch}")
 
     def _check_identity(self) -> None:
         alive = self._alive()

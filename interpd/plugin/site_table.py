@@ -38,6 +38,8 @@ class SiteRow:
     write here the sum becomes ``value + branch``."""
     sum_of: tuple[str, ...] = ()
     """Sites that this one is the sum of, which the self-test proves."""
+    sum_through: str = ""
+    """Module path, with ``{i}``, of the norm that this sum goes through before it is the site; empty: none."""
     eager_attention: bool = False
     """The place exists only while the model runs interpd's eager attention."""
     doc: str = ""
@@ -59,6 +61,8 @@ class SiteTable:
     """Module path of a layer's attention, with ``{i}``; empty: eager attention is not offered."""
     softmax_in_float32: bool = True
     """Whether the architecture's own eager attention takes the softmax in float32 whatever the model's dtype."""
+    rotary: bool = True
+    """Whether queries and keys are turned by their positions between ``attn.q``, ``attn.k`` and the scores."""
     mlp_width: tuple[str, str] = ("", "")
     """(module path with ``{i}``, port) whose last dimension is ``d_mlp``."""
     activation: str = ""

@@ -42,23 +42,75 @@ _GROUPED: Mapping[str, object] = {
     "tie_word_embeddings": False,
 }
 
+_LEARNED: Mapping[str, object] = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+
+# caps so low that they bite, a scale that is not that of the heads
+_GEMMA: Mapping[str, object] = {
+    **_GROUPED,
+    "head_dim": 10,
+    "query_pre_attn_scalar": 7,
+    "sliding_window": 3,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+    "tie_word_embeddings": True,
+}
+
+# 4 of the 6 dimensions of a head
+_PARTIAL = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.67}
+_NEOX: Mapping[str, object] = {**_LEARNED, "intermediate_size": 44, "rope_parameters": _PARTIAL}
+_STABLELM: Mapping[str, object] = {
+    **_GROUPED,
+    "rope_parameters": _PARTIAL,
+    "use_qkv_bias": True,
+    "qk_layernorm": True,
+}
+
 _CONFIGS: Mapping[str, Mapping[str, object]] = {
     "gpt2": {"n_embd": 24, "n_layer": 3, "n_head": 4, "n_inner": 44, "n_positions": 64},
     "llama": {**_GROUPED, "head_dim": 10, "attention_bias": True, "mlp_bias": True},
     "mistral": {**_GROUPED, "head_dim": 10, "sliding_window": 3},
     "qwen2": {**_GROUPED, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
-    "gpt_neox": {
+    "qwen3": {**_GROUPED, "head_dim": 10, "attention_bias": True},
+    "gpt_neox": {**_NEOX, "use_parallel_residual": True},
+    "gpt_neox_sequential": {**_NEOX, "model_type": "gpt_neox", "use_parallel_residual": False},
+    "gpt_neo": {
         "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        "num_layers": 3,
+        "num_heads": 4,
+        "intermediate_size": 44,
         "max_position_embeddings": 64,
+        "attention_types": [[["global", "local", "local"], 1]],
+        "window_size": 3,
     },
+    "opt": {**_LEARNED, "ffn_dim": 44},
+    "opt_post_norm": {
+        **_LEARNED,
+        "model_type": "opt",
+        "ffn_dim": 44,
+        "do_layer_norm_before": False,
+        "word_embed_proj_dim": 14,
+    },
+    "phi": {**_GROUPED, "rope_parameters": _PARTIAL, "qk_layernorm": True},
+    "phi3": {**_GROUPED, "sliding_window": 3},
+    "gemma": {**_GROUPED, "head_dim": 10, "tie_word_embeddings": True},
+    "gemma2": _GEMMA,
+    "gemma3": {**_GEMMA, "model_type": "gemma3_text", "attn_logit_softcapping": None},
+    "olmo2": _GROUPED,
+    "stablelm": {**_STABLELM, "use_parallel_residual": False},
+    "stablelm_parallel": {**_STABLELM, "model_type": "stablelm", "use_parallel_residual": True},
+    "cohere": {**_GROUPED, "use_qk_norm": True, "logit_scale": 0.5, "tie_word_embeddings": True},
+    "granite": {**_GROUPED, "residual_multiplier": 0.5, "logits_scaling": 2.0},
 }
 
 ARCHITECTURES = tuple(_CONFIGS)
-"""What ``tiny_model`` can make: ``gpt2``, ``llama`` (grouped heads), ``mistral`` and ``qwen2`` (with sliding windows),
-``gpt_neox`` (no canonical sites: raw paths only)."""
+"""What ``tiny_model`` can make. Windows are 3 positions wide (``mistral``, ``qwen2``, ``gpt_neo``, ``phi3``,
+``gemma2``, ``gemma3``); ``granite`` has no site table: raw paths only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +147,13 @@ def tiny_model(architecture: str, path: Path | str | None = None, seed: int = 0)
     The same seed gives the same weights; the state of torch's global generator is left alone.
     """
     tokenizer = tiny_tokenizer(with_bos=architecture != "gpt2", with_chat=architecture == "llama")
+    settings = {"model_type": architecture, **_CONFIGS[architecture]}
     config = AutoConfig.for_model(
-        architecture,
-        **_CONFIGS[architecture],
+        **settings,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

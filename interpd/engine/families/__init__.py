@@ -5,11 +5,31 @@ An architecture without a table offers raw module paths, ``embed`` and ``logits`
 
 from typing import Any
 
-from interpd.engine.families.gpt2 import GPT2
-from interpd.engine.families.llama import LLAMA
+from interpd.engine.families import gemma, gpt2, llama, neox
 from interpd.plugin.site_table import SiteTable
 
-TABLES: tuple[SiteTable, ...] = (GPT2, LLAMA)
+TABLES: tuple[SiteTable, ...] = (
+    gpt2.GPT2,
+    gpt2.GPT_NEO,
+    gpt2.OPT,
+    gpt2.OPT_POST_NORM,
+    neox.GPT_NEOX,
+    neox.GPT_NEOX_SEQUENTIAL,
+    neox.PHI,
+    llama.LLAMA,
+    llama.MISTRAL,
+    llama.QWEN2,
+    llama.QWEN3,
+    llama.PHI3,
+    llama.OLMO2,
+    llama.STABLELM,
+    llama.STABLELM_PARALLEL,
+    llama.COHERE,
+    gemma.GEMMA,
+    gemma.GEMMA2,
+    gemma.GEMMA3,
+    gemma.GEMMA3_MULTIMODAL,
+)
 """Every built-in table; of those of one architecture the first whose ``when`` holds is taken."""
 
 

@@ -1,72 +1,153 @@
-"""The Llama module tree (Llama, Mistral, Qwen2): rotary positions, grouped heads, a gated MLP."""
+"""The Llama module tree and its relatives: rotary positions, grouped heads, a gated MLP."""
+
+from dataclasses import replace
 
 from interpd.engine.families.vocabulary import (
+    EMBED_DOC,
     GATED,
-    HEADS,
-    K_DOC,
-    K_ROT_DOC,
-    KEYS,
-    KV_HEADS,
-    LOGITS,
     MLP,
-    Q_DOC,
+    PARALLEL,
     STREAM,
-    V_DOC,
+    THIRDS,
+    changed_end_rows,
+    end_rows,
+    fused_rows,
+    gated_mlp_end_rows,
+    gated_mlp_rows,
+    norm_rows,
+    output_rows,
+    parallel_stream_rows,
+    projection_rows,
+    rotary_tap_rows,
     stream_rows,
-    tap_rows,
 )
 from interpd.plugin.site_table import SiteRow, SiteTable
 
+_L = "model.layers.{i}"
+_A = f"{_L}.self_attn"
+_ABSENT = {"layers.{i}.mlp.pre": GATED}
+_EMBED = SiteRow("embed", STREAM, "model.embed_tokens", doc=EMBED_DOC)
+
 LLAMA = SiteTable(
     family="llama",
-    architectures=("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"),
-    block="model.layers.{i}",
-    attention="model.layers.{i}.self_attn",
-    mlp_width=("model.layers.{i}.mlp.down_proj", "input"),
+    architectures=("LlamaForCausalLM",),
+    block=_L,
+    attention=_A,
+    mlp_width=(f"{_L}.mlp.down_proj", "input"),
+    activation=f"{_L}.mlp.act_fn",
     rows=(
-        SiteRow("embed", STREAM, "model.embed_tokens", doc="token embeddings"),
-        *stream_rows("model.layers.{i}", "post_attention_layernorm"),
-        SiteRow("layers.{i}.attn.q", HEADS, "model.layers.{i}.self_attn.q_proj", view="heads", doc=Q_DOC),
-        SiteRow("layers.{i}.attn.k", KV_HEADS, "model.layers.{i}.self_attn.k_proj", view="heads", doc=K_DOC),
-        SiteRow("layers.{i}.attn.v", KV_HEADS, "model.layers.{i}.self_attn.v_proj", view="heads", doc=V_DOC),
-        SiteRow(
-            "layers.{i}.attn.q_rot",
-            HEADS,
-            "model.layers.{i}.self_attn.interpd_taps.q_rot",
-            view="heads_first",
-            eager_attention=True,
-            doc="queries after rotary embedding",
-        ),
-        SiteRow(
-            "layers.{i}.attn.k_rot",
-            KEYS,
-            "model.layers.{i}.self_attn.interpd_taps.k_rot",
-            view="heads_first",
-            eager_attention=True,
-            doc=K_ROT_DOC,
-        ),
-        *tap_rows("model.layers.{i}.self_attn"),
-        SiteRow(
-            "layers.{i}.attn.z",
-            HEADS,
-            "model.layers.{i}.self_attn.o_proj",
-            "input",
-            view="heads",
-            doc="each head's mixture of values, before the output projection",
-        ),
-        SiteRow("layers.{i}.attn.out", STREAM, "model.layers.{i}.self_attn.o_proj", doc="what attention adds"),
-        SiteRow("layers.{i}.mlp.gate", MLP, "model.layers.{i}.mlp.gate_proj", doc="gate, before the activation"),
-        SiteRow("layers.{i}.mlp.up", MLP, "model.layers.{i}.mlp.up_proj", doc="what the activated gate multiplies"),
-        SiteRow(
-            "layers.{i}.mlp.post",
-            MLP,
-            "model.layers.{i}.mlp.down_proj",
-            "input",
-            doc="MLP neurons: activated gate times up",
-        ),
-        SiteRow("layers.{i}.mlp.out", STREAM, "model.layers.{i}.mlp", doc="what the MLP adds"),
-        SiteRow("ln_final", STREAM, "model.norm", doc="output of the final norm"),
-        SiteRow("logits", LOGITS, "lm_head", doc="next-token logits"),
+        _EMBED,
+        *stream_rows(_L, "post_attention_layernorm"),
+        *projection_rows(_A),
+        *rotary_tap_rows(_A),
+        *output_rows(f"{_A}.o_proj"),
+        *gated_mlp_rows(f"{_L}.mlp"),
+        *end_rows("model.norm"),
     ),
-    absent={"layers.{i}.mlp.pre": GATED},
+    absent=_ABSENT,
+)
+
+MISTRAL = replace(LLAMA, family="mistral", architectures=("MistralForCausalLM",))
+
+QWEN2 = replace(LLAMA, family="qwen2", architectures=("Qwen2ForCausalLM",))
+
+# each head's queries and keys are normed: these rows come before those of the projections
+QWEN3 = replace(
+    LLAMA,
+    family="qwen3",
+    architectures=("Qwen3ForCausalLM",),
+    rows=(*norm_rows(_A, ("q_norm", "k_norm"), ""), *LLAMA.rows),
+)
+
+PHI3 = replace(
+    LLAMA,
+    family="phi3",
+    architectures=("Phi3ForCausalLM",),
+    activation=f"{_L}.mlp.activation_fn",
+    rows=(
+        _EMBED,
+        *stream_rows(_L, "post_attention_layernorm"),
+        *fused_rows(f"{_A}.qkv_proj", THIRDS),
+        *rotary_tap_rows(_A),
+        *output_rows(f"{_A}.o_proj"),
+        SiteRow(
+            "layers.{i}.mlp.gate",
+            MLP,
+            f"{_L}.mlp.gate_up_proj",
+            view="fused",
+            parts=(("d_mlp",), ("d_mlp",)),
+            part=0,
+            doc="gate, before the activation",
+        ),
+        SiteRow(
+            "layers.{i}.mlp.up",
+            MLP,
+            f"{_L}.mlp.gate_up_proj",
+            view="fused",
+            parts=(("d_mlp",), ("d_mlp",)),
+            part=1,
+            doc="what the activated gate multiplies",
+        ),
+        *gated_mlp_end_rows(f"{_L}.mlp"),
+        *end_rows("model.norm"),
+    ),
+)
+
+# norms behind the branches, none before them; q and k are normed as a whole, not head by head
+OLMO2 = replace(
+    LLAMA,
+    family="olmo2",
+    architectures=("Olmo2ForCausalLM",),
+    rows=(
+        _EMBED,
+        *stream_rows(_L, "mlp"),
+        *norm_rows(_A, ("q_norm", "k_norm"), "heads"),
+        *projection_rows(_A),
+        *rotary_tap_rows(_A),
+        *output_rows(f"{_A}.o_proj", f"{_L}.post_attention_layernorm"),
+        *gated_mlp_rows(f"{_L}.mlp", f"{_L}.post_feedforward_layernorm"),
+        *end_rows("model.norm"),
+    ),
+)
+
+_STABLELM_ROWS = (
+    _EMBED,
+    *norm_rows(_A, ("q_layernorm", "k_layernorm"), "heads_first"),
+    *projection_rows(_A),
+    *rotary_tap_rows(_A),
+    *output_rows(f"{_A}.o_proj"),
+    *gated_mlp_rows(f"{_L}.mlp"),
+    *end_rows("model.norm"),
+)
+
+STABLELM = replace(
+    LLAMA,
+    family="stablelm",
+    architectures=("StableLmForCausalLM",),
+    when={"use_parallel_residual": False},
+    rows=(*stream_rows(_L, "post_attention_layernorm"), *_STABLELM_ROWS),
+)
+
+STABLELM_PARALLEL = replace(
+    STABLELM,
+    when={"use_parallel_residual": True},
+    rows=(*parallel_stream_rows(_L), *_STABLELM_ROWS),
+    absent={**_ABSENT, "layers.{i}.resid_mid": PARALLEL},
+)
+
+COHERE = replace(
+    LLAMA,
+    family="cohere",
+    architectures=("CohereForCausalLM",),
+    rows=(
+        _EMBED,
+        *parallel_stream_rows(_L),
+        *norm_rows(_A, ("q_norm", "k_norm"), ""),
+        *projection_rows(_A),
+        *rotary_tap_rows(_A),
+        *output_rows(f"{_A}.o_proj"),
+        *gated_mlp_rows(f"{_L}.mlp"),
+        *changed_end_rows("model.norm", "next-token logits, times logit_scale"),
+    ),
+    absent={**_ABSENT, "layers.{i}.resid_mid": PARALLEL},
 )

@@ -22,6 +22,12 @@ def _resident(architecture):
 @pytest.fixture
 def residents():
     """Makes (once) the resident tiny model of an architecture; gives it back with its own attention."""
-    yield _resident
-    for architecture in ("gpt2", "llama", "mistral", "qwen2"):
-        _resident(architecture).set_attention(False)
+    made = set()
+
+    def resident(architecture):
+        made.add(architecture)
+        return _resident(architecture)
+
+    yield resident
+    for architecture in made:
+        _resident(architecture).attention.set(False)

@@ -66,8 +66,8 @@ def test_modules_without_the_taps_are_listed(residents):
 
 
 def test_a_model_without_a_table_refuses_eager_attention(residents):
-    with pytest.raises(FeatureUnsupported, match="eager attention is not known for GPTNeoXForCausalLM"):
-        residents("gpt_neox").set_attention(True)
+    with pytest.raises(FeatureUnsupported, match="eager attention is not known for GraniteForCausalLM"):
+        residents("granite").set_attention(True)
 
 
 def test_a_table_from_a_plugin_comes_before_the_built_in_one():

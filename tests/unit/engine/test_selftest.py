@@ -7,6 +7,7 @@ import torch
 
 from interpd.config import ModelSpec
 from interpd.engine.attention import AttentionSwitch
+from interpd.engine.families.gpt2 import GPT2
 from interpd.engine.resident import Loaded, make_resident
 from interpd.engine.selftest import failing_sites
 from interpd.graph.types import Dim, TensorType
@@ -19,7 +20,7 @@ def judge(resident, **changes):
     """The verdict on SITE, with its binding changed."""
     bindings = {name: binding for name, binding in resident.bindings.items() if binding.site.canonical}
     bindings[SITE] = replace(bindings[SITE], **changes)
-    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings)
+    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings, GPT2)
     assert set(failures) <= {SITE, "layers.1.resid_mid"}
     return failures.get(SITE, "")
 
@@ -55,7 +56,7 @@ def test_a_write_that_reaches_another_row_is_found(resident):
         return full + (value - full) + (value - full).sum(0) * (torch.arange(len(full)) == 0)[:, None, None]
 
     bindings = {SITE: replace(resident.bindings[SITE], merge=merge)}
-    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings)
+    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings, GPT2)
     assert failures == {SITE: "a write in one row changes another row"}
 
 
@@ -63,8 +64,11 @@ def test_a_branch_that_does_not_make_up_the_sum_is_found(resident):
     elsewhere = resident.bindings["layers.1.attn.out"].location
     bindings = {name: binding for name, binding in resident.bindings.items() if binding.site.canonical}
     bindings[SITE] = replace(bindings[SITE], location=elsewhere)
-    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings)
-    assert failures == {"layers.1.resid_mid": "layers.1.resid_post is not layers.1.resid_mid + layers.1.mlp.out"}
+    failures = failing_sites(resident.model, AttentionSwitch(resident.model), bindings, GPT2)
+    assert failures == {
+        SITE: "layers.1.resid_post is not layers.1.resid_mid + layers.1.mlp.out",
+        "layers.1.resid_mid": "a write is carried by layers.1.mlp.out, which is absent",
+    }
 
 
 def test_logits_that_the_model_changes_after_the_head_are_found():
