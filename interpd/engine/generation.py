@@ -1,19 +1,25 @@
 """Prompts that are continued together, one token per step.
 
 Rows are padded on the left, with explicit positions and a mask, and share one cache. Step 0 is the prefill; step k
-feeds back the k-th new token. A row leaves the batch when its text ends or its request fails; the batch counts steps
-per member, so that members may come to stand at different steps.
+feeds back the k-th new token. A row leaves the batch when its text ends or its request fails, and takes along the
+columns that only it needed.
+
+Requests that arrive while others decode begin with a batch of their own, for the prefill. Then the engine makes one
+batch of it and of what is under way (``take_in``): the shorter cache is padded on the left, and from the next step on
+one forward pass carries both. Steps are counted per member, so each request goes on to see its own positions and its
+own steps. A batch that failed, though each of its requests goes well alone, is taken apart for good (``apart``): what
+was too big for the device once would be so again.
 """
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 from time import monotonic
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from interpd.engine.batching import PassClass, reason_apart
+from interpd.engine.kv_cache import RowCache
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import visits_of
 from interpd.engine.passes import Share, SharedPass, keep_argument, with_kept_logits
@@ -59,17 +65,18 @@ class GenerationBatch:
     Args:
         access: The model.
         members: In the order of their rows; those of one request are neighbours.
-        eager: Whether the passes run eager attention.
+        kind: The class of its passes.
         turn: Its place in the line.
     """
 
-    def __init__(self, access: ModelAccess, members: Sequence[Member], *, eager: bool, turn: int) -> None:
+    def __init__(self, access: ModelAccess, members: Sequence[Member], *, kind: PassClass, turn: int) -> None:
         self.members = list(members)
         self.turn = turn
-        self.eager = eager
+        self.kind = kind
+        self.apart = False
+        """Whether it must stay as it is, because it is part of a batch that failed as a whole."""
         self._access = access
-        self._cache = DynamicCache(config=access.resident.model.config)
-        self._n_cached = 0
+        self._cache = RowCache(access.resident.model.config)
         self._next_progress = monotonic() + PROGRESS_S
 
     @property
@@ -79,12 +86,11 @@ class GenerationBatch:
 
     def step(self) -> list[Event]:
         """One forward pass and one new token per row. Raises what the model's forward raises; nothing is lost then."""
-        layers = [copy(layer) for layer in self._cache.layers]
+        before = self._cache.state()
         try:
             shares, logits = self._forward()
         except Exception:
-            # the tensors of a cache are replaced, never written to: the copies are the state before
-            self._cache.layers = layers
+            self._cache.restore(before)
             raise
         self._finish(shares)
         events = [event for index, member in enumerate(self.members) for event in self._choose(member, logits[index])]
@@ -97,13 +103,13 @@ class GenerationBatch:
         steps = [(share.run.program, step, share.execution.rows) for share in shares for step in share.steps]
         frame = with_kept_logits(self._access, frame, steps, last=True)
         visits = visits_of(place for share in shares for place in share.run.program.places(share.steps))
-        self._access.resident.set_attention(self.eager)
+        self._access.resident.set_attention(self.kind.eager_attention)
         output = self._access.driver.run(
             {**self._inputs(frame), **keep_argument(frame, self._access.device)},
             visits,
             SharedPass(shares, frame).on_visit,
         )
-        self._n_cached += frame.n_pos
+        self._cache.n_columns += frame.n_pos
         return shares, output.logits[:, -1]
 
     def _frame(self) -> Frame:
@@ -116,12 +122,11 @@ class GenerationBatch:
         padded = [[*([0] * (frame.n_pos - len(ids))), *ids] for ids in fed]
         inputs: dict[str, object] = {
             "input_ids": torch.tensor(padded, dtype=torch.int64, device=device),
-            "past_key_values": self._cache,
+            "past_key_values": self._cache.past,
             "use_cache": True,
         }
         n_keys = torch.tensor([member.n_keys for member in self.members], device=device)[:, None]
-        # rows that left may have been the longest: the cache keeps their columns
-        total = self._n_cached + frame.n_pos
+        total = self._cache.n_columns + frame.n_pos
         if bool((n_keys == total).all()):
             return inputs
         columns = torch.arange(total, device=device)
@@ -193,8 +198,37 @@ class GenerationBatch:
         if len(rows) == len(self.members):
             return
         self.members = [self.members[index] for index in rows]
-        if rows and self._n_cached:
-            self._cache.batch_select_indices(torch.tensor(rows, device=self._access.device))
+        if rows and self._cache.n_columns:
+            self._cache.keep(rows, self._n_needed)
+
+    @property
+    def _n_needed(self) -> int:
+        """Columns of the cache that are not padding of all rows."""
+        return max(member.n_keys for member in self.members) - 1
+
+    def joinable(self, others: Sequence["GenerationBatch"], max_tokens: int) -> list["GenerationBatch"]:
+        """Those of ``others`` that can be taken in, with at most ``max_tokens`` positions in the next pass, columns of
+        the cache included."""
+        chosen: list[GenerationBatch] = []
+        n_rows, n_columns = len(self.members), self._cache.n_columns
+        for other in others:
+            rows, columns = n_rows + len(other.members), max(n_columns, other._cache.n_columns)
+            if not self._obstacle(other) and rows * (columns + 1) <= max_tokens:
+                chosen.append(other)
+                n_rows, n_columns = rows, columns
+        return chosen
+
+    def _obstacle(self, other: "GenerationBatch") -> str:
+        if self.apart or other.apart:
+            return "one is part of a batch that failed as a whole"
+        if not (self._cache.n_columns and other._cache.n_columns):
+            return "one is before its prefill"
+        return reason_apart(self.kind, other.kind) or self._cache.obstacle
+
+    def take_in(self, others: Sequence["GenerationBatch"]) -> None:
+        """Appends the rows of ``others``, which are used up. Changes nothing when it raises."""
+        self._cache.take_in([other._cache for other in others])
+        self.members += [member for other in others for member in other.members]
 
     def drop_ended(self) -> None:
         """Takes the rows of cancelled and failed requests out before the next step."""
@@ -206,11 +240,9 @@ class GenerationBatch:
 
     def _only(self, run: Run) -> "GenerationBatch":
         rows = [index for index, member in enumerate(self.members) if member.run is run]
-        alone = GenerationBatch(self._access, self.members, eager=self.eager, turn=self.turn)
-        alone._cache = copy(self._cache)
-        alone._cache.layers = [copy(layer) for layer in self._cache.layers]
-        alone._n_cached = self._n_cached
-        alone._keep(rows)
+        alone = GenerationBatch(self._access, [self.members[index] for index in rows], kind=self.kind, turn=self.turn)
+        if self._cache.n_columns:
+            alone._cache = self._cache.copy_of(rows, alone._n_needed)
         return alone
 
 

@@ -213,13 +213,15 @@ class NnsightEngine:
         if first is None:
             return
         if isinstance(first, GenerationBatch):
+            self._join(first)
             self._step_batch(first)
         elif first.phase is Phase.METHOD:
             self._step_method(first)
         elif first.phase is Phase.PASS:
             self._run_pass(self._bucket(first, waiting))
         else:
-            self._start_batch(self._bucket(first, waiting))
+            place = first.turn
+            self._start_batch(self._bucket(first, waiting), place)
 
     def _bucket(self, first: Run, waiting: Sequence[Run]) -> list[Run]:
         """Those that share the next pass with ``first``, all of them at the end of the line now."""
@@ -258,12 +260,27 @@ class NnsightEngine:
                 run.values = before[run.id]
                 self._run_pass([run])
 
-    def _start_batch(self, runs: list[Run]) -> None:
-        eager = pass_class(runs[0].program).eager_attention
+    def _start_batch(self, runs: list[Run], place: int) -> None:
+        """The prefill of ``runs``. Batches under way take over their place in the line, so that prefills and steps
+        take turns however many wait."""
+        for running in self._batches:
+            running.turn = min(running.turn, place)
         members = [member for run in runs for member in members_of(self._access, run)]
-        batch = GenerationBatch(self._access, members, eager=eager, turn=self._next_turn())
+        kind = pass_class(runs[0].program, stateful=self._stateful)
+        batch = GenerationBatch(self._access, members, kind=kind, turn=self._next_turn())
         self._batches.append(batch)
         self._step_batch(batch)
+
+    def _join(self, batch: GenerationBatch) -> None:
+        """Takes into ``batch`` whoever can step with it."""
+        others = [other for other in self._batches if other is not batch] if self._share_passes else []
+        joining = batch.joinable(others, self._max_batch_tokens)
+        if not joining:
+            return
+        if _tried(lambda: batch.take_in(joining)) is None:
+            self._batches = [one for one in self._batches if one not in joining]
+        else:
+            batch.apart = True
 
     def _step_batch(self, batch: GenerationBatch) -> None:
         batch.turn = self._next_turn()
@@ -274,9 +291,13 @@ class NnsightEngine:
             runs[0].fail(blamed_on(error, runs[0].program))
         elif error is not None:
             self._batches.remove(batch)
-            for alone in batch.split():
+            parts = batch.split()
+            for alone in parts:
                 self._batches.append(alone)
                 self._step_batch(alone)
+            if not any(run.phase is Phase.ENDED and run.error for run in runs):
+                for alone in parts:
+                    alone.apart = True
 
     def _step_method(self, run: Run) -> None:
         self._take_turn(run)

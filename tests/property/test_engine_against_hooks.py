@@ -76,13 +76,17 @@ def facts():
 
 
 def run_among_strangers(subject, asked, rng):
-    """Runs requests together with ones that fail, spread NaN, come too late or are cancelled on the way."""
+    """Runs requests together with ones that fail, spread NaN, come too late or are cancelled on the way; all at once,
+    or arriving while others run."""
     strangers = [disturber(rng, subject.manifest) for _ in range(rng.choice((3, 5, 8)))]
-    everybody = [*asked, *strangers]
-    rng.shuffle(everybody)
-    outcomes = subject.bench.start(*everybody)
-    doomed = [request.run_id for request in strangers if request.run_id.startswith("cancelled")]
-    while subject.bench.engine.has_work:
+    arriving = [*asked, *strangers]
+    rng.shuffle(arriving)
+    all_at_once, outcomes, doomed = rng.random() < 0.4, {}, []
+    while arriving or subject.bench.engine.has_work:
+        while arriving and (all_at_once or not outcomes or rng.random() < 0.5):
+            request = arriving.pop()
+            outcomes |= subject.bench.start(request)
+            doomed += [request.run_id] if request.run_id.startswith("cancelled") else []
         subject.bench.step(outcomes)
         if doomed and rng.random() < 0.5:
             subject.bench.engine.cancel(doomed.pop())
