@@ -90,6 +90,7 @@ class GenerationBatch:
         try:
             shares, logits = self._forward()
         except Exception:
+            # whatever the model raised: each request is going to be tried alone
             self._cache.restore(before)
             raise
         self._finish(shares)
