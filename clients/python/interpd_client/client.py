@@ -1,26 +1,21 @@
 """The client: a connection to one interpd daemon."""
 
-import time
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-from interpd.config import ModelSpec
-from interpd.errors import InvalidRequest
 from interpd.graph.check import CheckReport
-from interpd.graph.ir import Graph
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import ArtifactInfo, PluginInfo
-from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd_client.calls import Calls, attached
 from interpd_client.connection import Connection
-from interpd_client.constants import tensor_data
 from interpd_client.listings import ModelList
 from interpd_client.model import Model
 from interpd_client.result import Result
-from interpd_client.runs import Job, RunHandle
+from interpd_client.runs import RunHandle
 from interpd_client.transport import Transport
+from interpd_client.waiting import finished
 
 
 def connect(
@@ -59,6 +54,7 @@ class Client:
         n_retries: int = 3,
     ) -> None:
         self._connection = Connection(transport, timeout_s, n_retries, progress)
+        self._calls = Calls(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +66,7 @@ class Client:
 
     def close(self) -> None:
         """Gives up the connection; runs that are not kept end. Idempotent."""
-        self._connection.transport.close()
+        finished(self._calls.close())
 
     def model(self, name: str) -> Model:
         """A resident model, with what it offers now. Raises ``ModelNotFound``, ``ModelNotReady``."""
@@ -85,9 +81,7 @@ class Client:
 
         Keywords are the fields of ``interpd.config.ModelSpec``: name, revision, dtype, device, num_gpus, ...
         """
-        transport = self._connection.transport
-        # loading takes minutes, which is no reason to give up: the service has a bound of its own
-        return self.model(self._connection.ask(lambda: transport.load(ModelSpec(source, **spec), None)).name)
+        return Model(self._connection, finished(self._calls.load(source, **spec)))
 
     def unload(self, name: str) -> None:
         """Takes a model away. Raises ``ModelNotFound``."""
@@ -98,12 +92,7 @@ class Client:
 
         Traces upload what they need by themselves; this does it beforehand.
         """
-        from interpd.graph.digest import blob_digest
-
-        data: TensorData = tensor_data(array)
-        digest = blob_digest(data)
-        self._connection.upload(model, {digest: data})
-        return digest
+        return finished(self._calls.upload(array, model))
 
     def upload_artifact(self, path: str | Path, name: str, kind: str, *, model: str | None = None) -> ArtifactInfo:
         """The artifact that the workers of ``model`` (``None``: the only one) now know under ``name``.
@@ -115,8 +104,7 @@ class Client:
             name: What params of kind ``artifact:<kind>`` take from now on.
             kind: One of the model's kinds of artifacts.
         """
-        data = Path(path).read_bytes()
-        return self._ask("put_artifact", self._model_name(model), name, kind, data)
+        return finished(self._calls.upload_artifact(path, name, kind, model))
 
     def download_artifact(self, name: str, path: str | Path | None = None, *, model: str | None = None) -> bytes:
         """The safetensors file of an artifact, uploaded or made by a method.
@@ -126,20 +114,15 @@ class Client:
             path: A file of this machine that gets the bytes, too; one that exists is replaced.
             model: Whose; ``None``: the only one.
         """
-        data: bytes = self._ask("get_artifact", self._model_name(model), name)
-        if path is not None:
-            part = Path(path).with_name(f"{Path(path).name}.part")
-            part.write_bytes(data)
-            part.replace(path)
-        return data
+        return finished(self._calls.download_artifact(name, path, model))
 
     def delete_artifact(self, name: str, *, model: str | None = None) -> None:
         """Takes an artifact away from the workers of ``model`` (``None``: the only one); runs that need it fail."""
-        self._ask("delete_artifact", self._model_name(model), name)
+        finished(self._calls.delete_artifact(name, model))
 
     def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` (``None``: the only one) know."""
-        return self._ask("artifacts", self._model_name(model))
+        return finished(self._calls.artifacts(model))
 
     def plugins(self) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found, broken ones included."""
@@ -154,10 +137,7 @@ class Client:
 
         Traces (``Model.trace``) are the convenient way; this one takes graphs from files and other programs.
         """
-        connection = self._connection
-        if request.deadline_s is None and connection.timeout_s is not None:
-            request = replace(request, deadline_s=time.time() + connection.timeout_s)
-        return RunHandle(connection, Job(request)).result()
+        return RunHandle(self._connection, self._calls.job(request)).result()
 
     def validate(self, request: RunRequest) -> CheckReport:
         """The service's verdict on a request, with the token counts of its prompts; nothing runs."""
@@ -168,20 +148,10 @@ class Client:
 
         Its results come back under their flat names (``top.values``). Raises ``RunNotFound`` once it is followed.
         """
-        request = RunRequest(run_id, "", (), Graph((), {}), keep_s=1.0)
-        return RunHandle(self._connection, Job(request, resume_from=0, is_detached=True))
+        return RunHandle(self._connection, attached(run_id))
 
     def _ask(self, method: str, *args: object) -> Any:
-        connection = self._connection
-        return connection.ask(lambda: getattr(connection.transport, method)(*args, connection.timeout_s))
-
-    def _model_name(self, name: str | None) -> str:
-        if name is not None:
-            return name
-        names = [status.name for status in self.models()]
-        if len(names) != 1:
-            raise InvalidRequest(f"say which model is meant: model={' or '.join(map(repr, names)) or '...'}")
-        return names[0]
+        return finished(self._connection.ask(method, *args))
 
     def __repr__(self) -> str:
         return f"<client of {self._connection.transport!r}>"

@@ -15,15 +15,54 @@ from interpd_client.plugin_part import plugin_part
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.sites import SiteTable
 from interpd_client.trace import Trace, TraceContext
+from interpd_client.waiting import finished
 
 
-@final
-class Model:
-    """One resident model. Made by ``Client.model``; any thread may use it, each with traces of its own."""
+class ModelFacts:
+    """What is known of a resident model without asking."""
 
     def __init__(self, connection: Connection, manifest: Manifest) -> None:
         self._connection = connection
         self._manifest = manifest
+
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self._manifest.model.name
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts: source, revision, architecture, sizes, dtype, device."""
+        return self._manifest.model
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that the model's workers offer: sites, modules, weights, operations, artifacts, limits."""
+        return self._manifest
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the canonical sites; raw module paths are in ``manifest.sites``."""
+        return tuple(site.name for site in self._manifest.sites.values() if site.canonical)
+
+    @cached_property
+    def _context(self) -> TraceContext:
+        return TraceContext(self._connection, self._manifest, SiteTable(self._manifest))
+
+    def _repr_html_(self) -> str:
+        return model_html(self._manifest)
+
+    def __repr__(self) -> str:
+        info = self.info
+        sizes = ", ".join(f"{name} {size}" for name, size in info.sizes.items())
+        return (
+            f"<model {info.name}: {info.architecture}, {info.n_layers} layers, {sizes}, {info.dtype} on {info.device}>"
+        )
+
+
+@final
+class Model(ModelFacts):
+    """One resident model. Made by ``Client.model``; any thread may use it, each with traces of its own."""
 
     def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
         """A trace over one prompt (text, chat messages or token ids), or over several added with ``t.prompt``."""
@@ -49,7 +88,7 @@ class Model:
         options = {**options, "progress": False}
         # the callback does nothing, but with one the service sends every token
         trace = self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options)
-        return TokenStream(trace.submit())
+        return trace.tokens_as_they_come()
 
     def generate_text(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> str:
         """The text that continues a prompt."""
@@ -57,27 +96,7 @@ class Model:
 
     def tokenize(self, prompt: PromptLike) -> Tokens:
         """The prompt as the model's tokenizer sees it: ids, strings, offsets, text."""
-        return self._context.tokenize(as_prompt(prompt))
-
-    @property
-    def name(self) -> str:
-        """What clients call the model."""
-        return self._manifest.model.name
-
-    @property
-    def info(self) -> ModelInfo:
-        """Facts: source, revision, architecture, sizes, dtype, device."""
-        return self._manifest.model
-
-    @property
-    def manifest(self) -> Manifest:
-        """All that the model's workers offer: sites, modules, weights, operations, artifacts, limits."""
-        return self._manifest
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The names of the canonical sites; raw module paths are in ``manifest.sites``."""
-        return tuple(site.name for site in self._manifest.sites.values() if site.canonical)
+        return finished(self._context.tokenize(as_prompt(prompt)))
 
     def __getattr__(self, name: str) -> Any:
         """The client part of the plugin ``name``: whatever its entry point in ``interpd.client`` makes of this model.
@@ -91,17 +110,3 @@ class Model:
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *parts.names(parts.CLIENT)})
-
-    @cached_property
-    def _context(self) -> TraceContext:
-        return TraceContext(self._connection, self._manifest, SiteTable(self._manifest))
-
-    def _repr_html_(self) -> str:
-        return model_html(self._manifest)
-
-    def __repr__(self) -> str:
-        info = self.info
-        sizes = ", ".join(f"{name} {size}" for name, size in info.sizes.items())
-        return (
-            f"<model {info.name}: {info.architecture}, {info.n_layers} layers, {sizes}, {info.dtype} on {info.device}>"
-        )

@@ -107,6 +107,10 @@ class Recording:
             self._tokens[invoke] = self.tokenize(self.prompts[invoke])
         return self._tokens[invoke]
 
+    def learn(self, invoke: int, tokens: Tokens) -> None:
+        """Takes it that these are the tokens of a prompt."""
+        self._tokens[invoke] = tokens
+
     def n_tokens(self) -> tuple[int | None, ...]:
         """The number of tokens of each prompt, ``None`` where the service was not asked."""
         known = [self._tokens.get(invoke) for invoke in range(len(self.prompts))]

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from interpd.graph.check import CheckReport
 from interpd.graph.estimate import methods_of
@@ -16,6 +16,7 @@ from interpd_client.blame import placed_report
 from interpd_client.checking import knows_its_artifacts, local_report
 from interpd_client.connection import Connection
 from interpd_client.explain import explained
+from interpd_client.following import Job
 from interpd_client.options import RunOptions
 from interpd_client.outputs import flatten
 from interpd_client.places import user_place
@@ -24,9 +25,10 @@ from interpd_client.prompt_trace import PromptTrace
 from interpd_client.prompts import PromptLike, as_prompt
 from interpd_client.recording import Recording
 from interpd_client.result import Result
-from interpd_client.runs import Job, RunHandle
+from interpd_client.runs import RunHandle
 from interpd_client.sites import SiteTable
 from interpd_client.value import to_ref
+from interpd_client.waiting import finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +39,51 @@ class TraceContext:
     manifest: Manifest
     table: SiteTable
 
-    def tokenize(self, prompt: Prompt) -> Tokens:
+    async def tokenize(self, prompt: Prompt) -> Tokens:
         """The tokens of a prompt, asked from the service."""
-        model, connection = self.manifest.model.name, self.connection
-        return connection.ask(lambda: connection.transport.tokenize(model, [prompt], connection.timeout_s))[0]
+        return (await self.connection.ask("tokenize", self.manifest.model.name, [prompt]))[0]
 
-    def fetched_manifest(self) -> Manifest:
+    async def fetched_manifest(self) -> Manifest:
         """What the model offers now."""
-        model, connection = self.manifest.model.name, self.connection
-        return connection.ask(lambda: connection.transport.manifest(model, connection.timeout_s))
+        return await self.connection.ask("manifest", self.manifest.model.name)
 
-    def validate(self, request: RunRequest) -> CheckReport:
+    async def validate(self, request: RunRequest) -> CheckReport:
         """The service's own verdict on a request."""
-        connection = self.connection
-        report = connection.ask(lambda: connection.transport.validate(request, connection.timeout_s))
+        report: CheckReport = await self.connection.ask("validate", request)
         if report.estimate is None:
             return report
         # the answer on the wire counts passes only
         return replace(report, estimate=replace(report.estimate, methods=methods_of(request.graph, self.manifest)))
 
 
-class Trace(PromptTrace):
-    """A request under construction. Made by ``Model.trace``.
+class TraceDraft(PromptTrace):
+    """A request under construction, without the sending of it, which is the traces' of each client.
 
-    With one prompt its sites are those of the prompt; with several, each ``t.prompt(...)`` has its own. The block
-    sends nothing; its end sends everything, unless an exception left it or ``submit`` was called.
+    Args:
+        context: Of the model.
+        prompt: The first one, if any.
+        options: How the request runs.
+        tokenize: What a recorded line that needs the tokens of a prompt does.
     """
 
-    def __init__(self, context: TraceContext, prompt: PromptLike | None, options: RunOptions) -> None:
-        recording = Recording(context.manifest, context.tokenize, begun_at=user_place())
+    _one_prompt: ClassVar[type[PromptTrace]] = PromptTrace
+    """The class of a prompt of this trace."""
+
+    def __init__(
+        self,
+        context: TraceContext,
+        prompt: PromptLike | None,
+        options: RunOptions,
+        tokenize: Callable[[Prompt], Tokens],
+    ) -> None:
+        recording = Recording(context.manifest, tokenize, begun_at=user_place())
         super().__init__(recording, context.table, self._only_prompt)
         self._context = context
         self._options = options
         self._saved: dict[str, object] = {}
         self._on_token: Callable[[TokenGenerated], None] | None = None
-        self._handle: RunHandle | None = None
         if prompt is not None:
             self.prompt(prompt)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None and self._handle is None:
-            self.run()
-        self._recording.closed = True
 
     def __repr__(self) -> str:
         recording = self._recording
@@ -96,7 +96,7 @@ class Trace(PromptTrace):
         special = self._options.get("add_special_tokens", True)
         recording.prompts.append(as_prompt(prompt, add_special_tokens=special))
         number = len(recording.prompts) - 1
-        return PromptTrace(recording, self._context.table, lambda: number)
+        return self._one_prompt(recording, self._context.table, lambda: number)
 
     def save(self, *unnamed: object, **values: object) -> None:
         """Returns values under these names: symbolic values, or lists, tuples and dicts of them.
@@ -111,13 +111,6 @@ class Trace(PromptTrace):
                 assert ref is not None
                 self._recording.save(flat, ref)
             self._saved[name] = value
-
-    @property
-    def result(self) -> Result:
-        """What came back. Raises ``RuntimeError`` before the end of the block."""
-        if self._handle is None:
-            raise RuntimeError("there is no result yet: the request is sent when the `with` block ends")
-        return self._handle.result()
 
     @property
     def request(self) -> RunRequest:
@@ -140,49 +133,33 @@ class Trace(PromptTrace):
             )
         return graph_to_json(built.graph)
 
-    def check(self, *, remote: bool = False) -> CheckReport:
-        """What is wrong with the trace so far, its types and its cost; nothing runs.
-
-        ``report.violations`` is empty for a request that would be accepted. The local check knows token counts only
-        of prompts whose ``tokens`` were asked for; ``remote=True`` lets the service tokenise and check.
-        """
-        job = self._draft()
-        report = self._context.validate(job.request) if remote else local_report(self._recording, job.request)
-        return placed_report(report, job.places)
-
     def explain(self) -> str:
         """The trace as text: what runs when, types, results, cost, and the line behind each node; nothing runs."""
         job = self._draft()
         return explained(job, placed_report(local_report(self._recording, job.request), job.places))
 
-    def run(self) -> Result:
-        """The result; what the end of a ``with`` block does. Raises ``InvalidGraph`` before anything is sent."""
-        if self._handle is None:
-            self._handle = self._start(is_detached=False)
-        return self._handle.result()
+    async def _report(self, *, remote: bool) -> CheckReport:
+        job = self._draft()
+        report = await self._context.validate(job.request) if remote else local_report(self._recording, job.request)
+        return placed_report(report, job.places)
 
-    def submit(self) -> RunHandle:
-        """A hold on the run, once the service has accepted it; the end of the block then sends nothing.
-
-        With ``keep_s`` the run outlives this program: ``client.attach(handle.id)`` finds it again.
-        """
-        if self._handle is None:
-            handle = self._start(is_detached=self._options.get("keep_s", 0.0) > 0)
-            handle.wait_accepted()
-            self._handle = handle
-        return self._handle
-
-    def _start(self, *, is_detached: bool) -> RunHandle:
+    async def _checked(self, *, is_detached: bool) -> Job:
+        """The job to send; nothing can be recorded any more. Raises ``InvalidGraph``."""
         job = replace(self._draft(), is_detached=is_detached)
         report = local_report(self._recording, job.request)
         if not knows_its_artifacts(report):
             # methods make artifacts and others upload some, after the manifest was fetched
-            self._recording.manifest = self._context.fetched_manifest()
+            self._recording.manifest = await self._context.fetched_manifest()
             report = local_report(self._recording, job.request)
         placed_report(report, job.places).raise_if_bad()
         warn_of_late_writes(job.request.graph, self._recording.manifest, job.places)
         self._recording.closed = True
-        return RunHandle(self._context.connection, job)
+        return job
+
+    @property
+    def _outlives_us(self) -> bool:
+        """Whether a submitted run goes on when this program has gone."""
+        return self._options.get("keep_s", 0.0) > 0
 
     def _draft(self) -> Job:
         recording, options = self._recording, self._options
@@ -217,3 +194,57 @@ class Trace(PromptTrace):
         else:
             message = f"the trace has {n_prompts} prompts; say whose value is meant: `a = t.prompt('...')`, `a.layers`"
         raise self._recording.refuse("WHICH_PROMPT", message)
+
+
+class Trace(TraceDraft):
+    """A request under construction. Made by ``Model.trace``.
+
+    With one prompt its sites are those of the prompt; with several, each ``t.prompt(...)`` has its own. The block
+    sends nothing; its end sends everything, unless an exception left it or ``submit`` was called.
+    """
+
+    def __init__(self, context: TraceContext, prompt: PromptLike | None, options: RunOptions) -> None:
+        super().__init__(context, prompt, options, lambda one: finished(context.tokenize(one)))
+        self._handle: RunHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._handle is None:
+            self.run()
+        self._recording.closed = True
+
+    @property
+    def result(self) -> Result:
+        """What came back. Raises ``RuntimeError`` before the end of the block."""
+        if self._handle is None:
+            raise RuntimeError("there is no result yet: the request is sent when the `with` block ends")
+        return self._handle.result()
+
+    def check(self, *, remote: bool = False) -> CheckReport:
+        """What is wrong with the trace so far, its types and its cost; nothing runs.
+
+        ``report.violations`` is empty for a request that would be accepted. The local check knows token counts only
+        of prompts whose ``tokens`` were asked for; ``remote=True`` lets the service tokenise and check.
+        """
+        return finished(self._report(remote=remote))
+
+    def run(self) -> Result:
+        """The result; what the end of a ``with`` block does. Raises ``InvalidGraph`` before anything is sent."""
+        if self._handle is None:
+            self._handle = RunHandle(self._context.connection, finished(self._checked(is_detached=False)))
+        return self._handle.result()
+
+    def submit(self) -> RunHandle:
+        """A hold on the run, once the service has accepted it; the end of the block then sends nothing.
+
+        With ``keep_s`` the run outlives this program: ``client.attach(handle.id)`` finds it again.
+        """
+        if self._handle is None:
+            handle = RunHandle(self._context.connection, finished(self._checked(is_detached=self._outlives_us)))
+            handle.wait_accepted()
+            self._handle = handle
+        return self._handle

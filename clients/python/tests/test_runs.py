@@ -10,8 +10,10 @@ from interpd.errors import BlobNotFound, DeadlineExceeded, Draining, OpFailed, O
 from interpd.graph.run import Cost, Done, Progress, Provenance, Queued, Result, Started, TokenGenerated
 from interpd.graph.types import TensorData
 from interpd_client.connection import Connection
-from interpd_client.runs import Job, RunHandle
+from interpd_client.following import Job
+from interpd_client.runs import RunHandle
 from interpd_client.testing import FakeStream, FakeTransport, fake_manifest
+from interpd_client.waiting import Blocking
 
 DONE = Done("r", Provenance("0" * 64, "fake", "fake", (), "fake", "float32", "cpu"), Cost(1, 1, 1, 4))
 ONE = Result("r", "x", TensorData.from_numpy(np.float32(1.0)))
@@ -37,7 +39,7 @@ class Scripted(FakeTransport):
 def run(transport, waits=None, **options):
     waits = [] if waits is None else waits
     client = interpd.Client(transport, progress=False)
-    client._connection.sleep = waits.append
+    client._connection.waits = Blocking(sleep=waits.append)
     t = client.model("fake").trace("a b", **options)
     t.save(x=t.embed)
     return t.run()
