@@ -27,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("SITE_ORDER", "BAD_STEPS"), flow.impossible_orders),
     Rule(("BAD_STEPS",), flow.steps_across_prompts),
     Rule(("BAD_STEPS",), flow.varying_steps),
+    Rule(("UNSUPPORTED",), flow.prompts_without_rows),
     Rule(("BAD_TARGET",), flow.bad_targets),
     Rule(("UNUSED_NODE",), flow.without_effect),
 )

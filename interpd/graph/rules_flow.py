@@ -78,6 +78,22 @@ def steps_across_prompts(subject: Subject) -> Iterator[Violation]:
         prompts.append(met)
 
 
+def prompts_without_rows(subject: Subject) -> Iterator[Violation]:
+    """Sites whose dimension 0 is not rows, in a request of which several prompts share a pass."""
+    plan, sites = subject.plan, subject.manifest.sites
+    if plan is None or len(subject.request.prompts) < 2:
+        return
+    generates = subject.request.generation is not None
+    passes = [invoke.pass_index for invoke in plan.invokes if invoke.reads or generates]
+    if len(set(passes)) == len(passes):
+        return
+    for index, node in subject.sound():
+        site = sites.get(str(node.params.get("site"))) if node.op in (READ, WRITE) else None
+        if site is not None and not site.shares_pass:
+            text = f"dimension 0 of {site.name!r} is not rows: give each prompt a request of its own"
+            yield subject.fault("UNSUPPORTED", index, "params.site", text)
+
+
 def unsupported_in_generation(subject: Subject) -> Iterator[Violation]:
     """Gradients and methods while tokens are generated."""
     if not subject.n_steps:

@@ -122,6 +122,11 @@ def flip(input: Tensor, *, dims: int | tuple[int, ...]) -> Tensor:
     return torch.flip(input, _many(dims))
 
 
+def movedim(input: Tensor, *, source: int | tuple[int, ...], destination: int | tuple[int, ...]) -> Tensor:
+    """Dimensions moved; one of them may be given as a number and the other as a tuple."""
+    return torch.movedim(input, _many(source), _many(destination))
+
+
 def _many(numbers: int | tuple[int, ...]) -> tuple[int, ...]:
     return (numbers,) if isinstance(numbers, int) else numbers
 
@@ -132,7 +137,7 @@ def cast(x: Tensor, *, dtype: str) -> Tensor:
 
 
 _NAMED_AS_IN_TORCH = (
-    *("cat", "stack", "flatten", "squeeze", "unsqueeze", "transpose", "movedim", "repeat_interleave", "narrow", "roll"),
+    *("cat", "stack", "flatten", "squeeze", "unsqueeze", "transpose", "repeat_interleave", "narrow", "roll"),
     *("diagonal", "tril", "triu"),
 )
 
@@ -148,6 +153,7 @@ _OWN = (
     permute,
     broadcast_to,
     flip,
+    movedim,
 )
 
 INDEXING = MappingProxyType(

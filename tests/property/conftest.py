@@ -15,3 +15,4 @@ def _load(name):
 
 _load("hooked_model")
 _load("random_requests")
+_load("mutants")
