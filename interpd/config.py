@@ -93,6 +93,9 @@ class WorkerConfig:
     share_passes: bool = key(True, "Whether strangers' requests may share a forward pass.")
     max_batch_tokens: int = key(8192, "Positions in one shared pass, padding included.")
     max_restarts: int = key(5, "Restarts of a replica in a row, without a request served, after which it has failed.")
+    max_resident_bytes: int = key(
+        0, "Memory of a worker process beyond which it is restarted, because something leaks; 0: no bound."
+    )
     restart_backoff_s: float = key(0.5, "Wait before the first restart; doubles with each in a row, up to 30 s.")
     object_store_bytes: int = key(256 << 20, "Shared memory in which Ray passes large results between processes.")
     state_dir: str = key("", "Folder for Ray's sockets and uploaded artifacts; empty: a new one under the temp folder.")

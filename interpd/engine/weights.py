@@ -1,4 +1,4 @@
-"""The weights of a resident model, watched while a plugin's code runs: everybody's numbers are made of them.
+"""The weights and hooks of a resident model, watched while a plugin's code runs: everybody's numbers are made of them.
 
 The session hands out copies, so this finds only what reaches the model by another way, such as a plugin that built it.
 Writes through ``.data`` or numpy leave no trace in torch's version counters and are not seen.
@@ -8,33 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
 
 from interpd.errors import OpFailed
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 class Weights:
-    """Parameters and buffers of ``model``."""
+    """Parameters, buffers and hooks of ``model``."""
 
     def __init__(self, model: nn.Module) -> None:
+        hooks = [getattr(module, kind) for module in model.modules() for kind in _HOOKS]
+        hooks += [getattr(torch_modules, f"_global{kind}") for kind in _HOOKS]
+        self._hooks: tuple[dict[int, object], ...] = tuple(hooks)
         named = (*model.named_parameters(), *model.named_buffers())
         self._tensors: tuple[tuple[str, Tensor], ...] = tuple(named)
         self.blame: tuple[str, OpFailed] | None = None
-        """(run id, what it did), once the weights were changed: nothing that is computed from then on is right."""
+        """(run id, what it did), once the model was changed: nothing that is computed from then on is right."""
 
     @contextmanager
     def watched(self, run_id: str, what: str) -> Iterator[None]:
-        """Raises ``OpFailed`` when ``what``, which runs meanwhile for the run, changes a weight."""
-        before = self._versions()
+        """Raises ``OpFailed`` when ``what``, which runs meanwhile for the run, changes a weight or leaves a hook."""
+        before, n_hooks = self._versions(), self._n_hooks()
         try:
             yield
         finally:
-            after = self._versions()
-            if after != before:
+            after, n_left = self._versions(), self._n_hooks() - n_hooks
+            if after != before or n_left:
                 pairs = zip(self._tensors, before, after, strict=True)
                 changed = [name for (name, _), old, new in pairs if old != new]
-                error = OpFailed(f"{what} changed the model's weights in place: {_listed(changed)}")
+                deed = f"changed the model's weights in place: {_listed(changed)}"
+                if not changed:
+                    deed = f"changed the number of hooks on modules by {n_left:+d}; it must remove what it registers"
+                error = OpFailed(f"{what} {deed}")
                 self.blame = self.blame or (run_id, error)
                 raise error
+
+    def _n_hooks(self) -> int:
+        return sum(map(len, self._hooks))
 
     def _versions(self) -> list[int]:
         return [tensor._version for _, tensor in self._tensors]

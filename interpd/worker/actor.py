@@ -3,14 +3,18 @@
 import importlib
 import math
 import os
+import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+
+import psutil
 
 from interpd import telemetry
 from interpd.engine.plan import Engine
 from interpd.worker.host import ReplicaHost
-from interpd.worker.options import ReplicaOptions
+from interpd.worker.options import Busy, ReplicaOptions
 
 
 class ReplicaActor(ReplicaHost):
@@ -19,6 +23,11 @@ class ReplicaActor(ReplicaHost):
     def __init__(self, options: ReplicaOptions) -> None:
         _prepare_process(options)
         super().__init__(options, partial(_make_engine, options))
+
+    async def busy(self) -> Busy:
+        """What the engine's thread does now, and what the process has taken of the machine."""
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return replace(await super().busy(), files_share=psutil.Process().num_fds() / most)
 
     async def pid(self) -> int:
         """The process that holds the model."""

@@ -37,3 +37,5 @@ class Busy:
     n_steps: int = 0
     busy_s: float = 0.0
     resident_bytes: int = 0
+    files_share: float = 0.0
+    """Open files, as a share of what the process may open."""

@@ -21,6 +21,8 @@ from interpd.worker.link import Lost
 from interpd.worker.options import Busy, ReplicaOptions
 
 MAX_BACKOFF_S = 30.0
+MAX_FILES_SHARE = 0.9
+"""Of the files that a process may open; one that cannot open any more fails in odd ways."""
 LOOK_S = 0.5
 """Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
 
@@ -166,6 +168,17 @@ class Replica:
                 return Lost(error)
             if busy.for_s > limit_s:
                 return self._hung(busy)
+            if leak := self._leak(busy):
+                return Lost(self._worker_lost(f"was stopped because {leak}"))
+
+    def _leak(self, busy: Busy) -> str:
+        """What the process holds too much of; empty: nothing."""
+        most = self._config.max_resident_bytes
+        if most and busy.resident_bytes > most:
+            return f"it held {busy.resident_bytes} bytes of memory, more than {most} (worker.max_resident_bytes)"
+        if busy.files_share > MAX_FILES_SHARE:
+            return f"it held {busy.files_share:.0%} of the files that a process may open"
+        return ""
 
     def _hung(self, busy: Busy) -> Lost:
         what = busy.what or "the process"

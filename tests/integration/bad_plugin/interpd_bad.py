@@ -5,6 +5,7 @@ Not collected, not installed: ``conftest.py`` puts it beside a ``dist-info`` fol
 
 import ctypes
 import os
+import resource
 import sys
 import time
 
@@ -83,6 +84,25 @@ def litters(h: Resid) -> Resid:
     return h * 1.0
 
 
+HELD: list[object] = []
+
+
+@op("bad.leaks_memory", version=1)
+def leaks_memory(h: Resid) -> Resid:
+    """Its input, and a gigabyte that nobody frees."""
+    HELD.append(torch.ones(1 << 28))
+    return h * 1.0
+
+
+@op("bad.leaks_files", version=1)
+def leaks_files(h: Resid) -> Resid:
+    """Its input, and every file that the process may open, but a few."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1024), most))
+    HELD.extend(open(os.devnull) for _ in range(980 - len(os.listdir("/proc/self/fd"))))  # noqa: SIM115
+    return h * 1.0
+
+
 @op("bad.nan", version=1)
 def nan(h: Resid) -> Resid:
     """Not a number, anywhere."""
@@ -139,6 +159,8 @@ def interpd_register_ops() -> list[object]:
         kills,
         crashes,
         litters,
+        leaks_memory,
+        leaks_files,
         nan,
     ]
 

@@ -38,6 +38,13 @@ def rude_op(x: Stream) -> Stream:
     return x * 1
 
 
+@op("rude.hook")
+def rude_hook(x: Stream) -> Stream:
+    """Its input; a hook stays behind."""
+    built[0].transformer.h[0].register_forward_hook(lambda module, args, output: output * 0)
+    return x * 1
+
+
 @method("rude.parameter")
 def rude_parameter(ctx) -> Float[Tensor, "vocab d_model"]:
     """A weight that it adds to, by three ways."""
@@ -87,7 +94,7 @@ def bench():
 
     @hookimpl
     def interpd_register_ops():
-        return [rude_op]
+        return [rude_op, rude_hook]
 
     @hookimpl
     def interpd_register_methods():
@@ -142,6 +149,15 @@ def test_weights_changed_by_an_operation_end_every_run_of_the_pass_and_then_the_
     assert isinstance(outcomes[bad.run_id].error, OpFailed)
     assert isinstance(outcomes[bystander.run_id].error, WorkerLost)
     with pytest.raises(WorkerLost, match=r"changed the model's weights in place: 'transformer.wte.weight'"):
+        bench.step(outcomes)
+
+
+def test_a_hook_that_is_left_behind_ends_the_engine(bench):
+    request = ask([read("embed"), call("rude.hook", Ref(0))], {"x": 1}, PROMPT)
+    outcomes = bench.start(request)
+    bench.step(outcomes)
+    assert "changed the number of hooks on modules by +1" in str(outcomes[request.run_id].error)
+    with pytest.raises(WorkerLost):
         bench.step(outcomes)
 
 

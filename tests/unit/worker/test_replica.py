@@ -2,19 +2,23 @@
 
 import asyncio
 
+import pytest
+
 from interpd.config import ModelSpec, WorkerConfig
-from interpd.errors import InternalError
+from interpd.errors import InternalError, WorkerLost
 from interpd.worker.link import Lost
 from interpd.worker.options import Busy, ReplicaOptions
 from interpd.worker.replica import Replica
+
+IDLE = Busy()
 
 
 class Link:
     """A host that serves until it is killed."""
 
-    def __init__(self):
+    def __init__(self, busy=IDLE):
         self.is_killed = False
-        self.last_busy = Busy()
+        self.last_busy = busy
 
     async def start(self):
         return None
@@ -23,7 +27,7 @@ class Link:
         return None
 
     async def look(self):
-        return Busy()
+        return self.last_busy
 
     async def take(self):
         await asyncio.sleep(0)
@@ -34,11 +38,11 @@ class Link:
 
 
 class Starter:
-    def __init__(self):
-        self.links = []
+    def __init__(self, busy=IDLE):
+        self.links, self._busy = [], busy
 
     def start(self, name, options, on_events):
-        self.links.append(Link())
+        self.links.append(Link(self._busy))
         return self.links[-1]
 
 
@@ -64,10 +68,40 @@ class Keeper:
         self.failed.set_result(error)
 
 
+class LostKeeper(Keeper):
+    """A keeper that waits for a loss."""
+
+    def on_events(self, link, events):
+        return None
+
+    def on_lost(self, replica, link, lost):
+        if not self.failed.done():
+            self.failed.set_result(lost.error)
+
+
+OPTIONS = ReplicaOptions(ModelSpec("x", name="m"), "")
+
+
+@pytest.mark.parametrize(
+    ("busy", "why"),
+    [
+        (Busy(resident_bytes=2000), "it held 2000 bytes of memory, more than 1000 "),
+        (Busy(files_share=0.95), "it held 95% of the files"),
+    ],
+)
+async def test_a_process_that_leaks_is_started_again(busy, why):
+    keeper = LostKeeper()
+    config = WorkerConfig(op_timeout_s=0.1, max_resident_bytes=1000)
+    replica = Replica(0, OPTIONS, config, Starter(busy), keeper)
+    error = await asyncio.wait_for(keeper.failed, 10.0)
+    assert type(error) is WorkerLost
+    assert why in error.message
+    await replica.stop()
+
+
 async def test_a_replica_whose_supervision_breaks_has_failed_and_does_not_stay_as_it_was():
     keeper, starter = Keeper(), Starter()
-    options = ReplicaOptions(ModelSpec("x", name="m"), "")
-    replica = Replica(0, options, WorkerConfig(), starter, keeper)
+    replica = Replica(0, OPTIONS, WorkerConfig(), starter, keeper)
     error = await asyncio.wait_for(keeper.failed, 10.0)
     assert type(error) is InternalError
     assert "supervision of model 'm' raised AttributeError: a bug" in error.message
