@@ -1,8 +1,10 @@
 """Real Ray, one per session; real daemons: with fake engines one per module, with the real one one per session."""
 
 import asyncio
+import importlib.util
 import itertools
 import shutil
+import sys
 import threading
 import time
 from contextlib import aclosing
@@ -21,6 +23,11 @@ from interpd.testing.fake_daemon import FAKE_ENGINES
 from interpd.worker.cluster import Cluster
 from interpd.worker.pool import Pool
 from interpd.worker.ray_link import RayStarter
+
+# import mode importlib gives test modules no package to import from
+_SPEC = importlib.util.spec_from_file_location("load", Path(__file__).with_name("load.py"))
+sys.modules["load"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(sys.modules["load"])
 
 OP_TIMEOUT_S = 2.0
 NUMBERS = itertools.count()
@@ -220,19 +227,25 @@ class Lab:
 
 
 @pytest.fixture(scope="session")
-def lab_daemon(tmp_path_factory):
+def bad_plugin(tmp_path_factory):
+    """The folder where the plugin is installed; while it lasts, daemons that start find it."""
     site = tmp_path_factory.mktemp("site")
     shutil.copytree(BAD_PLUGIN, site, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     facts = site / "interpd_bad-0.1.dist-info"
     facts.mkdir()
     facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: interpd-bad\nVersion: 0.1\n")
     facts.joinpath("entry_points.txt").write_text("[interpd.plugins]\nbad = interpd_bad\nbroken = interpd_bad_import\n")
-    settings = ("--worker-op-timeout-s", str(LAB_TIMEOUT_S), "--worker-restart-backoff-s", "0.1")
-    plugins = ("--plugin", "bad", "--plugin", "broken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(site))
-        with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts", *plugins, *settings) as daemon:
-            yield daemon
+        yield site
+
+
+@pytest.fixture(scope="session")
+def lab_daemon(bad_plugin):
+    settings = ("--worker-op-timeout-s", str(LAB_TIMEOUT_S), "--worker-restart-backoff-s", "0.1")
+    plugins = ("--plugin", "bad", "--plugin", "broken")
+    with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts", *plugins, *settings) as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -241,6 +254,23 @@ def lab(lab_daemon):
     lab = Lab(lab_daemon)
     yield lab
     lab.close()
+
+
+@pytest.fixture
+def own_lab():
+    """Starts daemons with the real engine and the bundled model for one test, with further settings."""
+    labs = []
+
+    def start(*settings):
+        daemon = DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts", *settings)
+        daemon.start()
+        labs.append(Lab(daemon))
+        return labs[-1]
+
+    yield start
+    for lab in labs:
+        lab.close()
+        lab.daemon.stop()
 
 
 @pytest.fixture(scope="module")
