@@ -6,11 +6,15 @@ below the attention module, ``<attention>.interpd_taps.<name>``, so that it is a
 enters through the public attention and mask registries of transformers.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from interpd.engine.model_config import has_encoder
+from interpd.engine.stacks import Stack
 from interpd.plugin.site_table import SiteTable
 
 EAGER = "interpd_eager"
@@ -31,7 +35,7 @@ class Taps(nn.Module):
         self.k_rot = nn.Identity()
         """``[batch kv_head key_pos d_head]``, past keys included"""
         self.scores = nn.Identity()
-        """``[batch head query_pos key_pos]``, scaled and capped, before the mask"""
+        """``[batch head query_pos key_pos]``, scaled and capped, a bias by position added, before the mask"""
         self.pattern = nn.Identity()
         """``[batch head query_pos key_pos]``, after the softmax"""
 
@@ -52,6 +56,7 @@ def eager_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     softcap: float | None = None,
+    position_bias: Tensor | None = None,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
     """(output ``[batch pos head d_head]``, pattern), as the architecture's own eager attention computes them.
@@ -65,6 +70,8 @@ def eager_attention(
     scores = torch.matmul(query, _repeat(key, n_shared).transpose(2, 3)) * scale
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
+    if position_bias is not None:
+        scores = scores + position_bias
     scores = taps.scores(scores)
     softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
     if attention_mask is not None:
@@ -86,13 +93,16 @@ def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:
     return ""
 
 
-def add_taps(model: nn.Module, table: SiteTable, depth: int) -> None:
+def add_taps(model: nn.Module, stacks: Iterable[Stack]) -> None:
     """Puts the taps into every attention module, and makes the eager attention known to transformers."""
     AttentionInterface.register(EAGER, eager_attention)
     AttentionMaskInterface.register(EAGER, eager_mask)
-    for layer in range(depth):
-        attention = model.get_submodule(table.attention.format(i=layer))
-        attention.add_module(TAPS, Taps(table.softmax_in_float32).eval())
+    for stack in stacks:
+        table = stack.table
+        for template in filter(None, (table.attention, table.cross_attention)):
+            for layer in range(stack.depth):
+                attention = model.get_submodule(template.format(i=layer))
+                attention.add_module(TAPS, Taps(table.softmax_in_float32).eval())
 
 
 class AttentionSwitch:
@@ -100,6 +110,9 @@ class AttentionSwitch:
 
     def __init__(self, model: nn.Module) -> None:
         self._config = model.config
+        sides = (model.get_encoder(), model.get_decoder()) if has_encoder(model) else ()
+        # some models give each side a copy of the config
+        self._configs = (model.config, *(side.config for side in sides))
         self.own = getattr(model.config, "_attn_implementation", None)
         """What the model was loaded with, usually ``sdpa``; ``None`` where there is no choice."""
 
@@ -113,4 +126,5 @@ class AttentionSwitch:
         if eager == self.is_eager:
             return
         # the setter of the config: `set_attn_implementation` would walk all modules for every pass
-        self._config._attn_implementation = EAGER if eager else self.own
+        for config in self._configs:
+            config._attn_implementation = EAGER if eager else self.own

@@ -4,7 +4,7 @@
 them. A ``Location`` is visited once in a forward pass, in ascending ``order``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -54,3 +54,17 @@ class Binding:
     folded: bool = False
     """Whether dimension 0 of the tensor at the location is rows times positions; ``view`` and ``merge`` see the two
     apart, as everywhere."""
+    source_axes: tuple[int, ...] = ()
+    """Dimensions that count the positions of an encoder (``src_pos``), cut to the request's own source."""
+
+    @property
+    def position_axis(self) -> int:
+        """The dimension that a read's ``positions`` choose from; of queries and keys that of the queries."""
+        return min((*self.causal_axes, *self.source_axes), default=1)
+
+
+def carries_of(bindings: Mapping[str, Binding], name: str) -> Iterator[tuple[str, str]]:
+    """(site of a branch, site of the sum) of each sum that a write at the site ``name`` is carried to, in order."""
+    while (carry := bindings[name].carry) is not None:
+        yield carry
+        name = carry[1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from interpd.engine.binding import Binding
+from interpd.engine.binding import Binding, carries_of
 
 Edit = Callable[[Tensor], Tensor]
 """Takes what is at a site and gives back what to put there; the same object to leave it."""
@@ -40,6 +40,8 @@ class _Pass:
         if name in self.carried:
             written, branch = self.carried.pop(name)
             full = written + self.seen.pop(branch)
+            if binding.carry is not None:
+                self.carried[binding.carry[1]] = (full, binding.carry[0])
         value = full if binding.view is None else binding.view(full)
         new = self.edits[name](value) if name in self.edits else value
         if new is not value:
@@ -59,15 +61,15 @@ def run_with_edits(
 ) -> Tensor:
     """The model's own logits of a pass in which each edit (by site) is in force. An edit that returns its argument
     reads. Rows are the model's: nothing is cut or padded."""
-    carries = [bindings[name].carry for name in edits]
-    branches = frozenset(carry[0] for carry in carries if carry)
-    sums = {carry[1] for carry in carries if carry}
+    carries = [carry for name in edits for carry in carries_of(bindings, name)]
+    branches = frozenset(branch for branch, _ in carries)
+    sums = {total for _, total in carries}
     needed = {*edits, *branches, *sums}
     at: dict[tuple[str, str, int | str | None], list[Binding]] = defaultdict(list)
     for name in needed:
         place = bindings[name].location
         at[place.path, place.port, place.item].append(bindings[name])
-    state = _Pass(edits, branches, inputs["input_ids"].shape[1])
+    state = _Pass(edits, branches, inputs.get("decoder_input_ids", inputs["input_ids"]).shape[1])
     with ExitStack() as hooks:
         for (path, port, item), here in at.items():
             # the site of a sum first: what was carried to it is the value that the others see

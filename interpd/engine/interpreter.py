@@ -6,7 +6,7 @@ values into a copy of it, everything else is a function of values. What fails, f
 alone; its rows go on through the model and harm nobody.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,12 +77,13 @@ class Execution:
         program: Program,
         values: Values,
         steps: tuple[Step, ...],
-        own_rows: Mapping[int, Row],
+        own_rows: dict[int, Row],
         access: ModelAccess,
     ) -> None:
         self.program = program
         self.values = values
         self.rows = own_rows
+        """By prompt; the pass moves them and takes them out."""
         self.handles: dict[int, Handle] = {}
         """By read, where gradients are taken with respect to it."""
         self.missed: list[Step] = []
@@ -149,7 +150,7 @@ class Execution:
 
     def _read(self, step: Step, binding: Binding, spot: Spot, frame: Frame) -> Tensor:
         row, positions = self.rows[step.invoke], step.params.get("positions")
-        axis = binding.causal_axes[0] if binding.causal_axes else 1
+        axis = binding.position_axis
         if step.index in self.program.grad_sources:
             handle = self._handle(step, binding, spot, frame)
             self.handles[step.index] = Handle(handle, axis, positions)
@@ -204,7 +205,7 @@ class Execution:
         """Keeps what is at a branch now for the sum after it."""
         for name, invoke in self._carried:
             branch = self._site(self._site(name).carry[0])  # type: ignore[index]
-            if is_at(branch, visit):
+            if is_at(branch, visit) and invoke in self.rows:
                 part = rows.slice_of(spot.tensor(branch), branch, self.rows[invoke])
                 self._branches[name, invoke] = part.clone()
 
@@ -213,9 +214,11 @@ class Execution:
             total = self._site(self._site(name).carry[1])  # type: ignore[index]
             if is_at(total, visit):
                 written, branch = self._carried.pop((name, invoke)), self._branches.pop((name, invoke), None)
-                # no branch: this request ended before it, and only strangers have come as far as the sum
-                if branch is not None:
+                # no branch or row: this prompt was done before the sum, and only others have come as far
+                if branch is not None and invoke in self.rows:
                     rows.slice_of(spot.own(total), total, self.rows[invoke]).copy_(written + branch)
+                    # of three branches the model kept the sum of two as well
+                    self._start_carry(invoke, total, spot)
 
     def _site(self, name: str) -> Binding:
         return self.program.bindings[name]

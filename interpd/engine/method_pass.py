@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from torch import Tensor
 
 from interpd.engine import rows
-from interpd.engine.binding import Binding, Location
+from interpd.engine.binding import Binding, Location, carries_of
 from interpd.engine.blame import Misuse
 from interpd.engine.interpreter import Execution, Spot, is_at
 from interpd.engine.memory import Values
@@ -96,8 +96,8 @@ class MethodPass:
         bindings = self._access.resident.bindings
         for binding in self._bindings.values():
             yield binding.location
-            if binding.carry is not None:
-                yield from (bindings[name].location for name in binding.carry)
+            for carry in carries_of(bindings, binding.site.name):
+                yield from (bindings[name].location for name in carry)
         yield from self._run.program.places(self._writes)
 
     def _on_visit(self, visit: Visit, tensors: dict[Item, Tensor]) -> Mapping[Item, Tensor]:
@@ -150,9 +150,12 @@ class MethodPass:
             total = self._carry(name)[1]
             if is_at(total, visit):
                 spot.put(total, self._carried.pop(name) + self._branches.pop(name))
+                if total.carry is not None:
+                    self._carried[total.site.name] = spot.tensor(total)
 
     def _carry(self, name: str) -> tuple[Binding, Binding]:
-        bindings, carry = self._access.resident.bindings, self._bindings[name].carry
+        bindings = self._access.resident.bindings
+        carry = bindings[name].carry
         assert carry is not None
         return bindings[carry[0]], bindings[carry[1]]
 

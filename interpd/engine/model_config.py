@@ -23,6 +23,26 @@ def n_vocab(model: nn.Module) -> int:
     return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else text_config(model).vocab_size
 
 
+def has_encoder(model: nn.Module) -> bool:
+    """Whether it is an encoder-decoder model, whose prompts have a source and a target side."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def n_target_vocab(model: nn.Module) -> int:
+    """How many token ids the decoder knows; some models have a vocabulary for each side."""
+    embeddings = model.get_decoder().get_input_embeddings() if has_encoder(model) else None
+    return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else n_vocab(model)
+
+
+def end_ids_of(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    """The ids with which a text of this model ends, from its generation config, its config and its tokenizer."""
+    found: set[int] = set()
+    for source in (getattr(model, "generation_config", None), model.config, tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else () if ids is None else (ids,))
+    return frozenset(found)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the weights are."""
     return next(model.parameters()).device

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from interpd.engine.binding import Binding, Location
+from interpd.engine.binding import Binding, Location, carries_of
 from interpd.engine.store import Store
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Arg, Blob, Dots, Ref, Slice, node_name, node_references
@@ -149,7 +149,8 @@ class Program:
                 continue
             found.add(step.binding.location)
             if step.binding.carry and (step.op == WRITE or step.index in self.grad_sources):
-                found.update(self.bindings[name].location for name in step.binding.carry)
+                carries = carries_of(self.bindings, step.binding.site.name)
+                found.update(self.bindings[name].location for carry in carries for name in carry)
         return {place for place in found if place.order <= last_order}
 
 

@@ -10,17 +10,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interpd.engine.model_config import device_of, n_vocab
+from interpd.engine.model_config import device_of, has_encoder, n_target_vocab, n_vocab
+
+_IDS = ("decoder_input_ids", "input_ids")
 
 Item = int | str | None
 Key = tuple[str, str, Item]
 """(module path, ``input`` or ``output``, which item)"""
 
+SOURCE = "src_pos"
+"""What sizes that follow the length of a source are called."""
+
 _SMALL, _LARGE = (2, 5), (3, 7)
+_SOURCES = (11, 13)
+"""Positions of the sources in the small and the large batches, where the model has an encoder."""
 # row 0 is computed by the same kernels in both runs; this only allows for sums in another order
 _ROW_TOLERANCE = 1e-3
 
@@ -36,7 +44,7 @@ class Place:
     """Place among all visits of the forward pass."""
     dtype: torch.dtype
     sizes: tuple[int | str | None, ...]
-    """``batch``, ``pos``, a constant, or ``None`` for a size that follows something else."""
+    """``batch``, ``pos``, ``src_pos``, a constant, or ``None`` for a size that follows something else."""
     has_rows: bool
     """Whether dimension 0 is proved to be rows that do not see one another."""
     folded: bool = False
@@ -89,12 +97,13 @@ class _Recording:
 
 def probe_model(model: nn.Module) -> Probe:
     """What the model does in a forward pass with its present attention. Three short passes."""
-    ids = probe_ids(model, *_LARGE)
-    other = ids.clone()
-    other[1:] = probe_ids(model, *_LARGE, seed=1)[1:]
-    small = _record(model, probe_ids(model, *_SMALL), explicit_positions=False)
-    large = _record(model, ids, explicit_positions=False)
-    moved = _record(model, other, explicit_positions=True)
+    small = _record(model, probe_inputs(model, *_SMALL, _SOURCES[0]))
+    large = probe_inputs(model, *_LARGE, _SOURCES[1])
+    other = probe_inputs(model, *_LARGE, _SOURCES[1], seed=1, explicit_positions=True)
+    for name in _IDS:
+        if name in other:
+            other[name][0] = large[name][0]
+    large, moved = _record(model, large), _record(model, other)
     n_calls = {path: small.visits.count((path, "input")) for path in {path for path, _ in small.visits}}
     orders = {visit: order for order, visit in enumerate(small.visits)}
     places = {
@@ -114,13 +123,31 @@ def probe_ids(model: nn.Module, batch: int, pos: int, seed: int = 0) -> Tensor:
     return torch.randint(n_vocab(model), (batch, pos), generator=generator).to(device_of(model))
 
 
-def forward_inputs(model: nn.Module, input_ids: Tensor, *, explicit_positions: bool = False) -> dict[str, object]:
-    """The arguments of a plain pass over ``input_ids`` without padding and without a cache."""
-    inputs: dict[str, object] = {
+def probe_inputs(
+    model: nn.Module, batch: int, pos: int, n_source: int, *, seed: int = 0, explicit_positions: bool = False
+) -> dict[str, Any]:
+    """The arguments of a plain pass over random ids; ``n_source``: positions of a source, where there is one."""
+    if not has_encoder(model):
+        return forward_inputs(model, probe_ids(model, batch, pos, seed), explicit_positions=explicit_positions)
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(n_target_vocab(model), (batch, pos), generator=generator).to(device_of(model))
+    return forward_inputs(model, probe_ids(model, batch, n_source, seed), target)
+
+
+def forward_inputs(
+    model: nn.Module, input_ids: Tensor, target_ids: Tensor | None = None, *, explicit_positions: bool = False
+) -> dict[str, Any]:
+    """The arguments of a plain pass over ``input_ids`` without padding and without a cache.
+
+    ``target_ids``: what the decoder is given, of an encoder-decoder model.
+    """
+    inputs: dict[str, Any] = {
         "input_ids": input_ids,
         "attention_mask": torch.ones_like(input_ids),
         "use_cache": False,
     }
+    if target_ids is not None:
+        inputs["decoder_input_ids"] = target_ids
     if explicit_positions and "position_ids" in inspect.signature(model.forward).parameters:
         inputs["position_ids"] = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     return inputs
@@ -137,6 +164,8 @@ def _place(key: Key, order: int, small: _Recording, large: _Recording, moved: _R
             sizes.append("batch")
         elif (a, b) == (_SMALL[1], _LARGE[1]):
             sizes.append("pos")
+        elif (a, b) == _SOURCES:
+            sizes.append(SOURCE)
         else:
             sizes.append(a if a == b else None)
     has_rows = bool(sizes) and sizes[0] == "batch" and _same_first_row(key, large, moved)
@@ -171,12 +200,13 @@ def with_taps(own: Probe, eager: Probe, taps: str) -> Probe | None:
 
 
 @torch.no_grad()
-def _record(model: nn.Module, input_ids: Tensor, *, explicit_positions: bool) -> _Recording:
-    recording = _Recording(*input_ids.shape)
+def _record(model: nn.Module, inputs: dict[str, Any]) -> _Recording:
+    # of two sides the last one: rows and positions folded into one dimension are looked for in a decoder only
+    recording = _Recording(*next(inputs[name] for name in _IDS if name in inputs).shape)
     with ExitStack() as hooks:
         for path, module in model.named_modules():
             hooks.enter_context(_recorded(recording, path, module))
-        model(**forward_inputs(model, input_ids, explicit_positions=explicit_positions))
+        model(**inputs)
     return recording
 
 

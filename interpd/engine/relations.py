@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from interpd.plugin.site_table import SiteRow, SiteTable
 
-CLOSE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+# norms, rotary embeddings and the softmax of most families compute in single precision also in a float64 model
+CLOSE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How far values that are equal in exact arithmetic may lie apart, by dtype of the model."""
 
 _LAYER = re.compile(r"(.*layers)\.(\d+)\.")
@@ -97,7 +98,8 @@ class Relations:
             activation = self._model.get_submodule(self._table.activation.format(i=index)).forward
             yield from _activated(f"{layer}mlp", activation, values)
         for stem in sorted({name.rpartition(".")[0] for name in values if name.endswith((".q", ".z", ".scores"))}):
-            yield from _attention(stem, values, rotary=self._table.rotary)
+            biased = self._table.position_bias and stem.endswith(".attn")
+            yield from _attention(stem, values, in_proportion=not (self._table.rotary or biased))
 
     def _chain(self, layer: str, stack: str, values: Values) -> Iterator[_Verdict]:
         start, end = f"{layer}resid_pre", f"{layer}resid_post"
@@ -152,7 +154,7 @@ def _activated(stem: str, activation: Callable[[Tensor], Tensor], values: Values
         yield _close(lambda: activation(values[gate]) * values[up], values[post], (gate, up, post), text)
 
 
-def _attention(stem: str, values: Values, *, rotary: bool) -> Iterator[_Verdict]:
+def _attention(stem: str, values: Values, *, in_proportion: bool) -> Iterator[_Verdict]:
     names = ("q", "k", "v", "q_rot", "k_rot", "scores", "pattern", "z")
     q, k, v, q_rot, k_rot, scores, pattern, z = (f"{stem}.{name}" for name in names)
     if _has(values, scores, pattern):
@@ -165,7 +167,7 @@ def _attention(stem: str, values: Values, *, rotary: bool) -> Iterator[_Verdict]
         if _has(values, before, after):
             yield _same_start(values, before, after)
     seen = scores if scores in values else pattern
-    if not rotary and _has(values, q, k, seen):
+    if in_proportion and _has(values, q, k, seen):
         yield _in_proportion(values, (q, k), seen)
 
 

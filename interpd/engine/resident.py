@@ -1,7 +1,7 @@
 """A model that stays in memory, with everything the engine and the manifest need to know about it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -10,11 +10,14 @@ from transformers import PreTrainedTokenizerFast
 from interpd.config import ModelSpec
 from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
 from interpd.engine.binding import Binding
+from interpd.engine.boundaries import Boundaries, find_boundaries
 from interpd.engine.families import table_of
-from interpd.engine.model_config import device_of, dtype_of, n_layers, n_vocab, text_config
+from interpd.engine.model_config import device_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
-from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, plain_table, raw_bindings
+from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, raw_bindings
+from interpd.engine.stacks import Stack, plain_table, stacks_of
+from interpd.engine.target_side import TargetSide, target_side
 from interpd.engine.tokens import decode, tokenize
 from interpd.errors import FeatureUnsupported, InvalidRequest
 from interpd.graph.ir import Prompt
@@ -36,6 +39,8 @@ class Loaded:
     """Hub commit, or ``sha256:...`` of a local folder."""
     tokenizer_problem: str = ""
     """Why there is no tokenizer."""
+    target_tokenizer: PreTrainedTokenizerFast | None = None
+    """Of an encoder-decoder model with a tokenizer for each side that of the target; ``None``: one serves both."""
 
 
 class SiteTables(Protocol):
@@ -59,9 +64,20 @@ class ResidentModel:
     parameters: Mapping[str, TensorType]
     """Weights and buffers."""
     attention: AttentionSwitch
+    table: SiteTable
+    """What ``bindings`` were made of."""
     eager_obstacle: str = ""
     """Why the model cannot run eager attention; empty when it can."""
     tokenizer_problem: str = ""
+    boundaries: Boundaries = field(default_factory=Boundaries)
+    """Where the rows of a pass may change."""
+    target_side: TargetSide | None = None
+    """What makes the decoder's tokens; ``None`` for a decoder-only model."""
+
+    @property
+    def target_tokenizer(self) -> PreTrainedTokenizerFast | None:
+        """The tokenizer of what the model generates: of an encoder-decoder model that of the target side."""
+        return self.tokenizer if self.target_side is None else self.target_side.tokenizer
 
     @property
     def sites(self) -> dict[str, SiteSchema]:
@@ -80,16 +96,19 @@ class ResidentModel:
     def tokenize(self, prompt: Prompt) -> Tokens:
         """The prompt as tokens. Raises ``InvalidRequest``, also for more tokens than the model has positions."""
         tokens = tokenize(self.tokenizer, prompt, n_vocab=self.n_vocab, problem=self.tokenizer_problem)
+        if self.target_side is not None:
+            tokens = replace(tokens, target=self.target_side.tokens(prompt))
+        elif prompt.target_text is not None or prompt.target_ids is not None:
+            raise InvalidRequest(f"model {self.info.name!r} is no encoder-decoder model: its prompts have no target")
         limit = self.info.max_positions
-        if limit and len(tokens.ids) > limit:
-            raise InvalidRequest(
-                f"the prompt has {len(tokens.ids)} tokens, model {self.info.name!r} takes at most {limit}"
-            )
+        for what, count in (("prompt", len(tokens.ids)), ("target", len(tokens.target.ids) if tokens.target else 0)):
+            if limit and count > limit:
+                raise InvalidRequest(f"the {what} has {count} tokens, model {self.info.name!r} takes at most {limit}")
         return tokens
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids, special tokens included; empty without a tokenizer."""
-        return "" if self.tokenizer is None else decode(self.tokenizer, tuple(ids))
+        """The text of token ids that the model generates, special tokens included; empty without a tokenizer."""
+        return "" if self.target_tokenizer is None else decode(self.target_tokenizer, tuple(ids))
 
     @property
     def n_vocab(self) -> int:
@@ -107,35 +126,39 @@ class ResidentModel:
 
 
 def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> ResidentModel:
-    """The loaded model, probed and self-tested: about ten short passes, and one more per 15 canonical sites.
+    """The loaded model, probed and self-tested: about fifteen short passes, and one more per 15 canonical sites.
 
     Args:
         loaded: The model; identity modules are added to its attention modules.
         registry: Asked first for the site table of the architecture; ``None``: the built-in tables only.
     """
     model = loaded.model
-    table = _table(model, registry)
-    depth = n_layers(model)
+    known = _table(model, registry)
     switch = AttentionSwitch(model)
-    probe, obstacle = _probe(model, switch, table, depth)
-    table = table or plain_table(model)
-    sizes = axis_sizes(model, table, probe)
-    canonical, absent = canonical_bindings(table, depth, sizes, probe, obstacle)
+    table = known or plain_table(model)
+    stacks = stacks_of(model, table)
+    probe, obstacle = _probe(model, switch, known, stacks)
+    sizes = [axis_sizes(stack, probe) for stack in stacks]
+    canonical, absent = canonical_bindings(stacks, sizes, probe, obstacle)
     failures = failing_sites(model, switch, canonical, table)
     absent += [AbsentSite(name, f"self-test: {reason}") for name, reason in failures.items()]
     kept = {name: binding for name, binding in canonical.items() if name not in failures}
     in_order = sorted(kept.items(), key=lambda entry: entry[1].site.order)
+    blocks = [table.block.format(i=layer) for layer in range(stacks[-1].depth)] if table.block else []
     return ResidentModel(
         model=model,
         tokenizer=loaded.tokenizer,
-        info=_info(loaded, table, depth, sizes),
-        bindings={**dict(in_order), **dict(raw_bindings(probe, table, depth, sizes))},
+        info=_info(loaded, stacks, sizes[-1]),
+        bindings={**dict(in_order), **dict(raw_bindings(probe, stacks, sizes[-1]))},
         absent_sites=tuple(absent),
-        modules=_modules(model, probe, sizes),
-        parameters=_parameters(model, sizes),
+        modules=_modules(model, probe, sizes[-1]),
+        parameters=_parameters(model, sizes[-1]),
         attention=switch,
+        table=table,
         eager_obstacle=obstacle,
         tokenizer_problem=loaded.tokenizer_problem,
+        boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle),
+        target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
     )
 
 
@@ -144,13 +167,15 @@ def _table(model: nn.Module, registry: SiteTables | None) -> SiteTable | None:
     return from_plugin or table_of(type(model).__name__, text_config(model))
 
 
-def _probe(model: nn.Module, switch: AttentionSwitch, table: SiteTable | None, depth: int) -> tuple[Probe, str]:
+def _probe(
+    model: nn.Module, switch: AttentionSwitch, table: SiteTable | None, stacks: Sequence[Stack]
+) -> tuple[Probe, str]:
     """(what the model does, why its eager attention is not offered)."""
     own = probe_model(model)
     obstacle = eager_obstacle(model, table)
     if obstacle or table is None:
         return own, obstacle
-    add_taps(model, table, depth)
+    add_taps(model, stacks)
     switch.set(True)
     try:
         tapped = with_taps(own, probe_model(model), TAPS)
@@ -161,14 +186,15 @@ def _probe(model: nn.Module, switch: AttentionSwitch, table: SiteTable | None, d
     return tapped, ""
 
 
-def _info(loaded: Loaded, table: SiteTable, depth: int, sizes: Mapping[str, int]) -> ModelInfo:
+def _info(loaded: Loaded, stacks: Sequence[Stack], sizes: Mapping[str, int]) -> ModelInfo:
     model, spec, config = loaded.model, loaded.spec, text_config(loaded.model)
+    depth = stacks[-1].first_layer + stacks[-1].depth
     return ModelInfo(
         name=spec.name or spec.source.rstrip("/").rpartition("/")[2],
         source=spec.source,
         revision=loaded.revision,
         architecture=type(model).__name__,
-        family=table.family,
+        family=stacks[-1].table.family,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
         n_layers=depth,
         sizes=sizes,
@@ -176,6 +202,7 @@ def _info(loaded: Loaded, table: SiteTable, depth: int, sizes: Mapping[str, int]
         dtype=dtype_name(dtype_of(model)),
         device=str(device_of(model)),
         has_chat_template=bool(loaded.tokenizer is not None and loaded.tokenizer.chat_template),
+        n_encoder_layers=stacks[-1].first_layer,
     )
 
 

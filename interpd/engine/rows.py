@@ -37,6 +37,8 @@ class Row:
     """Its own positions in this pass: all of the prompt, or 1 in a decode step."""
     n_keys: int
     """Past and present positions."""
+    n_src: int = 0
+    """Positions of its source; 0 without an encoder. Sources are padded on the right, in generations too."""
 
     def first(self, frame: Frame) -> int:
         """The place of its first position among those of the pass."""
@@ -68,6 +70,8 @@ def cut(value: Tensor, binding: Binding, row: Row, frame: Frame) -> Tensor:
         # a sliding window keeps fewer keys than there were positions
         n_keys = min(row.n_keys, value.shape[axis])
         value = value.narrow(axis, value.shape[axis] - n_keys if frame.padded_left else 0, n_keys)
+    for axis in binding.source_axes:
+        value = value.narrow(axis, 0, row.n_src)
     return value
 
 

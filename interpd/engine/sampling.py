@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from interpd.engine.model_config import end_ids_of
 from interpd.engine.resident import ResidentModel
 from interpd.graph.ir import Generation
 
@@ -60,13 +61,7 @@ class Sampler:
 
 def end_ids(resident: ResidentModel) -> frozenset[int]:
     """The ids with which a text of this model ends, from its generation config, its config and its tokenizer."""
-    model = resident.model
-    sources = (getattr(model, "generation_config", None), model.config, resident.tokenizer)
-    found: set[int] = set()
-    for source in sources:
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, list | tuple) else () if ids is None else (ids,))
-    return frozenset(found)
+    return end_ids_of(resident.model, resident.target_tokenizer)
 
 
 @dataclass(slots=True)

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from interpd.engine.attention import AttentionSwitch
 from interpd.engine.binding import Binding
 from interpd.engine.hooks import Edit, run_with_edits
-from interpd.engine.probe import forward_inputs, probe_ids
+from interpd.engine.probe import SOURCE, probe_inputs
 from interpd.engine.relations import CLOSE, Relations
 from interpd.plugin.site_table import SiteTable
 
-_ROWS, _POSITIONS = 16, 3
+_ROWS, _POSITIONS, _SOURCE_POSITIONS = 16, 3, 4
 
 Failures = dict[str, str]
 
@@ -83,7 +83,7 @@ class _Bench:
         self._table = table
         self._bindings = {**(seen or {}), **bindings}
         self.names = tuple(bindings)
-        self._inputs = forward_inputs(model, probe_ids(model, _ROWS, _POSITIONS))
+        self._inputs = probe_inputs(model, _ROWS, _POSITIONS, _SOURCE_POSITIONS)
         self._failures: Failures = _lamed(bindings, {})
         self.logits = self._run({})
 
@@ -104,10 +104,15 @@ class _Bench:
 
     def _check_reads(self) -> None:
         names = [name for name in self._bindings if name not in self._failures]
-        relations = Relations(self._model, self._table, names)
-        self._run({name: self._reader(name, relations) for name in names})
-        for name, reason in relations.failures().items():
-            self._fail(name, reason)
+        encoder = [name for name in names if self._table.encoder and name.startswith("encoder.")]
+        judge = Relations(self._model, self._table, [name for name in names if name not in encoder])
+        judges = dict.fromkeys(names, judge)
+        if encoder:
+            judges |= dict.fromkeys(encoder, Relations(self._model, self._table.encoder, encoder))
+        self._run({name: self._reader(name, judges[name]) for name in names})
+        for relations in set(judges.values()):
+            for name, reason in relations.failures().items():
+                self._fail(name, reason)
 
     def _reader(self, name: str, relations: Relations) -> Edit:
         def read(value: Tensor) -> Tensor:
@@ -126,6 +131,7 @@ class _Bench:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         known = {"batch": _ROWS, "pos": _POSITIONS, "query_pos": _POSITIONS, "key_pos": _POSITIONS}
+        known[SOURCE] = _SOURCE_POSITIONS
         return tuple(known.get(dim.name, dim.size) for dim in self._bindings[name].site.type.dims)
 
     def _check_pattern(self, name: str, pattern: Tensor) -> None:

@@ -1,25 +1,25 @@
 """Bindings of canonical sites and raw module paths, made from a table, the config and the probe."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from interpd.engine.attention import TAPS
 from interpd.engine.binding import Binding, Location
-from interpd.engine.model_config import n_layers, text_config
-from interpd.engine.probe import Place, Probe
+from interpd.engine.probe import SOURCE, Place, Probe
+from interpd.engine.stacks import Stack
 from interpd.graph.schema import AbsentSite, SiteSchema
 from interpd.graph.types import ITEM_BYTES, Dim, TensorType
-from interpd.plugin.site_table import SiteRow, SiteTable
+from interpd.plugin.site_table import SiteRow
 
 View = Callable[[Tensor], Tensor]
 Merge = Callable[[Tensor, Tensor], Tensor]
 Pair = tuple[View | None, Merge | None]
 
 _OWN_POSITIONS = ("pos", "query_pos")
-_QUANTITIES = {"batch": 1, "pos": None, "query_pos": None, "key_pos": None}
+_QUANTITIES = {"batch": 1, "pos": None, "query_pos": None, "key_pos": None, SOURCE: None}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -27,55 +27,41 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def axis_sizes(model: nn.Module, table: SiteTable, probe: Probe) -> dict[str, int]:
-    """The size of each axis of the model: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
-    config = text_config(model)
+def axis_sizes(stack: Stack, probe: Probe) -> dict[str, int]:
+    """The size of each axis of a stack: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
+    config = stack.config
     names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads"}
     sizes = {axis: size for axis, name in names.items() if isinstance(size := getattr(config, name, None), int)}
     if sizes.keys() >= {"head", "d_model"}:
         sizes["kv_head"] = getattr(config, "num_key_value_heads", None) or sizes["head"]
         sizes["d_head"] = getattr(config, "head_dim", None) or sizes["d_model"] // sizes["head"]
-    path, port = table.mlp_width
+    path, port = stack.table.mlp_width
     if path and (place := probe.first(path.format(i=0), port)):
         sizes["d_mlp"] = int(place.sizes[-1] or 0)
     return sizes
 
 
-def plain_table(model: nn.Module) -> SiteTable:
-    """The table of an architecture that has none: ``embed`` at the embedding that the model names, and ``logits``.
-
-    ``block`` is the list of modules that is as long as the model is deep, or empty.
-    """
-    paths = {module: path for path, module in model.named_modules()}
-    # what the model returns, not what its head computes: some cap or scale the logits in between
-    rows = [SiteRow("logits", ("batch", "pos", "d_vocab"), "", item="logits", doc="next-token logits, as returned")]
-    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    if embeddings in paths:
-        rows.append(SiteRow("embed", ("batch", "pos", "d_model"), paths[embeddings], doc="token embeddings"))
-    return SiteTable("", (type(model).__name__,), _block_path(model), tuple(rows))
-
-
-def _block_path(model: nn.Module) -> str:
-    depth = n_layers(model)
-    lists = ((path, module) for path, module in model.named_modules() if isinstance(module, nn.ModuleList))
-    return next((f"{path}.{{i}}" for path, module in lists if len(module) == depth), "")
-
-
 class Layers:
-    """Tells which layer a place lies in."""
+    """Tells which layer a place lies in, counted through all stacks, and whether it belongs to an encoder."""
 
-    def __init__(self, table: SiteTable, depth: int, probe: Probe) -> None:
-        self._prefix, _, self._rest = table.block.partition("{i}")
-        self._depth = depth
+    def __init__(self, stacks: Sequence[Stack], probe: Probe) -> None:
+        self._stacks = stacks
         orders = {visit: order for order, visit in enumerate(probe.visits)}
         # without a known block everything counts as deep as the model: a cost estimate may be too high, never too low
-        self._first = orders.get((table.block.format(i=0), "input"), -1)
+        self._first = [orders.get((stack.table.block.format(i=0), "input"), -1) for stack in stacks]
 
     def of(self, path: str, order: int) -> int:
-        """-1 before the first block, ``n_layers`` after the last."""
-        if self._prefix and path.startswith(self._prefix):
-            return int(path.removeprefix(self._prefix).split(".")[0])
-        return -1 if order < self._first else self._depth
+        """-1 before the first block, that of the last block before it between two stacks, ``n_layers`` at the end."""
+        for stack, first in zip(self._stacks, self._first, strict=True):
+            if stack.blocks and path.startswith(stack.blocks):
+                return stack.first_layer + int(path.removeprefix(stack.blocks).split(".")[0])
+            if order < first:
+                return stack.first_layer - 1
+        return self._stacks[-1].first_layer + self._stacks[-1].depth
+
+    def in_encoder(self, path: str) -> bool:
+        """Whether it is a module of the encoder, or the encoder itself."""
+        return any(stack.root and f"{path}.".startswith(stack.root) for stack in self._stacks)
 
 
 def _whole(row: SiteRow, sizes: Mapping[str, int]) -> Pair:
@@ -130,16 +116,33 @@ VIEWS: dict[str, Callable[[SiteRow, Mapping[str, int]], Pair]] = {
 
 
 def canonical_bindings(
-    table: SiteTable, depth: int, sizes: Mapping[str, int], probe: Probe, eager_obstacle: str = ""
+    stacks: Sequence[Stack], sizes: Sequence[Mapping[str, int]], probe: Probe, eager_obstacle: str = ""
 ) -> tuple[dict[str, Binding], list[AbsentSite]]:
-    """(the bindings of a table's sites by name, the sites that the model does not have, with reasons).
+    """(the bindings of the tables' sites by name, the sites that the model does not have, with reasons).
 
-    ``eager_obstacle``: why the sites that need eager attention are absent; empty when they are not.
+    Args:
+        stacks: With their tables.
+        sizes: Of the axes of each.
+        probe: Of the model.
+        eager_obstacle: Why the sites that need eager attention are absent; empty when they are not.
     """
     bindings: dict[str, Binding] = {}
     absent: list[AbsentSite] = []
-    layers = Layers(table, depth, probe)
-    for template, rows in _by_name(table.rows).items():
+    layers = Layers(stacks, probe)
+    for stack, own in zip(stacks, sizes, strict=True):
+        found = _stack_bindings(stack, own, layers, probe, eager_obstacle=eager_obstacle)
+        bindings.update(found[0])
+        absent += found[1]
+    return bindings, absent
+
+
+def _stack_bindings(
+    stack: Stack, sizes: Mapping[str, int], layers: Layers, probe: Probe, *, eager_obstacle: str
+) -> tuple[dict[str, Binding], list[AbsentSite]]:
+    bindings: dict[str, Binding] = {}
+    absent: list[AbsentSite] = []
+    depth = stack.depth
+    for template, rows in _by_name(stack.table.rows).items():
         for layer in range(depth) if "{i}" in template else (0,):
             name = template.format(i=layer)
             # the last alternative is the one that a model without any of them is told of
@@ -154,7 +157,7 @@ def canonical_bindings(
                 bindings[name] = _bind(row, layer, place, sizes, layers)
     absent += [
         AbsentSite(name.format(i=layer), reason)
-        for name, reason in table.absent.items()
+        for name, reason in stack.table.absent.items()
         for layer in (range(depth) if "{i}" in name else (0,))
     ]
     return bindings, absent
@@ -191,25 +194,32 @@ def _bind(row: SiteRow, layer: int, place: Place, sizes: Mapping[str, int], laye
         shares_pass=place.has_rows or place.folded,
         eager_attention=row.eager_attention,
         doc=row.doc,
+        prefill_only=layers.in_encoder(place.path) or _is_of_source(row.axes),
     )
     view, merge = VIEWS[row.view](row, sizes)
     carry = None if row.carry is None else (row.carry[0].format(i=layer), row.carry[1].format(i=layer))
-    return Binding(schema, _location(place), view, merge, carry, *_position_axes(row.axes), place.folded)
+    own, keys, source = _position_axes(row.axes)
+    return Binding(schema, _location(place), view, merge, carry, own, keys, place.folded, source)
 
 
 def _location(place: Place) -> Location:
     return Location(place.path, place.port, place.item, place.order)
 
 
-def _position_axes(axes: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    own = tuple(index for index, axis in enumerate(axes) if axis in _OWN_POSITIONS)
-    keys = tuple(index for index, axis in enumerate(axes) if axis == "key_pos")
-    return own, keys
+def _is_of_source(axes: Sequence[str]) -> bool:
+    """Whether all its positions are those of an encoder."""
+    return SOURCE in axes and not any(axis in _OWN_POSITIONS for axis in axes)
 
 
-def raw_bindings(probe: Probe, table: SiteTable, depth: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, Binding]]:
+def _position_axes(axes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The dimensions that count (the positions of the pass, keys, positions of an encoder)."""
+    words = (_OWN_POSITIONS, ("key_pos",), (SOURCE,))
+    return tuple(tuple(index for index, axis in enumerate(axes) if axis in some) for some in words)
+
+
+def raw_bindings(probe: Probe, stacks: Sequence[Stack], sizes: Mapping[str, int]) -> Iterator[tuple[str, Binding]]:
     """(name, binding) of every module's ``.input`` and ``.output`` and of the further items of tuple outputs."""
-    layers, words = Layers(table, depth, probe), axis_words(sizes)
+    layers, words = Layers(stacks, probe), axis_words(sizes)
     for place in probe.places.values():
         is_first = probe.first_items[place.path, place.port] == place.item
         if not place.path or TAPS in place.path.split(".") or dtype_name(place.dtype) not in ITEM_BYTES:
@@ -234,9 +244,10 @@ def _bind_raw(name: str, place: Place, words: Mapping[int, str], layers: Layers)
         writable=place.dtype.is_floating_point,
         canonical=False,
         shares_pass=place.has_rows,
+        prefill_only=layers.in_encoder(place.path) or _is_of_source([dim.name for dim in dims]),
     )
-    own, keys = _position_axes(tuple(dim.name for dim in dims))
-    return Binding(schema, _location(place), causal_axes=own, key_axes=keys)
+    own, keys, source = _position_axes([dim.name for dim in dims])
+    return Binding(schema, _location(place), causal_axes=own, key_axes=keys, source_axes=source)
 
 
 def _raw_dims(place: Place, words: Mapping[int, str]) -> tuple[Dim, ...]:
@@ -248,6 +259,8 @@ def _raw_dims(place: Place, words: Mapping[int, str]) -> tuple[Dim, ...]:
             dims.append(Dim("batch", 1))
         elif size == "pos":
             dims.append(Dim(next(names), None))
+        elif size == SOURCE:
+            dims.append(Dim(SOURCE, None))
         else:
             is_last = index == len(place.sizes) - 1
             dims.append(Dim(words.get(size, "") if is_last else "", size))

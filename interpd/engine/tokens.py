@@ -42,17 +42,15 @@ def _from_text(tokenizer: PreTrainedTokenizerFast, text: str, n_vocab: int, *, a
     # verbose=False: no warning about lengths, which the checker judges
     encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
     ids = tuple(encoded["input_ids"])
-    _check(ids, n_vocab)
+    check_ids(ids, n_vocab)
     offsets = tuple((int(start), int(end)) for start, end in encoded["offset_mapping"])
-    return Tokens(ids, _strings(tokenizer, ids), offsets, text)
+    return Tokens(ids, strings_of(tokenizer, ids), offsets, text)
 
 
 def _from_ids(tokenizer: PreTrainedTokenizerFast | None, ids: tuple[int, ...], n_vocab: int) -> Tokens:
-    _check(ids, n_vocab)
-    nowhere = ((0, 0),) * len(ids)
-    if tokenizer is None:
-        return Tokens(ids, tuple(f"<{id_}>" for id_ in ids), nowhere, "")
-    return Tokens(ids, _strings(tokenizer, ids), nowhere, decode(tokenizer, ids))
+    check_ids(ids, n_vocab)
+    text = "" if tokenizer is None else decode(tokenizer, ids)
+    return Tokens(ids, strings_of(tokenizer, ids), ((0, 0),) * len(ids), text)
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> tuple[str, ...]:
@@ -64,12 +62,14 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> 
     return tuple(piece for piece in pieces if piece and piece not in tokenizer.all_special_tokens)
 
 
-def _check(ids: tuple[int, ...], n_vocab: int) -> None:
+def check_ids(ids: tuple[int, ...], n_vocab: int, of: str = "prompt") -> None:
+    """Raises ``InvalidRequest`` for no ids, and for one that the model's embedding (``n_vocab`` rows) does not have."""
     if not ids:
-        raise InvalidRequest("the prompt has no tokens: give at least one character or token id")
+        raise InvalidRequest(f"the {of} has no tokens: give at least one character or token id")
     for place, id_ in enumerate(ids):
         if isinstance(id_, bool) or not isinstance(id_, int) or not 0 <= id_ < n_vocab:
-            raise InvalidRequest(f"token id {id_!r} at position {place} is outside the vocabulary of {n_vocab}")
+            where = f"at position {place}" + (f" of the {of}" if of != "prompt" else "")
+            raise InvalidRequest(f"token id {id_!r} {where} is outside the vocabulary of {n_vocab}")
 
 
 def _render(tokenizer: PreTrainedTokenizerFast, messages: tuple[tuple[str, str], ...]) -> str:
@@ -91,5 +91,6 @@ def decode(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> str:
     return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def _strings(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...]) -> tuple[str, ...]:
-    return tuple(decode(tokenizer, (id_,)) for id_ in ids)
+def strings_of(tokenizer: PreTrainedTokenizerFast | None, ids: tuple[int, ...]) -> tuple[str, ...]:
+    """The text of each token, decoded alone; the id itself without a tokenizer."""
+    return tuple(f"<{id_}>" if tokenizer is None else decode(tokenizer, (id_,)) for id_ in ids)

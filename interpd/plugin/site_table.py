@@ -61,8 +61,12 @@ class SiteTable:
     """Module path of a layer's attention, with ``{i}``; empty: eager attention is not offered."""
     softmax_in_float32: bool = True
     """Whether the architecture's own eager attention takes the softmax in float32 whatever the model's dtype."""
+    cross_attention: str = ""
+    """Of the decoder of an encoder-decoder model: module path, with ``{i}``, of a layer's attention to the encoder."""
     rotary: bool = True
     """Whether queries and keys are turned by their positions between ``attn.q``, ``attn.k`` and the scores."""
+    position_bias: bool = False
+    """Whether a bias by position is added to the scores of self-attention."""
     mlp_width: tuple[str, str] = ("", "")
     """(module path with ``{i}``, port) whose last dimension is ``d_mlp``."""
     activation: str = ""
@@ -73,6 +77,9 @@ class SiteTable:
     when: Mapping[str, object] = field(default_factory=dict)
     """Attributes of the config and the values that they must have. An architecture whose config chooses between two
     forms of a block has a table for each."""
+
+    encoder: "SiteTable | None" = None
+    """Of an encoder-decoder model: the table of the encoder, whose layers run first. This one is the decoder's then."""
 
     def fits(self, config: Any) -> bool:
         """Whether ``when`` holds for a model with this config."""

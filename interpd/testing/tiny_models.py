@@ -14,9 +14,17 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 BOS, EOS = "<s>", "</s>"
+PAD_ID = 2
+"""Of encoder-decoder models; their tokenizer has no token of its own for it."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }}\n{% endfor %}"
@@ -109,8 +117,49 @@ _CONFIGS: Mapping[str, Mapping[str, object]] = {
 }
 
 ARCHITECTURES = tuple(_CONFIGS)
-"""What ``tiny_model`` can make. Windows are 3 positions wide (``mistral``, ``qwen2``, ``gpt_neo``, ``phi3``,
-``gemma2``, ``gemma3``); ``granite`` has no site table: raw paths only."""
+"""The decoder-only models that ``tiny_model`` can make. Windows are 3 positions wide (``mistral``, ``qwen2``,
+``gpt_neo``, ``phi3``, ``gemma2``, ``gemma3``); ``granite`` has no site table: raw paths only."""
+
+# the sides have different depths, heads and widths
+_SIDES: Mapping[str, object] = {
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 3,
+    "encoder_ffn_dim": 44,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 64,
+    "scale_embedding": True,
+    "tie_word_embeddings": False,
+    "decoder_start_token_id": PAD_ID,
+    "forced_eos_token_id": None,
+}
+_T5: Mapping[str, object] = {
+    "d_model": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "d_kv": 10,
+    "d_ff": 44,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "decoder_start_token_id": PAD_ID,
+}
+
+_TWO_SIDED: Mapping[str, Mapping[str, object]] = {
+    "t5": _T5,
+    "t5_gated": {**_T5, "model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "bart": {**_SIDES, "decoder_start_token_id": 1},
+    "marian": {**_SIDES, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 330},
+    "pegasus": _SIDES,
+    "mbart": _SIDES,
+    "blenderbot": _SIDES,
+}
+
+ENCODER_DECODERS = tuple(_TWO_SIDED)
+"""The encoder-decoder models that ``tiny_model`` can make; ``marian`` has a vocabulary for each side, ``blenderbot``
+no site table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +191,26 @@ def save_tiny(path: Path | str, architecture: str = "gpt2", seed: int = 0) -> Pa
 
 
 def tiny_model(architecture: str, path: Path | str | None = None, seed: int = 0) -> TinyModel:
-    """A tiny random model of one of ``ARCHITECTURES``, saved at ``path`` when that is given.
+    """A tiny random model of ``ARCHITECTURES`` or ``ENCODER_DECODERS``, saved at ``path`` when that is given.
 
     The same seed gives the same weights; the state of torch's global generator is left alone.
     """
-    tokenizer = tiny_tokenizer(with_bos=architecture != "gpt2", with_chat=architecture == "llama")
-    settings = {"model_type": architecture, **_CONFIGS[architecture]}
+    two_sided = architecture in ENCODER_DECODERS
+    tokenizer = tiny_tokenizer(
+        with_bos=architecture not in ("gpt2", *ENCODER_DECODERS), with_chat=architecture == "llama", with_eos=two_sided
+    )
+    settings = {"model_type": architecture, **(_TWO_SIDED if two_sided else _CONFIGS)[architecture]}
     config = AutoConfig.for_model(
         **settings,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=None,
+        pad_token_id=PAD_ID if two_sided else None,
     )
+    maker = AutoModelForSeq2SeqLM if two_sided else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        model = maker.from_config(config, dtype=torch.float32).eval()
         _randomise(model)
     folder = None
     if path is not None:
@@ -170,17 +223,25 @@ def tiny_model(architecture: str, path: Path | str | None = None, seed: int = 0)
 @torch.no_grad()
 def _randomise(model: PreTrainedModel) -> None:
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            # positions that are computed, and computed again when a checkpoint is loaded
+            continue
         is_norm = parameter.ndim == 1 and name.endswith("weight")
         parameter.normal_(1.0 if is_norm else 0.0, _STD)
 
 
-def tiny_tokenizer(*, with_bos: bool = False, with_chat: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of about 320 tokens with common words; ``with_bos`` makes it put ``<s>`` first."""
+def tiny_tokenizer(
+    *, with_bos: bool = False, with_chat: bool = False, with_eos: bool = False
+) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of about 320 tokens with common words.
+
+    ``with_bos`` makes it put ``<s>`` first, ``with_eos`` ``</s>`` last, as encoder-decoder models have it.
+    """
     backend = Tokenizer.from_str(_trained())
-    if with_bos:
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
-        )
+    if with_bos or with_eos:
+        words = [BOS] * with_bos + ["$A"] + [EOS] * with_eos
+        special = [(word, backend.token_to_id(word)) for word in (BOS, EOS)]
+        backend.post_processor = processors.TemplateProcessing(single=" ".join(words), special_tokens=special)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS)
     if with_chat:
         tokenizer.chat_template = CHAT_TEMPLATE

@@ -5,7 +5,7 @@ An architecture without a table offers raw module paths, ``embed`` and ``logits`
 
 from typing import Any
 
-from interpd.engine.families import gemma, gpt2, llama, neox
+from interpd.engine.families import bart, gemma, gpt2, llama, neox, t5
 from interpd.plugin.site_table import SiteTable
 
 TABLES: tuple[SiteTable, ...] = (
@@ -29,6 +29,12 @@ TABLES: tuple[SiteTable, ...] = (
     gemma.GEMMA2,
     gemma.GEMMA3,
     gemma.GEMMA3_MULTIMODAL,
+    t5.T5,
+    t5.T5_GATED,
+    bart.BART,
+    bart.MARIAN,
+    bart.PEGASUS,
+    bart.MBART,
 )
 """Every built-in table; of those of one architecture the first whose ``when`` holds is taken."""
 

@@ -87,12 +87,13 @@ def parallel_stream_rows(block: str) -> Rows:
     )
 
 
-def projection_rows(attention: str) -> Rows:
+def projection_rows(attention: str, names: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj")) -> Rows:
     """Queries, keys and values of a projection each, heads side by side."""
+    q, k, v = names
     return (
-        SiteRow("layers.{i}.attn.q", HEADS, f"{attention}.q_proj", view="heads", doc=Q_DOC),
-        SiteRow("layers.{i}.attn.k", KV_HEADS, f"{attention}.k_proj", view="heads", doc=K_DOC),
-        SiteRow("layers.{i}.attn.v", KV_HEADS, f"{attention}.v_proj", view="heads", doc=V_DOC),
+        SiteRow("layers.{i}.attn.q", HEADS, f"{attention}.{q}", view="heads", doc=Q_DOC),
+        SiteRow("layers.{i}.attn.k", KV_HEADS, f"{attention}.{k}", view="heads", doc=K_DOC),
+        SiteRow("layers.{i}.attn.v", KV_HEADS, f"{attention}.{v}", view="heads", doc=V_DOC),
     )
 
 
@@ -114,11 +115,11 @@ def fused_rows(projection: str, parts: tuple[tuple[str, ...], ...], view: str = 
     )
 
 
-def tap_rows(attention: str) -> Rows:
+def tap_rows(attention: str, scores_doc: str = SCORES_DOC) -> Rows:
     """Scores and pattern, where attention goes through the attention interface of transformers."""
     taps = f"{attention}.interpd_taps"
     return (
-        SiteRow("layers.{i}.attn.scores", SQUARE, f"{taps}.scores", eager_attention=True, doc=SCORES_DOC),
+        SiteRow("layers.{i}.attn.scores", SQUARE, f"{taps}.scores", eager_attention=True, doc=scores_doc),
         SiteRow("layers.{i}.attn.pattern", SQUARE, f"{taps}.pattern", eager_attention=True, doc=PATTERN_DOC),
     )
 
