@@ -9,6 +9,9 @@ with interpd.connect("localhost:7700") as client:
     print(t.result["top"])
 """
 
+import importlib
+from typing import Any
+
 from interpd.config import ModelSpec
 from interpd.errors import (
     ArtifactNotFound,
@@ -108,3 +111,10 @@ __all__ = [
     "connect",
     "torch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aio":
+        # most programs have no event loop, and asyncio takes a while to import
+        return importlib.import_module("interpd_client.aio")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -220,8 +220,8 @@ class Follower:
         return self._began and self._job.request.stream_tokens
 
     async def _cancel_quietly(self) -> None:
-        # the user is leaving; the end of the stream tells the service too
-        with suppress(InterpdError):
+        # the user is leaving, perhaps with a client that is closed; the end of the stream tells the service too
+        with suppress(InterpdError, RuntimeError):
             await self.cancel()
 
 

@@ -114,10 +114,6 @@ class GenerationTrace(StepBlocks, Trace):
         self._recording.generation = generation
         self._on_token = on_token
 
-    def tokens_as_they_come(self) -> "TokenStream":
-        """The new tokens, once the service has accepted the run."""
-        return TokenStream(finished(self._feed()))
-
 
 @final
 class TokenStream(Iterator[StreamedToken]):

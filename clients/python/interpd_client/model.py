@@ -88,7 +88,7 @@ class Model(ModelFacts):
         options = {**options, "progress": False}
         # the callback does nothing, but with one the service sends every token
         trace = self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options)
-        return trace.tokens_as_they_come()
+        return TokenStream(finished(trace._feed()))
 
     def generate_text(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> str:
         """The text that continues a prompt."""

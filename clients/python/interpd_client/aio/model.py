@@ -1,0 +1,62 @@
+"""A resident model, for programs with an event loop."""
+
+from collections.abc import Callable
+from typing import NoReturn, Unpack, final
+
+from interpd.graph.run import TokenGenerated, Tokens
+from interpd.plugin import parts
+from interpd_client.aio.generation import GenerationTrace, TokenStream
+from interpd_client.aio.trace import Trace
+from interpd_client.model import ModelFacts
+from interpd_client.names import UnknownName
+from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
+from interpd_client.prompts import PromptLike, as_prompt
+
+
+@final
+class Model(ModelFacts):
+    """One resident model, as ``interpd_client.Model``. Made by ``await Client.model``; tasks may share it."""
+
+    def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
+        """A trace for ``async with``, over one prompt or over several added with ``t.prompt``."""
+        return Trace(self._context, prompt, checked(options))
+
+    def generate(
+        self,
+        prompt: PromptLike | None = None,
+        *,
+        max_new_tokens: int,
+        on_token: Callable[[TokenGenerated], None] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationTrace:
+        """A trace for ``async with`` whose prompts are continued by up to ``max_new_tokens`` tokens.
+
+        ``on_token`` is called, on the event loop, with each token as it comes.
+        """
+        generation, run = split_options(max_new_tokens, options)
+        return GenerationTrace(self._context, prompt, run, generation, on_token)
+
+    def stream(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> TokenStream:
+        """The new tokens of a prompt as they come: ``async for token in model.stream(...): ...``."""
+        options = {**options, "progress": False}
+        # the callback does nothing, but with one the service sends every token
+        return TokenStream(self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options))
+
+    async def generate_text(
+        self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> str:
+        """The text that continues a prompt."""
+        return (await self.generate(prompt, max_new_tokens=max_new_tokens, **options).run()).text
+
+    async def tokenize(self, prompt: PromptLike) -> Tokens:
+        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text."""
+        return await self._context.tokenize(as_prompt(prompt))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in parts.names(parts.CLIENT):
+            raise UnknownName(
+                f"the client part of plugin {name!r} works with models of the blocking client: use "
+                "interpd_client.connect in a thread",
+                name=name,
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
