@@ -8,22 +8,9 @@ from typing import Any
 
 from interpd.errors import FeatureUnsupported, ModelNotFound
 from interpd.worker.shards import INDEX, WHOLE, read_json, weight_files
+from interpd.worker.tokenizer_files import FILES, FOLDERS
 
 WEIGHTS = "*.safetensors"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-)
-"""What a tokenizer may be kept in."""
-
 ADAPTER_CONFIG = "adapter_config.json"
 
 Report = Callable[[str], None]
@@ -36,7 +23,6 @@ def no_report(text: str) -> None:
 
 # keys of a config that make transformers load something else than the weights beside it
 _REDIRECTIONS = ("transformers_weights", "fusion_config", "kernel_config", "distributed_config")
-_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 _CONVERT = (
     "convert it once, where you trust the file: "
@@ -59,7 +45,7 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         ModelNotFound: No config or no weights, or a shard of the weights is missing.
         InvalidRequest: A file that cannot be read.
-        FeatureUnsupported: Pickled or quantised weights, code of its own, an adapter, an encoder-decoder model.
+        FeatureUnsupported: Pickled or quantised weights, code of its own, an adapter.
     """
     if (folder / ADAPTER_CONFIG).is_file():
         raise FeatureUnsupported(
@@ -70,39 +56,32 @@ def inspect_checkpoint(folder: Path) -> Checkpoint:
         raise ModelNotFound(f"folder {str(folder)!r} holds no model: it has no config.json")
     config = read_json(folder / "config.json")
     _refuse_code(folder, config)
-    if config.get("is_encoder_decoder"):
-        raise FeatureUnsupported(
-            f"{str(folder)!r} is an encoder-decoder model ({config.get('model_type')}), expected a decoder-only one"
-        )
     _refuse_other_weights(folder, config)
     return Checkpoint(config, weight_files(folder))
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether the folder holds a tokenizer's vocabulary."""
-    return any((folder / name).is_file() for name in _VOCABULARIES)
 
 
 def folder_revision(folder: Path, report: Report = no_report) -> str:
     """``sha256:`` and the hash over the names and contents of weights, configs and tokenizer files."""
     files = {*folder.glob(WEIGHTS), *folder.glob("*.safetensors.index.json"), folder / "config.json"}
-    files |= {path for name in (*TOKENIZER_FILES, "generation_config.json") if (path := folder / name).is_file()}
+    names = ("generation_config.json", *(f"{sub}/{name}" if sub else name for sub in FOLDERS for name in FILES))
+    files |= {path for name in names if (path := folder / name).is_file()}
     total, done = sum(path.stat().st_size for path in files), 0
     whole = hashlib.sha256()
     for path in sorted(files):
         report(f"hashing {path.name}: {done >> 20} of {total >> 20} MiB")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.name} {digest}\n".encode())
+        whole.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
         done += path.stat().st_size
     return f"sha256:{whole.hexdigest()}"
 
 
 def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
-    tokenizer_config = folder / "tokenizer_config.json"
     settings = {"config.json": config}
-    if tokenizer_config.is_file():
-        settings["tokenizer_config.json"] = read_json(tokenizer_config)
+    for name in FOLDERS:
+        tokenizer_config = folder / name / "tokenizer_config.json"
+        if tokenizer_config.is_file():
+            settings[tokenizer_config.relative_to(folder).as_posix()] = read_json(tokenizer_config)
     for name, content in settings.items():
         if "auto_map" in content:
             raise FeatureUnsupported(

@@ -14,7 +14,8 @@ from huggingface_hub.errors import (
 )
 
 from interpd.errors import CallerError, InvalidRequest, ModelNotFound
-from interpd.worker.checkpoint import TOKENIZER_FILES, WEIGHTS
+from interpd.worker.checkpoint import WEIGHTS
+from interpd.worker.tokenizer_files import FILES
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -40,7 +41,7 @@ def fetch(source: str, revision: str | None) -> tuple[Path, str]:
             f"(the 40 hex digits under 'Files and versions'; a tag or branch is resolved to its commit)"
         )
     commit = revision if _COMMIT.fullmatch(revision) else _resolve(source, revision)
-    patterns = [WEIGHTS, "*.json", *TOKENIZER_FILES]
+    patterns = [WEIGHTS, "*.json", *FILES]
     try:
         return Path(snapshot_download(source, revision=commit, allow_patterns=patterns, local_files_only=True)), commit
     except LocalEntryNotFoundError:

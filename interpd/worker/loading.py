@@ -1,4 +1,4 @@
-"""Loads a Hugging Face causal language model without ever running or unpickling what came with it."""
+"""Loads a Hugging Face language model without ever running or unpickling what came with it."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -7,8 +7,11 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 from transformers.utils import logging as transformers_logging
 
 from interpd import zoo
@@ -16,9 +19,10 @@ from interpd.config import ModelSpec
 from interpd.engine.resident import Loaded
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
 from interpd.plugin.model import LoadedModel
-from interpd.worker.checkpoint import Checkpoint, Report, folder_revision, has_tokenizer, inspect_checkpoint, no_report
+from interpd.worker.checkpoint import Checkpoint, Report, folder_revision, inspect_checkpoint, no_report
 from interpd.worker.hub import fetch, is_hub_id
 from interpd.worker.shards import file_states, stored_dtype
+from interpd.worker.tokenizer_files import load_tokenizers
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 _HALVES = (torch.float16, torch.bfloat16)
@@ -58,10 +62,10 @@ def load_model(spec: ModelSpec, registry: ModelBuilders | None = None, report: R
     revision = commit or _local_revision(spec, folder, report)
     with _told(report):
         model = _load_weights(folder, checkpoint, device, dtype)
-    tokenizer, problem = _load_tokenizer(folder)
+    tokenizers = load_tokenizers(folder, has_encoder=bool(model.config.is_encoder_decoder))
     if file_states(checkpoint.files) != before:
         raise InvalidRequest(f"the weights in {str(folder)!r} changed while they were loaded: load them again")
-    return Loaded(_frozen(model), tokenizer, spec, revision, problem)
+    return Loaded(_frozen(model), tokenizers.own, spec, revision, tokenizers.problem, tokenizers.target)
 
 
 @contextmanager
@@ -144,7 +148,8 @@ def _load_weights(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" and stored in _HALVES else stored
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        maker = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model, report = maker.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -176,9 +181,13 @@ def _architecture(folder: Path, checkpoint: Checkpoint) -> tuple[Any, type[PreTr
         raise FeatureUnsupported(
             f"{str(folder)!r}: transformers does not know a model of type {kind!r}: {error}"
         ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise FeatureUnsupported(f"{str(folder)!r}: {config.model_type!r} is no causal language model")
-    return config, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    # some configs are those of a decoder alone as well
+    kind, known = "causal language model", MODEL_FOR_CAUSAL_LM_MAPPING
+    if config.is_encoder_decoder:
+        kind, known = "encoder-decoder language model", MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    if type(config) not in known:
+        raise FeatureUnsupported(f"{str(folder)!r}: {config.model_type!r} is no {kind}")
+    return config, known[type(config)]
 
 
 @torch.no_grad()
@@ -191,15 +200,3 @@ def _moved(model: PreTrainedModel, device: torch.device, source: str) -> PreTrai
     except torch.OutOfMemoryError as error:
         raise DeviceOutOfMemory(f"model {source!r} does not fit on {device}: {error}") from error
     return model
-
-
-def _load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerFast | None, str]:
-    if not has_tokenizer(folder):
-        return None, "the model's folder holds no tokenizer"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-        raise InvalidRequest(f"the tokenizer in {str(folder)!r} cannot be loaded: {error}") from error
-    if not tokenizer.is_fast:
-        return None, f"the model's tokenizer ({type(tokenizer).__name__}) is no fast one and cannot tell offsets"
-    return tokenizer, ""

@@ -155,7 +155,7 @@ def test_an_attention_kernel_named_by_a_config_is_not_fetched(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"is_encoder_decoder": True, "model_type": "t5"}, "encoder-decoder model"),
+        ({"is_encoder_decoder": True, "model_type": "llama"}, "'llama' is no encoder-decoder language model"),
         ({"model_type": "never_heard_of"}, "does not know a model of type 'never_heard_of'"),
         ({"model_type": "clip"}, "no causal language model"),
     ],
@@ -273,9 +273,12 @@ def test_real_models_load(shared):
         assert loaded.model.config.num_hidden_layers == n_layers
 
 
-def test_real_encoder_decoder_models_are_refused(shared):
-    with pytest.raises(FeatureUnsupported, match="encoder-decoder model"):
-        load(shared / "models" / "g2p-bart-us")
+def test_real_encoder_decoder_models_load_with_a_tokenizer_for_each_side(shared):
+    for name, source, target in (("g2p-bart-us", "abc", "ɹ"), ("aren-transliteration", "بغداد", "baghdad")):
+        loaded = load(shared / "models" / name)
+        assert loaded.model.config.is_encoder_decoder
+        assert loaded.tokenizer.unk_token_id not in loaded.tokenizer(source)["input_ids"]
+        assert loaded.target_tokenizer.unk_token_id not in loaded.target_tokenizer(target)["input_ids"]
 
 
 def test_a_bundled_model_is_loaded_by_its_name(tmp_path, monkeypatch):
