@@ -2,20 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from interpd.engine import rows
+from interpd.engine.binding import Location
+from interpd.engine.boundaries import Boundaries
 from interpd.engine.interpreter import Execution, Spot
+from interpd.engine.lineup import Lineup, Part, Stage
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
 from interpd.engine.planning import Program, Step
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Run
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError
-from interpd.graph.order import READ, WRITE
+from interpd.graph.order import AFTER, BEFORE, READ, WRITE
 
 
 @dataclass(slots=True)
@@ -28,61 +30,118 @@ class Share:
 
 
 class SharedPass:
-    """What a pass shows to all that share it, visit by visit."""
+    """What a pass shows to all that share it, visit by visit.
 
-    def __init__(self, shares: Sequence[Share], frame: Frame) -> None:
+    Args:
+        shares: Who shares it.
+        frame: Its shape.
+        lineup: How its rows change; ``None``: they do not. Its prompts are numbered in the order of ``shares``.
+    """
+
+    def __init__(self, shares: Sequence[Share], frame: Frame, lineup: Lineup | None = None) -> None:
         self._executions = [share.execution for share in shares]
+        self._seats = [(execution, invoke) for execution in self._executions for invoke in execution.rows]
         self._frame = frame
+        self._lineup = lineup
 
     def on_visit(self, visit: Visit, tensors: dict[Item, Tensor]) -> Mapping[Item, Tensor]:
-        """The tensors that were written to."""
-        spot = Spot(tensors, self._frame.n_pos)
+        """The tensors that were written to, or whose rows have changed."""
+        changed: dict[Item, Tensor] = {}
+        if self._lineup is not None:
+            stage, changed = self._lineup.arrive(visit, tensors)
+            if stage is not None:
+                self._take_places(stage)
+        spot = Spot(tensors, self._frame.n_pos, changed)
         for execution in self._executions:
             execution.visit(visit, spot, self._frame)
         return spot.changed
 
+    def _take_places(self, stage: Stage) -> None:
+        for number, (execution, invoke) in enumerate(self._seats):
+            if number in stage.rows:
+                execution.rows[invoke] = replace(execution.rows[invoke], index=stage.rows[number])
+            else:
+                execution.rows.pop(invoke, None)
 
-def run_plain_pass(access: ModelAccess, runs: Sequence[Run], *, eager: bool) -> None:
-    """Runs the next pass of each of ``runs`` as one. Raises what the model's forward raises."""
-    shares = _shares(runs)
-    prompts = [run.program.tokens[invoke].ids for run in runs for invoke in _invokes(run)]
+
+Seat = tuple[Run, int]
+"""A prompt in a pass: its request and its number there."""
+
+
+def run_plain_pass(access: ModelAccess, runs: Sequence[Run], *, eager: bool, rows_change: bool = True) -> None:
+    """Runs the next pass of each of ``runs`` as one. Raises what the model's forward raises.
+
+    Args:
+        access: The model.
+        runs: Who shares the pass.
+        eager: Whether it runs eager attention.
+        rows_change: Whether equal prompts share a row while they are equal, and rows that are done leave.
+    """
+    needs_grad = any(run.needs_grad for run in runs)
+    seats = [(run, invoke) for run in runs for invoke in run.program.invokes_of_pass(run.pass_index)]
+    lineup = _lineup(access, seats) if rows_change and not needs_grad else _fixed_lineup(len(seats))
+    shares = _shares(runs, seats, lineup)
+    prompts = [_ids(seats[number]) for number in lineup.start.sources]
     ids = padded_right(prompts, access.device)
     mask = length_mask([len(prompt) for prompt in prompts], ids.shape[1], access.device)
     steps = [(share.run.program, step, share.execution.rows) for share in shares for step in share.steps]
     frame = with_kept_logits(access, Frame(ids.shape[1]), steps)
-    visits = visits_of(place for share in shares for place in _places(share))
+    places = {place for share in shares for place in _places(share)}
+    places.update(lineup.places(max((place.order for place in places), default=BEFORE)))
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False, **keep_argument(frame, access.device)}
+    n_own = [sum(row.n_pos for row in share.execution.rows.values()) for share in shares]
     access.resident.set_attention(eager)
-    access.driver.run(
-        inputs, visits, SharedPass(shares, frame).on_visit, grad=any(run.needs_grad for run in runs), stop=True
-    )
-    deepest = n_layers_run(access, [step for share in shares for step in share.steps])
-    for share in shares:
+    on_visit = SharedPass(shares, frame, lineup).on_visit
+    access.driver.run(inputs, visits_of(places), on_visit, grad=needs_grad, stop=True)
+    everything = [step for share in shares for step in share.steps]
+    for share, n_tokens in zip(shares, n_own, strict=True):
         with torch.set_grad_enabled(share.run.needs_grad):
             share.execution.finish()
-        own = sum(row.n_pos for row in share.execution.rows.values())
-        share.run.used.count_pass(own, deepest, len(runs))
+        deepest = n_layers_run(access, share.steps if lineup.rows_leave else everything)
+        share.run.used.count_pass(n_tokens, deepest, len(runs))
         share.run.take(share.execution)
 
 
-def _invokes(run: Run) -> tuple[int, ...]:
-    return run.program.invokes_of_pass(run.pass_index)
+def _ids(seat: Seat) -> tuple[int, ...]:
+    run, invoke = seat
+    return run.program.tokens[invoke].ids
 
 
-def _shares(runs: Sequence[Run]) -> list[Share]:
-    shares, index = [], 0
+def _lineup(access: ModelAccess, seats: Sequence[Seat]) -> Lineup:
+    boundaries = access.resident.boundaries
+    if boundaries.stale:
+        programs = {run.id: run.program for run, _ in seats}
+        if any(not boundaries.stale.isdisjoint(program.places(program.steps)) for program in programs.values()):
+            boundaries = Boundaries()
+    return Lineup([_part(seat) for seat in seats], boundaries)
+
+
+def _part(seat: Seat) -> Part:
+    run, invoke = seat
+    plan = run.program.order.invokes[invoke]
+    first_write = min((run.program.steps[index].plan.order for index in plan.writes), default=AFTER)
+    tokens = run.program.tokens[invoke]
+    key = (tokens.ids, None if tokens.target is None else tokens.target.ids)
+    return Part(key, first_write, plan.last_order)
+
+
+def _fixed_lineup(n_prompts: int) -> Lineup:
+    return Lineup([Part(number) for number in range(n_prompts)], Boundaries())
+
+
+def _shares(runs: Sequence[Run], seats: Sequence[Seat], lineup: Lineup) -> list[Share]:
+    own_rows: dict[str, dict[int, Row]] = {run.id: {} for run in runs}
+    for number, (run, invoke) in enumerate(seats):
+        n_tokens = len(_ids((run, invoke)))
+        own_rows[run.id][invoke] = Row(lineup.start.rows[number], n_tokens, n_tokens)
+    shares = []
     for run in runs:
-        own_rows: dict[int, Row] = {}
-        for invoke in _invokes(run):
-            n_tokens = len(run.program.tokens[invoke].ids)
-            own_rows[invoke] = Row(index, n_tokens, n_tokens)
-            index += 1
         steps = run.program.steps_inside(run.pass_index)
-        shares.append(Share(run, run.execution(steps, own_rows), steps))
+        shares.append(Share(run, run.execution(steps, own_rows[run.id]), steps))
     return shares
 
 
-def _places(share: Share) -> Iterable[Any]:
+def _places(share: Share) -> Iterable[Location]:
     order = share.run.program.order
     last = max(order.invokes[invoke].last_order for invoke in share.execution.rows)
     present = [step for step in share.steps if step.invoke in share.execution.rows]
