@@ -190,14 +190,16 @@ _NOT_DIFFERENTIABLE_RULES = frozenset(
     {"comparison", "test", "arg_extreme", "argsort", "count", "reduce_bool", "one_hot"}
 )
 
+# torch has no derivative for it; it is zero wherever there is one
+_NOT_DIFFERENTIABLE = "torch.floor_divide"
+
 
 def _parse(table: str) -> dict[str, Signature]:
     signatures = {}
     for line in table.strip().splitlines():
         text, rule, summary = line.split(" | ")
-        signature = parse_signature(
-            text, rule=rule, summary=summary, differentiable=rule not in _NOT_DIFFERENTIABLE_RULES
-        )
+        is_step = rule in _NOT_DIFFERENTIABLE_RULES or text.startswith(_NOT_DIFFERENTIABLE)
+        signature = parse_signature(text, rule=rule, summary=summary, differentiable=not is_step)
         signatures[signature.schema.name] = signature
     return signatures
 

@@ -213,7 +213,7 @@ def _param_problems(subject: Subject, schema: OpSchema, node: Node) -> Iterator[
             yield f"params.{shown}", "BAD_PARAM", f"{schema.name} has no param {quoted(name)}{hint}"
     for name, param in known.items():
         value = node.params.get(name)
-        if name not in node.params or (value is None and not param.required):
+        if name not in node.params or (value is None and param.default is None and not param.required):
             if param.required:
                 yield f"params.{name}", "BAD_PARAM", f"{schema.name} needs param {name!r} ({param.kind})"
             continue

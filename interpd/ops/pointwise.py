@@ -26,6 +26,12 @@ def clamp(input: Tensor, *, min: Number | None = None, max: Number | None = None
     return torch.clamp(input, min=min, max=max)
 
 
+def floor_divide(input: Tensor | Number, other: Tensor | Number) -> Tensor:
+    """``input // other``, a constant for gradients: torch would refuse the whole graph that it stands in."""
+    parts = [part.detach() if isinstance(part, Tensor) else part for part in (input, other)]
+    return operator.floordiv(*parts)
+
+
 def square(input: Tensor) -> Tensor:
     """``input ** 2``."""
     return torch.square(input)
@@ -42,7 +48,7 @@ _OPERATORS: dict[str, Callable[..., Tensor]] = {
     "sub": operator.sub,
     "mul": operator.mul,
     "div": operator.truediv,
-    "floor_divide": operator.floordiv,
+    "floor_divide": floor_divide,
     "remainder": operator.mod,
     "pow": operator.pow,
     "eq": operator.eq,

@@ -1,5 +1,6 @@
 """Whether a target can depend on a value, told from the graph."""
 
+import numpy as np
 import pytest
 
 from interpd.engine.gradients import reaches
@@ -24,6 +25,16 @@ def test_through_values(bench):
 def test_through_the_model(bench):
     nodes = [read("layers.0.resid_post"), read("logits"), call("torch.sum", Ref(1))]
     assert reaches(program(bench, nodes, ("h", 0), ("sum", 2)), 2, 0)
+
+
+def test_a_rounded_quotient_is_a_constant_beside_other_ways(bench):
+    quotient = call("torch.floor_divide", Ref(1), 0.5)
+    plain = [read("embed"), read("logits"), call("torch.sum", Ref(1)), call("site.grad", Ref(2), Ref(0))]
+    with_it = [*plain[:2], quotient, call("torch.add", Ref(1), Ref(2)), call("torch.sum", Ref(3))]
+    with_it += [call("site.grad", Ref(4), Ref(0))]
+    expected = bench.run(ask(plain, {"g": 3}, "The cat"))["g"]
+    assert np.array_equal(bench.run(ask(with_it, {"g": 5}, "The cat"))["g"], expected)
+    assert not reaches(program(bench, [*plain[:2], quotient], ("q", 2), ("e", 0)), 2, 0)
 
 
 def test_not_backwards_through_the_model(bench):

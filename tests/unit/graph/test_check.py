@@ -359,3 +359,13 @@ def test_an_unknown_artifact_comes_with_those_that_there_are(manifest, ask, read
     request = ask(read(), Node("sae.encode", (Ref(0),), {"sae": "zzz"}), outputs={"x": 1})
     (violation,) = check(request, manifest).violations
     assert violation.message.startswith("artifact 'zzz' does not exist; there is '")
+
+
+def test_nothing_stands_for_a_parameter_only_where_it_is_the_default(found, ask, read):
+    request = ask(read("logits"), Node("torch.topk", (Ref(0),), {"k": 2, "sorted": None}), outputs={"x": 1})
+    assert found(request) == [("BAD_PARAM", "graph.nodes[1].params.sorted")]
+
+
+def test_positions_of_a_site_are_a_tuple(found, ask):
+    request = ask(Node("site.read", (), {"site": "logits", "positions": 3}), outputs={"x": 0})
+    assert found(request) == [("BAD_PARAM", "graph.nodes[0].params.positions")]
