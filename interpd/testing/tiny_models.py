@@ -109,6 +109,20 @@ _CONFIGS: Mapping[str, Mapping[str, object]] = {
     "gemma": {**_GROUPED, "head_dim": 10, "tie_word_embeddings": True},
     "gemma2": _GEMMA,
     "gemma3": {**_GEMMA, "model_type": "gemma3_text", "attn_logit_softcapping": None},
+    "gemma3_multimodal": {
+        "model_type": "gemma3",
+        # the model that sees images caps no logits
+        "text_config": {**_GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None},
+        "vision_config": {
+            "hidden_size": 16,
+            "intermediate_size": 20,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+    },
     "olmo2": _GROUPED,
     "stablelm": {**_STABLELM, "use_parallel_residual": False},
     "stablelm_parallel": {**_STABLELM, "model_type": "stablelm", "use_parallel_residual": True},
@@ -200,13 +214,15 @@ def tiny_model(architecture: str, path: Path | str | None = None, seed: int = 0)
         with_bos=architecture not in ("gpt2", *ENCODER_DECODERS), with_chat=architecture == "llama", with_eos=two_sided
     )
     settings = {"model_type": architecture, **(_TWO_SIDED if two_sided else _CONFIGS)[architecture]}
-    config = AutoConfig.for_model(
-        **settings,
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=PAD_ID if two_sided else None,
-    )
+    of_text: dict[str, object] = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": PAD_ID if two_sided else None,
+    }
+    if "text_config" in settings:
+        of_text = {"text_config": {**settings["text_config"], **of_text}}
+    config = AutoConfig.for_model(**{**settings, **of_text})
     maker = AutoModelForSeq2SeqLM if two_sided else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -70,6 +70,12 @@ PARTS = {
     },
     "gemma2": GEMMA,
     "gemma3_text": GEMMA,
+    "gemma3": {
+        **GEMMA,
+        "embed": "model.language_model.embed_tokens",
+        "block": "model.language_model.layers.{i}",
+        "final": "model.language_model.norm",
+    },
     "olmo2": {
         **LLAMA,
         "norm": None,
@@ -85,7 +91,7 @@ ONE_NORM = ("stablelm",)
 
 def logits(model, ids, at=lambda name, value: value):
     """The logits ``[batch pos d_vocab]``."""
-    config, part = model.config, PARTS.get(model.config.model_type, LLAMA)
+    config, part = model.config.get_text_config(), PARTS.get(model.config.model_type, LLAMA)
     x = at("embed", _embed(model, part, ids))
     if "positions" in part:
         offset = 2 if config.model_type == "opt" else 0
@@ -100,7 +106,7 @@ def logits(model, ids, at=lambda name, value: value):
 
 
 def _embed(model, part, ids):
-    x, config = model.get_submodule(part["embed"]).weight[ids], model.config
+    x, config = model.get_submodule(part["embed"]).weight[ids], model.config.get_text_config()
     if config.model_type.startswith("gemma"):
         x = x * torch.tensor(config.hidden_size**0.5, dtype=torch.float32).to(x.dtype)
     if getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size:
@@ -109,7 +115,7 @@ def _embed(model, part, ids):
 
 
 def _head(model, x):
-    found, cap = model.lm_head(x), getattr(model.config, "final_logit_softcapping", None)
+    found, cap = model.lm_head(x), getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if cap:
         found = torch.tanh(found / cap) * cap
     return found * getattr(model.config, "logit_scale", 1.0)
@@ -121,7 +127,8 @@ def _is_post_norm(config):
 
 class _Block:
     def __init__(self, model, part, layer, at):
-        self.config, self.kind, self.part, self.layer = model.config, model.config.model_type, part, layer
+        self.config, self.part, self.layer = model.config.get_text_config(), part, layer
+        self.kind = self.config.model_type
         self.block = model.get_submodule(part["block"].format(i=layer))
         self.at = lambda name, value: at(f"layers.{layer}.{name}", value)
         self.n_heads = self.config.num_attention_heads

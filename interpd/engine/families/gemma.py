@@ -18,7 +18,7 @@ from interpd.engine.families.vocabulary import (
 )
 from interpd.plugin.site_table import SiteRow, SiteTable
 
-_CAPPED_DOC = "next-token logits, after soft-capping where the config sets final_logit_softcapping"
+_CAPPED_DOC = "next-token logits, soft-capped where the model caps them"
 
 
 def _gemma(family: str, architecture: str, root: str, *, norms_heads: bool) -> SiteTable:
