@@ -69,8 +69,8 @@ def test_what_is_refused_never_runs_and_what_is_accepted_gives_what_was_foretold
     manifest, rng, seen = bench.engine.describe(), Random(7), Counter()
     mutator, number = Mutator(rng, manifest), 0
     while number < N_CASES // 2:
-        valid = requests(rng.randrange(1 << 40), N_TOGETHER // 4, manifest, **KINDS[number // N_TOGETHER % 3])
-        cases = [one for request in valid for one in (request, *(mutator.mutant(request) for _ in range(3)))]
+        valid = requests(rng.randrange(1 << 40), N_TOGETHER // 8, manifest, **KINDS[number // N_TOGETHER % 3])
+        cases = [one for request in valid for one in (request, *(mutator.mutant(request) for _ in range(7)))]
         cases = [replace(case, run_id=f"case-{number + place}") for place, case in enumerate(cases)]
         verdicts = [verdict(bench, manifest, case) for case in cases]
         outcomes = bench.run_all(*cases)
