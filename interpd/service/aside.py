@@ -33,3 +33,7 @@ class Aside:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
         finally:
             self._n_inside -= 1
+
+    def close(self) -> None:
+        """Gives up the thread, once it is done with what it is looking at."""
+        self._threads.shutdown(wait=False)

@@ -50,9 +50,19 @@ def service_handler(service: ServiceDescriptor, servicer: object, options: Servi
     """A handler of every method of ``service``; ``RunGraph`` is ``servicer.run_graph``."""
     handlers = {}
     for method in service.methods:
-        function = getattr(servicer, _WORD.sub("_", method.name).lower())
+        function = getattr(servicer, function_name(method))
         handlers[method.name] = _handler(method, function, options)
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def function_name(method: MethodDescriptor) -> str:
+    """What a servicer calls the function of a method: ``run_graph`` for ``RunGraph``."""
+    return _WORD.sub("_", method.name).lower()
+
+
+def answer_limit_s(name: str, options: ServiceOptions) -> float:
+    """How long a method with one answer may take."""
+    return options.load_s if name.endswith("LoadModel") else options.answer_s
 
 
 def _handler(method: MethodDescriptor, function: Callable[..., Any], options: ServiceOptions) -> grpc.RpcMethodHandler:
@@ -67,10 +77,10 @@ def _handler(method: MethodDescriptor, function: Callable[..., Any], options: Se
 def _answering(
     function: Callable[..., Any], request_type: type[Message], name: str, options: ServiceOptions
 ) -> Callable[[bytes, Context], Any]:
-    limit_s = options.load_s if name.endswith("LoadModel") else options.answer_s
+    limit_s = answer_limit_s(name, options)
 
     async def answer(data: bytes, context: Context) -> bytes:
-        async with _surrounded(context, name) as call, _within(limit_s, "answering"):
+        async with _surrounded(context, name) as call, within(limit_s, "answering"):
             response = await function(parse(request_type, data), call)
         return response.SerializeToString()
 
@@ -140,7 +150,7 @@ async def _parsed(
 ) -> AsyncGenerator[Message, None]:
     remaining = aiter(parts)
     while True:
-        async with _within(stall_s, "uploading"):
+        async with within(stall_s, "uploading"):
             data = await anext(remaining, None)
         if data is None:
             return
@@ -148,7 +158,7 @@ async def _parsed(
 
 
 @asynccontextmanager
-async def _within(limit_s: float, stage: str) -> AsyncIterator[None]:
+async def within(limit_s: float, stage: str) -> AsyncIterator[None]:
     """Raises ``DeadlineExceeded`` when the body takes longer than the service allows."""
     try:
         async with asyncio.timeout(limit_s) as timeout:
@@ -177,10 +187,11 @@ async def _surrounded(context: Context, method: str) -> AsyncIterator[Call]:
             log.debug("the caller was gone", method=method, request_id=request_id, cause=repr(error))
             return
         log.exception("a bug ended a call", method=method, request_id=request_id)
-        await _abort(context, _bug(error, request_id), request_id)
+        await _abort(context, bug(error, request_id), request_id)
 
 
-def _bug(error: Exception, request_id: str) -> InternalError:
+def bug(error: Exception, request_id: str) -> InternalError:
+    """What a caller is told of an error that no layer foresaw."""
     return InternalError(
         f"a bug in interpd ended this call ({type(error).__name__}); please report it with request id {request_id!r}",
         request_id=request_id,

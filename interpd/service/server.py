@@ -11,19 +11,8 @@ from interpd.errors import FeatureUnsupported, PreconditionFailed
 from interpd.scheduler.interface import Front
 from interpd.service.interceptors import service_handler
 from interpd.service.options import ServiceOptions
-from interpd.service.servicer_artifact import ArtifactServicer
-from interpd.service.servicer_graph import GraphServicer
-from interpd.service.servicer_model import ModelServicer
-from interpd.service.servicer_plugin import PluginServicer
-from interpd.service.servicer_statistics import StatisticsServicer
+from interpd.service.servicers import SERVICES, Servicers
 from interpd.telemetry import Log
-from interpd.wire.v1 import (
-    artifact_service_pb2,
-    graph_service_pb2,
-    model_service_pb2,
-    plugin_service_pb2,
-    statistics_service_pb2,
-)
 
 MODEL_HEALTH = "model/"
 """``model/<name>`` is the health service of a model."""
@@ -31,18 +20,6 @@ MODEL_HEALTH = "model/"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-
-SERVICES = {
-    descriptor.services_by_name[name].full_name: descriptor.services_by_name[name]
-    for descriptor, name in (
-        (model_service_pb2.DESCRIPTOR, "ModelService"),
-        (graph_service_pb2.DESCRIPTOR, "GraphService"),
-        (artifact_service_pb2.DESCRIPTOR, "ArtifactService"),
-        (plugin_service_pb2.DESCRIPTOR, "PluginService"),
-        (statistics_service_pb2.DESCRIPTOR, "StatisticsService"),
-    )
-}
-"""Every service of the protocol, by its full name."""
 
 log = Log("service")
 
@@ -144,14 +121,8 @@ def _report_end(watching: asyncio.Task[None]) -> None:
 
 
 def _handlers(front: Front, options: ServiceOptions) -> list[grpc.GenericRpcHandler]:
-    servicers = {
-        "interpd.v1.ModelService": ModelServicer(front),
-        "interpd.v1.GraphService": GraphServicer(front),
-        "interpd.v1.ArtifactService": ArtifactServicer(front, options),
-        "interpd.v1.PluginService": PluginServicer(front),
-        "interpd.v1.StatisticsService": StatisticsServicer(front),
-    }
-    return [service_handler(service, servicers[name], options) for name, service in SERVICES.items()]
+    servicers = Servicers(front, options)
+    return [service_handler(service, servicers.of(name), options) for name, service in SERVICES.items()]
 
 
 def _channel_options(options: ServiceOptions) -> list[tuple[str, int]]:

@@ -130,6 +130,10 @@ class GraphServicer:
                 raise
         return pb.CancelRunResponse()
 
+    def close(self) -> None:
+        """Gives up the thread in which large requests are looked at."""
+        self._aside.close()
+
     def _remember(self, run_id: str, content: bytes) -> None:
         self._asked[run_id] = content
         if len(self._asked) > N_REMEMBERED:

@@ -183,7 +183,7 @@ def from_rpc_error(error: grpc.RpcError) -> InterpdError:
         status = status_pb2.Status.FromString(sent) if isinstance(sent, bytes) else None
     except DecodeError:
         status = None
-    return from_rpc_status(status, code) if status is not None else _from_transport(code, text)
+    return from_rpc_status(status, code) if status is not None else from_transport(code, text)
 
 
 def from_rpc_status(status: status_pb2.Status, code: grpc.StatusCode) -> InterpdError:
@@ -214,7 +214,7 @@ def _rebuilt(cls: type[InterpdError], status: status_pb2.Status, retry: Any) -> 
     return cls(status.message)
 
 
-def _from_transport(code: grpc.StatusCode, text: str) -> InterpdError:
+def from_transport(code: grpc.StatusCode, text: str) -> InterpdError:
     """What a status without our details means: gRPC, a proxy or an old service made it."""
     match code:
         case _Code.UNAVAILABLE:
