@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interpd_client import Client, Result
 
 PREVIEW_VALUES = 6
+TARGET_HELP = "what the decoder of an encoder-decoder model is given; one for each prompt"
 
 
 def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
         )
         parser.add_argument("--model", help="the model (default: the only one)")
         parser.add_argument("--prompt", action="append", default=[], help="a prompt; again for each further one")
+        parser.add_argument("--target", action="append", default=[], help=TARGET_HELP)
         parser.add_argument("--max-new-tokens", type=int, metavar="N", help="generate (default: do not)")
         parser.set_defaults(run=run_it)
     parser.add_argument("--out", metavar="FILE.npz", help="write the results here, as numpy arrays")
@@ -47,6 +49,7 @@ def _add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("generate", parents=[common], help=text, description=text)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("prompt", metavar="PROMPT")
+    parser.add_argument("--target", help="what the continuation of an encoder-decoder model begins with")
     parser.add_argument("--max-new-tokens", type=int, default=32, metavar="N")
     parser.add_argument("--do-sample", action="store_true", help="draw tokens at random by their probability")
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -62,10 +65,15 @@ def _request(client: "Client", args: argparse.Namespace) -> RunRequest:
         text = sys.stdin.read() if args.graph == "-" else Path(args.graph).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"cannot read the graph file {args.graph!r}: {error}") from None
+    targets = args.target or [None] * len(args.prompt)
+    if len(targets) != len(args.prompt):
+        raise InvalidRequest(f"{len(targets)} --target for {len(args.prompt)} --prompt: give one for each, or none")
     return RunRequest(
         run_id=uuid.uuid4().hex,
         model=the_model(client, args.model),
-        prompts=tuple(Prompt(text=prompt) for prompt in args.prompt),
+        prompts=tuple(
+            Prompt(text=prompt, target_text=target) for prompt, target in zip(args.prompt, targets, strict=True)
+        ),
         graph=graph_from_json(text),
         generation=None if args.max_new_tokens is None else Generation(args.max_new_tokens),
         reproducible=getattr(args, "reproducible", False),
@@ -121,9 +129,10 @@ def generate(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in names} | {"stop_strings": tuple(args.stop)}
     with connect(args) as client:
         model = client.model(args.model)
-        stream = model.stream(args.prompt, **options)
+        stream = model.stream(args.prompt, target=args.target, **options)
         if not args.json:
-            sys.stdout.write(args.prompt)
+            # a decoder of its own continues the target, not the prompt
+            sys.stdout.write(args.target or "" if model.info.has_encoder else args.prompt)
         for token in stream:
             if not args.json:
                 sys.stdout.write(token)

@@ -69,7 +69,7 @@ def models(args: argparse.Namespace) -> int:
     for model in found:
         info = model.info
         facts = (
-            (info.architecture, info.n_layers, f"{info.n_parameters:,}", info.dtype, info.device) if info else ("",) * 5
+            (info.architecture, info.depth, f"{info.n_parameters:,}", info.dtype, info.device) if info else ("",) * 5
         )
         rows.append((model.name, model.state, f"{model.n_ready}/{model.n_replicas}", *facts, model.detail))
     columns = ("model", "state", "replicas", "architecture", "layers", "parameters", "dtype", "device", "detail")
@@ -110,6 +110,7 @@ def _refuse_no_match(pattern: str, chosen: Collection[str], names: Collection[st
 def _site_note(site: Any) -> str:
     notes = [site.doc] if site.doc else []
     notes += ["uses eager attention"] if site.eager_attention else []
+    notes += ["in a generation at step 0 only"] if site.prefill_only else []
     notes += [] if site.shares_pass else ["runs alone"]
     return "; ".join(notes)
 

@@ -17,7 +17,8 @@ MOST_PICTURES = 16
 """Of one saved list or dict."""
 WIDEST_PX = 768
 """Of a picture without labels; its cells shrink to fit, to one pixel at the least."""
-POSITION_AXES = ("pos", "query_pos", "key_pos")
+SOURCE_AXIS = "src_pos"
+POSITION_AXES = ("pos", "query_pos", "key_pos", SOURCE_AXIS)
 
 _HATCHED = "repeating-linear-gradient(45deg,#999,#999 2px,#ddd 2px,#ddd 4px)"
 _UPRIGHT = "writing-mode:vertical-rl;"
@@ -99,7 +100,8 @@ def _picture(result: "Result", name: str, array: np.ndarray) -> str:
 
 def _labels(result: "Result", axis: str, size: int) -> Sequence[str]:
     """The tokens along an axis that counts all positions of the prompt; several prompts leave open whose they are."""
-    prompts = {tokens.strings for tokens in result.tokens}
+    sides = [tokens if axis == SOURCE_AXIS else tokens.target or tokens for tokens in result.tokens]
+    prompts = {tokens.strings for tokens in sides}
     strings = prompts.pop() if len(prompts) == 1 else ()
     return strings if axis in POSITION_AXES and len(strings) == size else ()
 

@@ -73,6 +73,34 @@ def without_masks(index: object, ref_of: RefOf, sizes: Callable[[], Sequence[int
     return tuple(out)
 
 
+_COUNTS = {"source": ("src_pos",), "target": ("pos", "query_pos", "key_pos")}
+"""The axes that count the positions of each side."""
+
+
+def refuse_other_side(index: object, names: Callable[[], Sequence[str]]) -> None:
+    """Raises ``TypeError`` where positions of one side of a prompt lie on an axis that counts the other side.
+
+    Args:
+        index: What stands in ``x[...]``, masks as integers.
+        names: Gives the axis words of ``x``; asked only where there are such positions.
+    """
+    parts = index if isinstance(index, tuple) and not _is_positions(index) else (index,)
+    if not any(getattr(part, "side", None) for part in parts):
+        return
+    axes = names()
+    n_used = sum(part is not None and part is not Ellipsis for part in parts)
+    at = 0
+    for part in parts:
+        side = getattr(part, "side", None)
+        name = axes[at] if at < len(axes) else ""
+        if side and name not in (*_COUNTS[side], "") and any(name in counted for counted in _COUNTS.values()):
+            other = "target" if side == "source" else "source"
+            raise TypeError(
+                f"positions of the {side} lie on the axis {name!r}, which counts the {other}: take t.tokens.{other}"
+            )
+        at += len(axes) - n_used if part is Ellipsis else 0 if part is None else 1
+
+
 def is_one_table(index: object) -> bool:
     """Whether the whole index is one mask of several dimensions, which an assignment takes as it is."""
     mask = _as_mask(index) if isinstance(index, (np.ndarray, list)) else None

@@ -5,6 +5,15 @@ from collections.abc import Iterable
 from interpd.graph.schema import Manifest, ModuleSchema
 from interpd_client.names import UnknownName
 
+FINAL_BIAS = "final_logits_bias"
+"""A weight that some encoder-decoder models add behind their unembedding."""
+
+
+def has_final_norm(manifest: Manifest) -> bool:
+    """Whether a norm stands behind the last block; where blocks end in a norm of their own there is none."""
+    name = "decoder.ln_final" if manifest.model.has_encoder else "ln_final"
+    return all(site.name != name for site in manifest.absent_sites)
+
 
 def final_norm(manifest: Manifest) -> str:
     """The path of the norm behind the last block. Raises ``UnknownName`` where it is not the only one of its kind."""
@@ -30,11 +39,12 @@ def unembedding(manifest: Manifest) -> str:
 
 def _outside_layers(manifest: Manifest) -> Iterable[ModuleSchema]:
     # only the modules of the blocks carry a number in their path
-    return (
-        module
-        for module in manifest.modules.values()
-        if module.d_in is not None and not any(part.isdigit() for part in module.path.split("."))
-    )
+    has_encoder = manifest.model.has_encoder
+    for module in manifest.modules.values():
+        parts = module.path.split(".")
+        is_outside = not any(part.isdigit() for part in parts) and not (has_encoder and "encoder" in parts)
+        if module.d_in is not None and is_outside:
+            yield module
 
 
 def _only(paths: Iterable[str], manifest: Manifest, what: str) -> str:

@@ -12,7 +12,7 @@ from interpd_client.generation import GenerationTrace, TokenStream
 from interpd_client.listings import model_html
 from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
 from interpd_client.plugin_part import plugin_part
-from interpd_client.prompts import PromptLike, as_prompt
+from interpd_client.prompts import PromptLike, TargetLike, as_prompt, with_target
 from interpd_client.sites import SiteTable
 from interpd_client.trace import Trace, TraceContext
 from interpd_client.waiting import finished
@@ -56,7 +56,7 @@ class ModelFacts:
         info = self.info
         sizes = ", ".join(f"{name} {size}" for name, size in info.sizes.items())
         return (
-            f"<model {info.name}: {info.architecture}, {info.n_layers} layers, {sizes}, {info.dtype} on {info.device}>"
+            f"<model {info.name}: {info.architecture}, {info.depth} layers, {sizes}, {info.dtype} on {info.device}>"
         )
 
 
@@ -64,39 +64,65 @@ class ModelFacts:
 class Model(ModelFacts):
     """One resident model. Made by ``Client.model``; any thread may use it, each with traces of its own."""
 
-    def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
-        """A trace over one prompt (text, chat messages or token ids), or over several added with ``t.prompt``."""
-        return Trace(self._context, prompt, checked(options))
+    def trace(
+        self, prompt: PromptLike | None = None, *, target: TargetLike | None = None, **options: Unpack[RunOptions]
+    ) -> Trace:
+        """A trace over one prompt (text, chat messages or token ids), or over several added with ``t.prompt``.
+
+        Of an encoder-decoder model the prompt is the source, and ``target`` is what the decoder is given after its
+        start token: text or token ids; ``None``: nothing.
+        """
+        run = checked(options)
+        return Trace(self._context, with_target(prompt, target, run), run)
 
     def generate(
         self,
         prompt: PromptLike | None = None,
         *,
         max_new_tokens: int,
+        target: TargetLike | None = None,
         on_token: Callable[[TokenGenerated], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> GenerationTrace:
         """A trace whose prompts are continued by up to ``max_new_tokens`` tokens.
 
-        ``on_token`` is called with each token as it comes.
+        ``target`` is what the continuation of an encoder-decoder model begins with. ``on_token`` is called with each
+        token as it comes.
         """
         generation, run = split_options(max_new_tokens, options)
-        return GenerationTrace(self._context, prompt, run, generation, on_token)
+        return GenerationTrace(self._context, with_target(prompt, target, run), run, generation, on_token)
 
-    def stream(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> TokenStream:
+    def stream(
+        self,
+        prompt: PromptLike,
+        *,
+        max_new_tokens: int,
+        target: TargetLike | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> TokenStream:
         """The new tokens of a prompt as they come: ``for token in model.stream(...): print(token, end="")``."""
         options = {**options, "progress": False}
         # the callback does nothing, but with one the service sends every token
-        trace = self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options)
+        trace = self.generate(prompt, max_new_tokens=max_new_tokens, target=target, on_token=_nothing, **options)
         return TokenStream(finished(trace._feed()))
 
-    def generate_text(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> str:
-        """The text that continues a prompt."""
-        return self.generate(prompt, max_new_tokens=max_new_tokens, **options).run().text
+    def generate_text(
+        self,
+        prompt: PromptLike,
+        *,
+        max_new_tokens: int,
+        target: TargetLike | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> str:
+        """The text that continues a prompt; of an encoder-decoder model, that answers it (behind ``target``)."""
+        return self.generate(prompt, max_new_tokens=max_new_tokens, target=target, **options).run().text
 
-    def tokenize(self, prompt: PromptLike) -> Tokens:
-        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text."""
-        return finished(self._context.tokenize(as_prompt(prompt)))
+    def tokenize(self, prompt: PromptLike, *, target: TargetLike | None = None) -> Tokens:
+        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text.
+
+        Of an encoder-decoder model these are the source's, and ``tokens.target`` is what the decoder is given.
+        """
+        return finished(self._context.tokenize(as_prompt(prompt, target=target)))
 
     def __getattr__(self, name: str) -> Any:
         """The client part of the plugin ``name``: whatever its entry point in ``interpd.client`` makes of this model.
@@ -110,3 +136,7 @@ class Model(ModelFacts):
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *parts.names(parts.CLIENT)})
+
+
+def _nothing(event: TokenGenerated) -> None:
+    """What a stream, whose reader gets the tokens, does with each of them beside that."""

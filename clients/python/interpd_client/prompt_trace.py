@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from interpd_client.functions import OperationFamily, TorchFunctions, call
-from interpd_client.lens import final_norm, unembedding
+from interpd_client.lens import FINAL_BIAS, final_norm, has_final_norm, unembedding
 from interpd_client.names import UnknownName
 from interpd_client.recording import Recording
 from interpd_client.sites import ModulePorts, SiteGroup, SiteScope, SiteTable, SiteValue
@@ -26,6 +26,8 @@ class PromptTrace:
 
     if TYPE_CHECKING:
         layers: SiteGroup
+        encoder: SiteGroup
+        decoder: SiteGroup
         embed: Any
         logits: Any
         ln_final: Any
@@ -60,13 +62,22 @@ class PromptTrace:
 
     @property
     def tokens(self) -> TokenPositions:
-        """Positions of the prompt: ``t.tokens("Marsh")``, ``t.tokens[-1]``; also its ids and strings."""
+        """Positions of the prompt: ``t.tokens("Marsh")``, ``t.tokens[-1]``; also its ids and strings.
+
+        Of an encoder-decoder model those of each side: ``t.tokens.source("Marsh")``, ``t.tokens.target[-1]``.
+        """
         return TokenPositions(lambda: self._recording.tokens(self._scope.invoke()))
 
     @property
     def input_ids(self) -> Value:
-        """The token ids of the prompt as a value, ``int64[batch pos]``."""
-        return self.op("tokens.ids")
+        """The token ids of the prompt as a value, ``int64[batch pos]``; where there is an encoder, what it is given."""
+        has_encoder = self._recording.manifest.model.has_encoder
+        return self.op("tokens.ids", side="source") if has_encoder else self.op("tokens.ids")
+
+    @property
+    def decoder_input_ids(self) -> Value:
+        """What the decoder of an encoder-decoder model is given, its start token first, ``int64[batch pos]``."""
+        return self.op("tokens.ids", side="target")
 
     @property
     def torch(self) -> TorchFunctions:
@@ -89,10 +100,12 @@ class PromptTrace:
     def lens(self, value: object) -> Value:
         """The logits that ``value`` would give as the last residual stream: final norm, then unembedding.
 
-        A cap that the model puts on its logits is not applied.
+        A cap or scale that the model puts on its logits is not applied; a bias is.
         """
         manifest = self._recording.manifest
-        return self.call(unembedding(manifest), self.call(final_norm(manifest), value))
+        normed = self.call(final_norm(manifest), value) if has_final_norm(manifest) else value
+        logits = self.call(unembedding(manifest), normed)
+        return logits + self.param(FINAL_BIAS) if FINAL_BIAS in manifest.parameters else logits
 
     def param(self, name: str) -> Value:
         """A weight or buffer of the model: ``t.param("lm_head.weight")``."""

@@ -1,11 +1,13 @@
 """What people write as a prompt, as the ``Prompt`` of a request."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 
 from interpd.graph.ir import Prompt
+from interpd_client.options import RunOptions
 
 PromptLike: TypeAlias = (
     str | Prompt | Sequence[int] | Sequence[tuple[str, str]] | Sequence[Mapping[str, str]] | np.ndarray
@@ -13,11 +15,38 @@ PromptLike: TypeAlias = (
 """Text; token ids; chat messages as (role, content) pairs or ``{"role": ..., "content": ...}``; or a ``Prompt``."""
 
 
-def as_prompt(value: PromptLike, *, add_special_tokens: bool = True) -> Prompt:
+TargetLike: TypeAlias = str | Sequence[int] | np.ndarray
+"""What the decoder of an encoder-decoder model is given: text or token ids, without its start token."""
+
+
+def as_prompt(value: PromptLike, *, add_special_tokens: bool = True, target: TargetLike | None = None) -> Prompt:
     """``value`` as one prompt. Raises ``TypeError`` for what is none, several texts included.
 
-    ``add_special_tokens``: whether the tokenizer adds its own beginning to a text.
+    ``add_special_tokens``: whether the tokenizer adds its own special tokens to a text.
     """
+    prompt = _as_source(value, add_special_tokens=add_special_tokens)
+    if target is None:
+        return prompt
+    if prompt.target_text is not None or prompt.target_ids is not None:
+        raise TypeError("the prompt has a target already; give one")
+    if isinstance(target, str):
+        return replace(prompt, target_text=target)
+    items: list[object] = target.tolist() if isinstance(target, np.ndarray) else list(target)
+    if not all(isinstance(item, (int, np.integer)) and not isinstance(item, bool) for item in items):
+        raise TypeError(f"a target is a text or a list of token ids, got {target!r}")
+    return replace(prompt, target_ids=tuple(int(item) for item in items))  # pyright: ignore[reportArgumentType]
+
+
+def with_target(value: PromptLike | None, target: TargetLike | None, options: RunOptions) -> PromptLike | None:
+    """``value`` with its target, where there is one. Raises ``TypeError`` for a target without a prompt."""
+    if target is None:
+        return value
+    if value is None:
+        raise TypeError("a target belongs to a prompt: give both to `t.prompt(source, target=...)`")
+    return as_prompt(value, add_special_tokens=options.get("add_special_tokens", True), target=target)
+
+
+def _as_source(value: PromptLike, *, add_special_tokens: bool) -> Prompt:
     if isinstance(value, Prompt):
         return value
     if isinstance(value, str):

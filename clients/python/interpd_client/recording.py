@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from interpd.errors import InvalidGraph, Violation
 from interpd.graph.ir import Arg, Generation, Graph, Node, Prompt, Ref, Steps, node_references
-from interpd.graph.run import Tokens
+from interpd.graph.run import Lengths, Tokens
 from interpd.graph.schema import Manifest, OpSchema
 from interpd.graph.types import TensorData, TensorType
 from interpd_client.names import UnknownName, nearest_names
@@ -111,10 +111,10 @@ class Recording:
         """Takes it that these are the tokens of a prompt."""
         self._tokens[invoke] = tokens
 
-    def n_tokens(self) -> tuple[int | None, ...]:
-        """The number of tokens of each prompt, ``None`` where the service was not asked."""
+    def n_tokens(self) -> tuple[Lengths | None, ...]:
+        """The numbers of tokens of each prompt, ``None`` where the service was not asked."""
         known = [self._tokens.get(invoke) for invoke in range(len(self.prompts))]
-        return tuple(len(tokens.ids) if tokens else None for tokens in known)
+        return tuple(tokens.lengths if tokens else None for tokens in known)
 
     def type_of(self, ref: Ref) -> TensorType:
         """The type of a value, as far as it is known before the run. Raises ``InvalidGraph`` where it has none."""

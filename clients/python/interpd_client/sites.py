@@ -15,7 +15,7 @@ import numpy as np
 from interpd.graph.ir import Ref
 from interpd.graph.schema import Manifest, SiteSchema
 from interpd_client.constants import scalar
-from interpd_client.indices import select_positions
+from interpd_client.indices import refuse_other_side, select_positions
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.recording import Recording
 from interpd_client.value import Value, apply, to_arg
@@ -61,6 +61,7 @@ class SiteValue(Value):
     def _selected(self, index: object) -> Value | None:
         """A read of only the positions that ``index`` names, so that the model computes no other logits."""
         dims = [dim.name for dim in self._recording.manifest.sites[self._site].type.dims]
+        refuse_other_side(index, lambda: dims)
         found = select_positions(index, dims)
         node = self._recording.nodes[self._ref.node]
         if found is None or node.op != READ or node.steps != self._recording.steps:
@@ -191,7 +192,10 @@ class SiteTable:
         for absent in self.manifest.absent_sites:
             if absent.name == name:
                 return UnknownName(f"{model.name!r} has no site {name!r}: {absent.reason}", name=name)
-        layers = f" ({model.name} has layers 0 to {model.n_layers - 1})" if name.startswith("layers.") else ""
+        layers = ""
+        if name.startswith("layers."):
+            last, where = model.n_layers - 1, "encoder.layers and decoder.layers"
+            layers = f" ({model.name} has {where if model.has_encoder else f'layers 0 to {last}'})"
         message = f"no site {name!r} in {model.name!r}{layers}"
         return UnknownName(message, name=name, nearest=nearest_names(name, self.manifest.sites))
 

@@ -46,18 +46,22 @@ Answer = Callable[[RunRequest], Mapping[str, object] | Iterable[Event]]
 
 
 def fake_manifest(
-    name: str = "fake", *, n_layers: int = 2, d_model: int = 8, d_vocab: int = 32, ops: Sequence[OpSchema] = ()
+    name: str = "fake",
+    *,
+    n_layers: int = 2,
+    n_encoder_layers: int = 0,
+    d_model: int = 8,
+    d_vocab: int = 32,
+    ops: Sequence[OpSchema] = (),
 ) -> Manifest:
     """The manifest of a small model with residual, attention-output and MLP sites and all built-in operations.
 
-    ``ops`` adds operations of plugins.
+    ``n_encoder_layers``: how many of ``n_layers`` are those of an encoder; with 1 or more it is an encoder-decoder
+    model. ``ops`` adds operations of plugins.
     """
     sizes = {"d_model": d_model, "d_vocab": d_vocab}
-    names = ["embed"]
-    for layer in range(n_layers):
-        names += [f"layers.{layer}.{site}" for site in ("resid_pre", "attn.out", "mlp.out", "resid_post")]
-    names += ["ln_final", "logits"]
-    sites = {site: _site(site, order, sizes, n_layers) for order, site in enumerate(names)}
+    names = _names(n_layers, n_encoder_layers)
+    sites = {site: _site(site, order, sizes, (n_layers, n_encoder_layers)) for order, site in enumerate(names)}
     raw = f"model.layers.{n_layers - 1}.output"
     sites[raw] = SiteSchema(raw, sites[names[-3]].type, len(names) - 3, n_layers - 1, canonical=False)
     modules = {
@@ -65,7 +69,20 @@ def fake_manifest(
         "lm_head": ModuleSchema("lm_head", "Linear", d_model, d_vocab, "d_vocab"),
     }
     return Manifest(
-        model=ModelInfo(name, name, "fake", "FakeForCausalLM", "fake", 0, n_layers, sizes, 0, "float32", "cpu"),
+        model=ModelInfo(
+            name,
+            name,
+            revision="fake",
+            architecture="FakeForCausalLM",
+            family="fake",
+            n_parameters=0,
+            n_layers=n_layers,
+            sizes=sizes,
+            max_positions=0,
+            dtype="float32",
+            device="cpu",
+            n_encoder_layers=n_encoder_layers,
+        ),
         sites=sites,
         absent_sites=(),
         modules=modules,
@@ -78,11 +95,33 @@ def fake_manifest(
     )
 
 
-def _site(name: str, order: int, sizes: Mapping[str, int], n_layers: int) -> SiteSchema:
-    parts = name.split(".")
-    last = "d_vocab" if name == "logits" else "d_model"
-    layer = int(parts[1]) if parts[0] == "layers" else -1 if name == "embed" else n_layers
-    return SiteSchema(name, _type(("batch", 1), ("pos", None), (last, sizes[last])), order, layer)
+def _names(n_layers: int, n_encoder_layers: int) -> list[str]:
+    """The sites of the model in the order of the pass."""
+    stacks = [("", n_layers)]
+    if n_encoder_layers:
+        stacks = [("encoder.", n_encoder_layers), ("decoder.", n_layers - n_encoder_layers)]
+    names: list[str] = []
+    for stack, depth in stacks:
+        names.append(f"{stack}embed")
+        for layer in range(depth):
+            names += [f"{stack}layers.{layer}.{site}" for site in ("resid_pre", "attn.out", "mlp.out", "resid_post")]
+        names.append(f"{stack}ln_final")
+    return [*names, "logits"]
+
+
+def _site(name: str, order: int, sizes: Mapping[str, int], depths: tuple[int, int]) -> SiteSchema:
+    (n_layers, n_encoder_layers), parts = depths, name.split(".")
+    is_encoder = parts[0] == "encoder"
+    last, axis = "d_vocab" if name == "logits" else "d_model", "src_pos" if is_encoder else "pos"
+    first = n_encoder_layers if parts[0] == "decoder" else 0
+    if "layers" in parts:
+        layer = first + int(parts[parts.index("layers") + 1])
+    elif parts[-1] == "embed":
+        layer = first - 1
+    else:
+        layer = n_encoder_layers - 1 if is_encoder else n_layers
+    kind = _type(("batch", 1), (axis, None), (last, sizes[last]))
+    return SiteSchema(name, kind, order, layer, prefill_only=is_encoder)
 
 
 def _type(*dims: tuple[str, int | None]) -> TensorType:
@@ -141,11 +180,13 @@ class FakeTransport:
     def tokenize(self, model: str, prompts: Sequence[Prompt], timeout_s: float | None) -> tuple[Tokens, ...]:
         """One token per word."""
         self.n_tokenized += len(prompts)
-        return tuple(fake_tokens(prompt) for prompt in prompts)
+        has_encoder = self.manifests[model].model.has_encoder
+        return tuple(fake_tokens(prompt, has_encoder=has_encoder) for prompt in prompts)
 
     def validate(self, request: RunRequest, timeout_s: float | None) -> CheckReport:
         """What the checker says, with token counts."""
-        return check(request, self.manifest(request.model, timeout_s), _n_tokens(request))
+        manifest = self.manifest(request.model, timeout_s)
+        return check(request, manifest, [tokens.lengths for tokens in self._tokens(request)])
 
     def run(self, request: RunRequest) -> EventStream:
         """The events of the answer."""
@@ -215,7 +256,7 @@ class FakeTransport:
             yield from found
             return
         yield Queued(request.run_id, 0, "waiting for a worker")
-        yield Started(request.run_id, tuple(fake_tokens(prompt) for prompt in request.prompts))
+        yield Started(request.run_id, self._tokens(request))
         generated = _generated(request)
         if request.stream_tokens:
             for item in generated:
@@ -223,7 +264,13 @@ class FakeTransport:
                     yield TokenGenerated(request.run_id, item.invoke, step, token, " word")
         for name, value in found.items():
             yield Result(request.run_id, str(name), TensorData.from_numpy(np.asarray(value)))
-        yield Done(request.run_id, self._provenance(request), _cost(request), generated)
+        n_tokens = sum(tokens.lengths.total or 0 for tokens in self._tokens(request))
+        cost = Cost(n_tokens=n_tokens, n_layers_run=0, n_passes=1, bytes_returned=0)
+        yield Done(request.run_id, self._provenance(request), cost, generated)
+
+    def _tokens(self, request: RunRequest) -> tuple[Tokens, ...]:
+        has_encoder = self.manifests[request.model].model.has_encoder
+        return tuple(fake_tokens(prompt, has_encoder=has_encoder) for prompt in request.prompts)
 
     def _zeros(self, request: RunRequest) -> Mapping[str, object]:
         types = self.validate(request, None).types
@@ -266,19 +313,26 @@ class FakeStream:
         self._events = iter(())
 
 
-def fake_tokens(prompt: Prompt) -> Tokens:
-    """The words of a prompt as tokens, with ids by their length; ids as they are given."""
-    if prompt.token_ids is not None:
-        strings = tuple(f"<{number}>" for number in prompt.token_ids)
-        return Tokens(prompt.token_ids, strings, ((0, 0),) * len(strings), "".join(strings))
+def fake_tokens(prompt: Prompt, *, has_encoder: bool = False) -> Tokens:
+    """The words of a prompt as tokens, with ids by their length; ids as they are given.
+
+    ``has_encoder``: whether there is a target too, which begins with the token 0.
+    """
     text = prompt.text if prompt.text is not None else "\n".join(f"{r}: {c}" for r, c in prompt.messages or ())
+    source = _side(prompt.token_ids, text)
+    if not has_encoder:
+        return source
+    own = _side(prompt.target_ids if prompt.target_text is None else None, prompt.target_text or "")
+    return replace(source, target=Tokens((0, *own.ids), ("<s>", *own.strings), ((0, 0), *own.offsets), own.text))
+
+
+def _side(ids: tuple[int, ...] | None, text: str) -> Tokens:
+    if ids is not None:
+        strings = tuple(f"<{number}>" for number in ids)
+        return Tokens(ids, strings, ((0, 0),) * len(strings), "".join(strings))
     found = list(re.finditer(r"\s*\S+", text))
     strings = tuple(one.group() for one in found)
     return Tokens(tuple(len(one) for one in strings), strings, tuple(one.span() for one in found), text)
-
-
-def _n_tokens(request: RunRequest) -> list[int | None]:
-    return [len(fake_tokens(prompt).ids) for prompt in request.prompts]
 
 
 def _blobs(nodes: Sequence[Node]) -> Iterator[str]:
@@ -294,9 +348,3 @@ def _generated(request: RunRequest) -> tuple[Generated, ...]:
     n_new = request.generation.max_new_tokens
     ids = tuple(range(n_new))
     return tuple(Generated(invoke, ids, " word" * n_new, "length") for invoke in range(len(request.prompts)))
-
-
-def _cost(request: RunRequest) -> Cost:
-    return Cost(
-        n_tokens=sum(number or 0 for number in _n_tokens(request)), n_layers_run=0, n_passes=1, bytes_returned=0
-    )

@@ -22,7 +22,7 @@ from interpd_client.outputs import flatten
 from interpd_client.places import user_place
 from interpd_client.program_order import warn_of_late_writes
 from interpd_client.prompt_trace import PromptTrace
-from interpd_client.prompts import PromptLike, as_prompt
+from interpd_client.prompts import PromptLike, TargetLike, as_prompt
 from interpd_client.recording import Recording
 from interpd_client.result import Result
 from interpd_client.runs import RunHandle
@@ -90,11 +90,14 @@ class TraceDraft(PromptTrace):
         counts = f"{len(recording.prompts)} prompts, {len(recording.nodes)} nodes"
         return f"<trace of {recording.manifest.model.name}: {counts}, saves {', '.join(self._saved) or 'nothing'}>"
 
-    def prompt(self, prompt: PromptLike) -> PromptTrace:
-        """One more prompt of this request; values may flow between prompts in either direction of time."""
+    def prompt(self, prompt: PromptLike, *, target: TargetLike | None = None) -> PromptTrace:
+        """One more prompt of this request; values may flow between prompts in either direction of time.
+
+        ``target``: what the decoder of an encoder-decoder model is given after its start token.
+        """
         recording = self._recording
         special = self._options.get("add_special_tokens", True)
-        recording.prompts.append(as_prompt(prompt, add_special_tokens=special))
+        recording.prompts.append(as_prompt(prompt, add_special_tokens=special, target=target))
         number = len(recording.prompts) - 1
         return self._one_prompt(recording, self._context.table, lambda: number)
 

@@ -14,7 +14,7 @@ from interpd.graph.ir import Arg, Dots, Ref, Slice
 from interpd.graph.types import TensorType
 from interpd_client.constants import array_constant, dtype_name, is_array, scalar
 from interpd_client.habits import HABITS, ON_THE_DEVICE, names_a_device
-from interpd_client.indices import index_arg, is_one_table, without_masks
+from interpd_client.indices import index_arg, is_one_table, refuse_other_side, without_masks
 from interpd_client.names import UnknownName, nearest_names
 from interpd_client.opaque import Opaque
 from interpd_client.recording import Recording
@@ -138,6 +138,7 @@ class Value(Opaque):
 
         if not (rest and is_one_table(index)):
             index = without_masks(index, ref_of, self._known_sizes)
+        refuse_other_side(index, lambda: [dim.name for dim in self.type.dims])
         place = index_arg(index, ref_of)
         inputs = (self._ref, place, *(to_arg(recording, item) for item in rest))
         return Value(recording, Ref(recording.add(op, inputs)))

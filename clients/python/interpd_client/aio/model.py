@@ -10,22 +10,26 @@ from interpd_client.aio.trace import Trace
 from interpd_client.model import ModelFacts
 from interpd_client.names import UnknownName
 from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
-from interpd_client.prompts import PromptLike, as_prompt
+from interpd_client.prompts import PromptLike, TargetLike, as_prompt, with_target
 
 
 @final
 class Model(ModelFacts):
     """One resident model, as ``interpd_client.Model``. Made by ``await Client.model``; tasks may share it."""
 
-    def trace(self, prompt: PromptLike | None = None, **options: Unpack[RunOptions]) -> Trace:
+    def trace(
+        self, prompt: PromptLike | None = None, *, target: TargetLike | None = None, **options: Unpack[RunOptions]
+    ) -> Trace:
         """A trace for ``async with``, over one prompt or over several added with ``t.prompt``."""
-        return Trace(self._context, prompt, checked(options))
+        run = checked(options)
+        return Trace(self._context, with_target(prompt, target, run), run)
 
     def generate(
         self,
         prompt: PromptLike | None = None,
         *,
         max_new_tokens: int,
+        target: TargetLike | None = None,
         on_token: Callable[[TokenGenerated], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> GenerationTrace:
@@ -34,23 +38,39 @@ class Model(ModelFacts):
         ``on_token`` is called, on the event loop, with each token as it comes.
         """
         generation, run = split_options(max_new_tokens, options)
-        return GenerationTrace(self._context, prompt, run, generation, on_token)
+        return GenerationTrace(self._context, with_target(prompt, target, run), run, generation, on_token)
 
-    def stream(self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]) -> TokenStream:
+    def stream(
+        self,
+        prompt: PromptLike,
+        *,
+        max_new_tokens: int,
+        target: TargetLike | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> TokenStream:
         """The new tokens of a prompt as they come: ``async for token in model.stream(...): ...``."""
         options = {**options, "progress": False}
         # the callback does nothing, but with one the service sends every token
-        return TokenStream(self.generate(prompt, max_new_tokens=max_new_tokens, on_token=lambda event: None, **options))
+        trace = self.generate(prompt, max_new_tokens=max_new_tokens, target=target, on_token=_nothing, **options)
+        return TokenStream(trace)
 
     async def generate_text(
-        self, prompt: PromptLike, *, max_new_tokens: int, **options: Unpack[GenerateOptions]
+        self,
+        prompt: PromptLike,
+        *,
+        max_new_tokens: int,
+        target: TargetLike | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> str:
-        """The text that continues a prompt."""
-        return (await self.generate(prompt, max_new_tokens=max_new_tokens, **options).run()).text
+        """The text that continues a prompt; of an encoder-decoder model, that answers it (behind ``target``)."""
+        return (await self.generate(prompt, max_new_tokens=max_new_tokens, target=target, **options).run()).text
 
-    async def tokenize(self, prompt: PromptLike) -> Tokens:
-        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text."""
-        return await self._context.tokenize(as_prompt(prompt))
+    async def tokenize(self, prompt: PromptLike, *, target: TargetLike | None = None) -> Tokens:
+        """The prompt as the model's tokenizer sees it: ids, strings, offsets, text.
+
+        Of an encoder-decoder model these are the source's, and ``tokens.target`` is what the decoder is given.
+        """
+        return await self._context.tokenize(as_prompt(prompt, target=target))
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in parts.names(parts.CLIENT):
@@ -60,3 +80,7 @@ class Model(ModelFacts):
                 name=name,
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _nothing(event: TokenGenerated) -> None:
+    """What a stream, whose reader gets the tokens, does with each of them beside that."""
