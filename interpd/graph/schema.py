@@ -86,6 +86,24 @@ class ArtifactInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """A PEFT adapter of a model: weights that requests may ask for by name."""
+
+    name: str
+    source: str
+    """Hub id or path, as given."""
+    digest: str = ""
+    """``sha256:...`` of its config and weights."""
+    kind: str = ""
+    """As PEFT spells it: ``LORA``, ``IA3``, ..."""
+    n_parameters: int = 0
+    n_modules: int = 0
+    """How many modules of the model it changes."""
+    problem: str = ""
+    """Why it cannot be used; empty: it can."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSchema:
     """A named place in the forward pass, its type and what may be done there."""
 
@@ -193,6 +211,12 @@ class ModelInfo:
         """Whether prompts have a source and a target side."""
         return self.n_encoder_layers > 0
 
+    @property
+    def depth(self) -> str:
+        """``n_layers`` for people: ``12``, or ``6+6`` with an encoder."""
+        n_own = self.n_layers - self.n_encoder_layers
+        return f"{self.n_encoder_layers}+{n_own}" if self.has_encoder else str(n_own)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -211,3 +235,5 @@ class Manifest:
     limits: Limits = field(default_factory=Limits)
     engine: str = ""
     """Versions of interpd, torch, transformers, nnsight."""
+    adapters: Mapping[str, AdapterInfo] = field(default_factory=dict)
+    """By name; those that could not be loaded included."""

@@ -52,7 +52,7 @@ def table_html(rows: Iterable[tuple[str, ...]]) -> str:
 
 def _row(status: ModelStatus) -> tuple[str, ...]:
     info = status.info
-    what = f"{info.architecture}, {info.n_layers} layers, {info.dtype} on {info.device}" if info is not None else ""
+    what = f"{info.architecture}, {info.depth} layers, {info.dtype} on {info.device}" if info is not None else ""
     why = "; ".join(part for part in (what, status.detail) if part)
     return status.name, status.state, f"{status.n_ready} of {status.n_replicas}", why
 
@@ -60,7 +60,7 @@ def _row(status: ModelStatus) -> tuple[str, ...]:
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     info = manifest.model
     yield "source", f"{info.source} at {info.revision}"
-    yield "architecture", f"{info.architecture}, {info.n_layers} layers"
+    yield "architecture", f"{info.architecture}, {info.depth} layers"
     yield "sizes", ", ".join(f"{name} {size}" for name, size in info.sizes.items())
     yield "runs as", f"{info.dtype} on {info.device}"
     canonical = sum(site.canonical for site in manifest.sites.values())
