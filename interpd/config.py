@@ -7,7 +7,6 @@ not exist is an error with the nearest name, whichever source it stands in.
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -17,37 +16,11 @@ from typing import Any, get_type_hints
 
 from interpd.errors import InvalidRequest
 from interpd.graph.schema import Limits
+from interpd.specs import AdapterSpec, ModelSpec, checked_adapter, checked_model, parse_adapter, with_revision
 
-DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
-"""In which a model may be computed."""
-MOST_REPLICAS = 64
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 ENV_PREFIX = "INTERPD_"
 ENV_RESERVED = ("INTERPD_CONFIG", "INTERPD_SHARED", "INTERPD_REQUIRE_SHARED", "INTERPD_SERVER")
 """Variables with our prefix that are no keys: the path of the file, and what tests and the client read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """Which model to keep resident, and how."""
-
-    source: str
-    """Hub id, local folder, or the name of a bundled model (``facts``)."""
-    name: str = ""
-    """What clients call it; the last part of ``source`` when empty."""
-    revision: str | None = None
-    """Hub commit, tag or branch; hub ids need one (a local folder is identified by the hash of its weights)."""
-    dtype: str = "auto"
-    """``auto``: as the checkpoint says, except that half precision on a CPU is computed in float32."""
-    device: str = "auto"
-    """``auto``: ``cuda`` where the worker has one, else ``cpu``."""
-    num_gpus: float = 0.0
-    """GPUs of each replica; a fraction shares one. 0: one where device is ``auto`` and one is free, else none."""
-    num_cpus: float = 1.0
-    """Threads of each replica's tensor library, rounded up."""
-    replicas: int = 1
-    """How many processes hold a copy."""
 
 
 def key(default: Any, doc: str, *, flag: str | None = "", reason: str = "") -> Any:
@@ -134,6 +107,9 @@ class Config:
     models: tuple[ModelSpec, ...] = key(
         (), "Models to load at start: [[models]], or SOURCE[@REVISION][=NAME].", flag="--model"
     )
+    adapters: tuple[str, ...] = key(
+        (), "Adapters of models to load at start: MODEL:NAME=SOURCE[@REVISION].", flag="--adapter"
+    )
     plugins: tuple[str, ...] = key(
         (), "Plugins that workers load, by entry point name; others are ignored.", flag="--plugin"
     )
@@ -200,11 +176,10 @@ def parse_model(text: str, defaults: ModelDefaults | None = None) -> ModelSpec:
 
     An existing path is taken whole, whatever signs it holds. Raises ``InvalidRequest``.
     """
-    source, name, revision = text, "", None
+    source, name = text, ""
     if not Path(text).expanduser().exists():
         source, _, name = text.rpartition("=") if "=" in text else (text, "", "")
-        if not Path(source).expanduser().exists() and "@" in source:
-            source, _, revision = source.rpartition("@")
+    source, revision = with_revision(source)
     table = {"source": source, "name": name} | ({"revision": revision} if revision is not None else {})
     return _model(table, defaults or ModelDefaults(), f"model {text!r}")
 
@@ -220,25 +195,6 @@ def _model(table: Mapping[str, Any], defaults: ModelDefaults, where: str) -> Mod
     if not values.get("source"):
         raise InvalidRequest(f"{where}: no source; give a hub id or a local folder")
     return checked_model(ModelSpec(**values), where)
-
-
-def checked_model(spec: ModelSpec, where: str = "model") -> ModelSpec:
-    """``spec`` with the name that it will have. Raises ``InvalidRequest`` for values that cannot be meant."""
-    name = spec.name or Path(spec.source).expanduser().resolve().name
-    # the name becomes part of process names and paths
-    if not _MODEL_NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"{where}: name {name!r} may hold letters, digits, '-', '_' and '.' (not first), 100 at most; append =NAME"
-        )
-    if spec.num_gpus < 0 or spec.num_cpus <= 0:
-        raise InvalidRequest(f"{where}: num_gpus must not be negative and num_cpus must be positive")
-    if not 1 <= spec.replicas <= MOST_REPLICAS:
-        raise InvalidRequest(f"{where}: replicas must be 1 to {MOST_REPLICAS}, got {spec.replicas}")
-    if spec.dtype not in DTYPES:
-        raise InvalidRequest(f"{where}: dtype {spec.dtype!r} is none of {', '.join(DTYPES)}")
-    if not _DEVICE.fullmatch(spec.device):
-        raise InvalidRequest(f"{where}: device {spec.device!r} is none of auto, cpu, cuda, cuda:N")
-    return replace(spec, name=name)
 
 
 def load_config(
@@ -323,16 +279,27 @@ def _typed(value: Any, type_: Any, where: str) -> Any:
         return _items(value, (str, dict), where)
     if type_ == tuple[str, ...]:
         return _items(value, (str,), where)
+    if type_ == tuple[AdapterSpec, ...]:
+        return tuple(_adapter(name, text, where) for name, text in _table(value, where).items())
     if isinstance(type_, GenericAlias):
-        if not isinstance(value, dict):
-            raise InvalidRequest(f"{where}: expected a table, got {value!r}")
-        return tuple((name, _positive(weight, f"{where}.{name}")) for name, weight in value.items())
+        return tuple((name, _positive(weight, f"{where}.{name}")) for name, weight in _table(value, where).items())
     if type_ is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     expected = str if type_ == str | None else type_
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise InvalidRequest(f"{where}: expected {expected.__name__}, got {value!r}")
     return value
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{where}: expected a table, got {value!r}")
+    return value
+
+
+def _adapter(name: str, source: Any, where: str) -> AdapterSpec:
+    place = f"{where}.{name}"
+    return checked_adapter(AdapterSpec(name, *with_revision(_typed(source, str, place))), place)
 
 
 def _items(value: Any, kinds: tuple[type, ...], where: str) -> tuple[Any, ...]:
@@ -358,7 +325,7 @@ def _build(values: dict[str, Any]) -> Config:
         elif f.name in values:
             top[f.name] = values[f.name]
     _check_numbers(values)
-    top["models"] = _models(top.get("models", ()), top["defaults"])
+    top["models"] = _with_adapters(_models(top.get("models", ()), top["defaults"]), top.get("adapters", ()))
     if top.get("port", 0) > 65535:
         raise InvalidRequest(f"port: expected 0 to 65535, got {top['port']}")
     if top.get("log_level", "info") not in ("debug", "info", "warning", "error"):
@@ -380,6 +347,17 @@ def _models(items: tuple[Any, ...], defaults: ModelDefaults) -> tuple[ModelSpec,
             raise InvalidRequest(f"models[{index}]: name {spec.name!r} is taken; append =NAME")
         specs.append(spec)
     return tuple(specs)
+
+
+def _with_adapters(models: tuple[ModelSpec, ...], texts: tuple[str, ...]) -> tuple[ModelSpec, ...]:
+    by_name = {spec.name: spec for spec in models}
+    for text in texts:
+        model, adapter = parse_adapter(text)
+        if model not in by_name:
+            raise InvalidRequest(f"adapter {text!r}: no model {model!r} is configured{_nearest(model, by_name)}")
+        spec = by_name[model]
+        by_name[model] = checked_model(replace(spec, adapters=(*spec.adapters, adapter)), f"adapter {text!r}")
+    return tuple(by_name.values())
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -138,6 +138,12 @@ class ArtifactNotFound(NotFound):
     reason = "ARTIFACT_NOT_FOUND"
 
 
+class AdapterNotFound(NotFound):
+    """The model has no adapter of that name, or it could not be loaded."""
+
+    reason = "ADAPTER_NOT_FOUND"
+
+
 class BlobNotFound(NotFound):
     """No uploaded constant has that digest; upload it and send the request again."""
 

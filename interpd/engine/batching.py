@@ -4,7 +4,7 @@ A shared pass gives each request the numbers that it would have got alone, so on
 different keeps requests apart; the rest is a matter of padding, which costs time and nothing else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from interpd.engine.planning import Program
@@ -22,6 +22,8 @@ class PassClass:
     eager_attention: bool
     alone: str
     """Why the request takes no company; empty: it does."""
+    adapter: str = ""
+    """Which adapter is in force: the digest of its files; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,22 @@ class Candidate:
     run_id: str
     kind: PassClass
     lengths: tuple[int, ...]
+    keys: tuple[Hashable, ...] = ()
+    """For each prompt, what it has in common with those that share its row all through the pass; empty: none does."""
+
+    @property
+    def rows(self) -> dict[Hashable, int]:
+        """The lengths of its rows, by key."""
+        keys = self.keys or [(self.run_id, number) for number in range(len(self.lengths))]
+        return dict(zip(keys, self.lengths, strict=True))
 
 
-def pass_class(program: Program, *, stateful: bool = False) -> PassClass:
+def pass_class(program: Program, *, stateful: bool = False, adapter: str = "") -> PassClass:
     """The class of a request's passes.
 
     Args:
         program: The request.
+        adapter: The digest of the adapter that is in force; empty: none.
         stateful: Whether the model carries a state through padding (recurrent layers), so that a generation cannot be
             padded on the left.
     """
@@ -47,7 +58,7 @@ def pass_class(program: Program, *, stateful: bool = False) -> PassClass:
     if not alone and request.reproducible:
         alone = "reproducible runs take a pass of their own"
     eager = any(step.binding.site.eager_attention for step in program.steps if step.binding is not None)
-    return PassClass(generates, program.order.needs_grad, eager, alone)
+    return PassClass(generates, program.order.needs_grad, eager, alone, adapter)
 
 
 def one_row_only(program: Program, *, stateful: bool = False) -> str:
@@ -76,6 +87,8 @@ def reason_apart(one: PassClass, other: PassClass) -> str:
         return "one records gradients, the other does not"
     if one.eager_attention != other.eager_attention:
         return "one needs eager attention, the other runs the model's own"
+    if one.adapter != other.adapter:
+        return "they run with different adapters"
     return ""
 
 
@@ -83,23 +96,22 @@ def bucket(first: Candidate, others: Iterable[Candidate], *, max_tokens: int) ->
     """Those that share the pass of ``first``: as many of ``others``, in their order, as fit beside it.
 
     A candidate fits when its class allows it, the pass stays within ``max_tokens`` positions (padding included) and
-    no more than ``MAX_PADDING`` of it is padding, or no more than was there before.
+    no more than ``MAX_PADDING`` of it is padding, or no more than was there before. A row that several share counts
+    once; one that joins in the middle of the pass counts as if it were there from the start.
     """
-    chosen = [first]
+    chosen, rows = [first], first.rows
     for candidate in others:
         if reason_apart(first.kind, candidate.kind):
             continue
-        together = _lengths([*chosen, candidate])
-        limit = max(MAX_PADDING, padding(_lengths(chosen)))
-        if len(together) * max(together) <= max_tokens and padding(together) <= limit:
+        together = rows | candidate.rows
+        lengths = tuple(together.values())
+        limit = max(MAX_PADDING, padding(tuple(rows.values())))
+        if len(lengths) * max(lengths) <= max_tokens and padding(lengths) <= limit:
             chosen.append(candidate)
+            rows = together
     return chosen
 
 
 def padding(lengths: Sequence[int]) -> float:
     """The share of a pass of these rows that is padding."""
     return 1 - sum(lengths) / (len(lengths) * max(lengths))
-
-
-def _lengths(candidates: Iterable[Candidate]) -> list[int]:
-    return [length for candidate in candidates for length in candidate.lengths]

@@ -3,11 +3,14 @@
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from interpd.engine.adapters import Adapter
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.resident import ResidentModel
 from interpd.engine.store import Store
@@ -18,12 +21,21 @@ from interpd.graph.schema import OpSchema
 _ARTIFACT = "artifact:"
 
 
+@dataclass(slots=True)
+class _Activity:
+    """What is being done with a model, whichever adapter is in force."""
+
+    now: tuple[tuple[str, ...], str] = ((), "")
+
+
 class ModelAccess:
     """The resident model as the interpreter sees it, and what is being done with it now."""
 
     def __init__(self, resident: ResidentModel, driver: Driver, store: Store) -> None:
         self.resident = resident
         self.driver = driver
+        self.adapter: Adapter | None = None
+        """What is in force; ``None``: the model as it is."""
         self.store = store
         self.weights = Weights(resident.model)
         self.device: torch.device = resident.model.device
@@ -36,21 +48,50 @@ class ModelAccess:
         """Whether it is told positions; others derive them from the mask."""
         self.artifacts_used: dict[str, dict[tuple[str, str], None]] = {}
         """(name, digest) of each artifact, by the run that has used it."""
-        self.busy_with: tuple[tuple[str, ...], str] = ((), "")
+        self._activity = _Activity()
+
+    @property
+    def busy_with(self) -> tuple[tuple[str, ...], str]:
         """(run ids, what runs): replaced as a whole, so that another thread may read it."""
+        return self._activity.now
+
+    @busy_with.setter
+    def busy_with(self, now: tuple[tuple[str, ...], str]) -> None:
+        self._activity.now = now
+
+    def with_adapter(self, adapter: Adapter) -> "ModelAccess":
+        """The same model with an adapter in force. Store, weights and activity are those of this one."""
+        adapted = copy(self)
+        adapted.adapter, adapted.driver = adapter, adapter.driver
+        adapted.weights = Weights(adapter.model, self.weights)
+        return adapted
+
+    @property
+    def adapter_key(self) -> str:
+        """What tells the adapter in force from all others; empty: none is."""
+        return "" if self.adapter is None else self.adapter.info.digest
 
     def ids(self, ids: Iterable[int]) -> Tensor:
         """Token ids as the model takes them, ``[1 pos]``."""
         return torch.tensor([list(ids)], dtype=torch.int64, device=self.device)
 
     def parameter(self, name: str) -> Tensor:
-        """A weight or buffer, not copied."""
+        """A weight or buffer of the model, not copied.
+
+        Raises ``CallerError`` for one of a module that the adapter in force changes: it is not what runs.
+        """
+        owner = name.rpartition(".")[0]
+        if self.adapter is not None and owner in self.adapter.changed:
+            raise CallerError(
+                f"adapter {self.adapter.info.name!r} changes module {owner!r}, so {name!r} is not what runs: read it "
+                "in a request without the adapter, or call the module"
+            )
         return self.resident.parameter(name)
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """A module applied to ``x``, also in the middle of a pass. Raises ``CallerError``."""
         with self.driver.stood_down():
-            output = self.resident.module(module)(x)
+            output = self.driver.model.get_submodule(module)(x)
         if not isinstance(output, Tensor):
             raise CallerError(f"module {module!r} returns {type(output).__name__}, not a tensor: it cannot be called")
         return output

@@ -10,13 +10,14 @@ from time import monotonic, time
 
 import torch
 
-from interpd.engine.batching import Candidate, bucket, one_row_only, pass_class
+from interpd.engine.adapters import Adapters
+from interpd.engine.batching import Candidate, PassClass, bucket, one_row_only, pass_class
 from interpd.engine.generation import GenerationBatch, members_of
 from interpd.engine.gradients import differentiate
 from interpd.engine.method_pass import MethodPass, PassRequest
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Driver
-from interpd.engine.passes import blamed_on, run_plain_pass
+from interpd.engine.passes import blamed_on, may_change_rows, row_keys, run_plain_pass
 from interpd.engine.planning import make_program
 from interpd.engine.resident import ResidentModel
 from interpd.engine.results import done, engine_versions, plugins_of, results_of
@@ -29,7 +30,7 @@ from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError, W
 from interpd.graph.check import check
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Cancelled, Event, Failed, RunRequest, Started, Tokens
-from interpd.graph.schema import ArtifactInfo, Limits, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Limits, Manifest
 from interpd.graph.types import TensorData
 from interpd.plugin.registry import Registry
 from interpd.telemetry import Log
@@ -61,6 +62,8 @@ class NnsightEngine:
     ) -> None:
         model = resident.model
         self._store = Store(registry.artifact_kinds, model.device, model.dtype, sizes=resident.info.sizes)
+        # before the model is wrapped: adapters run in copies of its modules
+        self._adapters = Adapters(resident)
         self._access = ModelAccess(resident, Driver(model), self._store)
         self._registry = registry
         self._share_passes, self._max_batch_tokens = share_passes, max_batch_tokens
@@ -74,7 +77,7 @@ class NnsightEngine:
 
     def describe(self) -> Manifest:
         """What this engine offers now."""
-        return replace(self._manifest, artifacts=dict(self._store.artifacts))
+        return replace(self._manifest, artifacts=dict(self._store.artifacts), adapters=self._adapters.infos)
 
     def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
         """The prompts as token ids, strings and offsets. Raises ``InvalidRequest``."""
@@ -91,6 +94,15 @@ class NnsightEngine:
     def drop_artifact(self, name: str) -> None:
         """Forgets an artifact; unknown names are ignored. What runs with it now may fail."""
         self._store.drop_artifact(name)
+
+    def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo:
+        """Loads the adapter in ``folder``, and tests the model's sites with it. Raises ``CallerError``."""
+        with self._access.weights.watched("", f"adapter {info.name!r}"):
+            return self._adapters.put(info, folder)
+
+    def drop_adapter(self, name: str) -> None:
+        """Forgets an adapter; unknown names are ignored. What runs with it now goes on."""
+        self._adapters.drop(name)
 
     def submit(self, request: RunRequest) -> None:
         """Takes a request in. Whatever is wrong with it comes back as its ``Failed`` event."""
@@ -112,7 +124,10 @@ class NnsightEngine:
         if request.generation is not None and not self._access.takes_cache:
             name = self._manifest.model.architecture
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
-        run = Run(program, self._access, self._next_turn())
+        access = self._access
+        if request.adapter:
+            access = access.with_adapter(self._adapters.get(request.adapter))
+        run = Run(program, access, self._next_turn())
         run.used.plugins = plugins_of(run, self._registry.plugins)
         for invoke, prompt in enumerate(tokens):
             words = unknown_words(self._access.resident.tokenizer, prompt)
@@ -237,7 +252,10 @@ class NnsightEngine:
     def _candidate(self, run: Run) -> Candidate:
         program = run.program
         lengths = tuple(len(program.tokens[invoke].ids) for invoke in program.invokes_of_pass(run.pass_index))
-        return Candidate(run.id, pass_class(program, stateful=self._stateful), lengths)
+        return Candidate(run.id, self._kind(run), lengths, row_keys(run))
+
+    def _kind(self, run: Run) -> PassClass:
+        return pass_class(run.program, stateful=self._stateful, adapter=run.adapter_key)
 
     def _take_turn(self, run: Run) -> None:
         run.turn = self._next_turn()
@@ -245,29 +263,29 @@ class NnsightEngine:
             run.used.started = monotonic()
             self._events.append(Started(run.id, run.program.tokens))
 
-    def _run_pass(self, runs: list[Run]) -> None:
+    def _run_pass(self, runs: list[Run], *, rows_change: bool = True) -> None:
         eager = pass_class(runs[0].program).eager_attention
         before = {run.id: run.values.snapshot() for run in runs}
         self._busy(runs, "pass")
-        error = _tried(lambda: run_plain_pass(self._access, runs, eager=eager))
+        error = _tried(lambda: run_plain_pass(runs[0].access, runs, eager=eager, rows_change=rows_change))
         if error is None:
             for run in runs:
                 run.advance()
-        elif len(runs) == 1:
+        elif len(runs) == 1 and not (rows_change and may_change_rows(runs[0])):
             runs[0].fail(blamed_on(error, runs[0].program))
         else:
             for run in runs:
                 run.values = before[run.id]
-                self._run_pass([run])
+                # alone and as it is: rows that change are an optimisation, which fails nobody
+                self._run_pass([run], rows_change=len(runs) > 1)
 
     def _start_batch(self, runs: list[Run], place: int) -> None:
         """The prefill of ``runs``. Batches under way take over their place in the line, so that prefills and steps
         take turns however many wait."""
         for running in self._batches:
             running.turn = min(running.turn, place)
-        members = [member for run in runs for member in members_of(self._access, run)]
-        kind = pass_class(runs[0].program, stateful=self._stateful)
-        batch = GenerationBatch(self._access, members, kind=kind, turn=self._next_turn())
+        members = [member for run in runs for member in members_of(run.access, run)]
+        batch = GenerationBatch(runs[0].access, members, kind=self._kind(runs[0]), turn=self._next_turn())
         self._batches.append(batch)
         self._step_batch(batch)
 
@@ -305,7 +323,7 @@ class NnsightEngine:
         task = self._tasks.get(run.id)
         if task is None:
             # its work begins with the next turn, so that whoever waits hears at once that it has started
-            self._tasks[run.id] = MethodTask(run, step, self._access, self._emit)
+            self._tasks[run.id] = MethodTask(run, step, run.access, self._emit)
             return
         try:
             self._busy([run], f"method {step.op}@{step.schema.version}")
@@ -324,7 +342,7 @@ class NnsightEngine:
 
     def _answer(self, task: MethodTask, request: PassRequest) -> None:
         try:
-            task.answer = MethodPass(self._access, task.run, task.step, request).run()
+            task.answer = MethodPass(task.access, task.run, task.step, request).run()
         except Exception as error:  # a pass that failed: the method is told, and may go on
             task.error = error
 

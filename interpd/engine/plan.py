@@ -10,7 +10,7 @@ from typing import Protocol
 
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 
 
@@ -31,6 +31,17 @@ class Engine(Protocol):
 
     def drop_artifact(self, name: str) -> None:
         """Forgets an artifact; unknown names are ignored. What runs with it now may fail."""
+
+    def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo:
+        """Loads an adapter; what it is. One of the same name is replaced. Raises ``CallerError``.
+
+        Args:
+            info: Name, source and digest.
+            folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        """
+
+    def drop_adapter(self, name: str) -> None:
+        """Forgets an adapter; unknown names are ignored. What runs with it now goes on."""
 
     def submit(self, request: RunRequest) -> None:
         """Takes a request in. Whatever is wrong with it comes back as its ``Failed`` event, never raised here."""

@@ -86,6 +86,8 @@ def done(
             dtype=info.dtype,
             device=info.device,
             artifacts=tuple(sorted(used.artifacts)),
+            adapter=request.adapter,
+            adapter_digest=run.adapter_key,
         ),
         cost=Cost(
             n_tokens=used.n_tokens,

@@ -81,6 +81,16 @@ class Run:
         self._pending: deque[Step] = deque()
 
     @property
+    def access(self) -> ModelAccess:
+        """The model, with the adapter that the request asked for in force."""
+        return self._access
+
+    @property
+    def adapter_key(self) -> str:
+        """What tells that adapter from all others; empty: it asked for none."""
+        return self._access.adapter_key
+
+    @property
     def needs_grad(self) -> bool:
         """Whether its passes record an autograd graph."""
         return self.program.order.needs_grad

@@ -16,16 +16,26 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class Weights:
-    """Parameters, buffers and hooks of ``model``."""
+    """Parameters, buffers and hooks of ``model``.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: What is watched.
+        root: Of the model that ``model`` is a twin of; the blame for either falls on both.
+    """
+
+    def __init__(self, model: nn.Module, root: "Weights | None" = None) -> None:
+        self._root = self if root is None else root
         hooks = [getattr(module, kind) for module in model.modules() for kind in _HOOKS]
         hooks += [getattr(torch_modules, f"_global{kind}") for kind in _HOOKS]
         self._hooks: tuple[dict[int, object], ...] = tuple(hooks)
         named = (*model.named_parameters(), *model.named_buffers())
         self._tensors: tuple[tuple[str, Tensor], ...] = tuple(named)
-        self.blame: tuple[str, OpFailed] | None = None
+        self._blame: tuple[str, OpFailed] | None = None
+
+    @property
+    def blame(self) -> tuple[str, OpFailed] | None:
         """(run id, what it did), once the model was changed: nothing that is computed from then on is right."""
+        return self._root._blame
 
     @contextmanager
     def watched(self, run_id: str, what: str) -> Iterator[None]:
@@ -42,7 +52,7 @@ class Weights:
                 if not changed:
                     deed = f"changed the number of hooks on modules by {n_left:+d}; it must remove what it registers"
                 error = OpFailed(f"{what} {deed}")
-                self.blame = self.blame or (run_id, error)
+                self._root._blame = self.blame or (run_id, error)
                 raise error
 
     def _n_hooks(self) -> int:

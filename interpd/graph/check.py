@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from interpd.errors import (
+    AdapterNotFound,
     ArtifactNotFound,
     FeatureUnsupported,
     InterpdError,
@@ -36,6 +37,7 @@ _CLASSES: dict[str, type[InterpdError]] = {
     "UNSUPPORTED": FeatureUnsupported,
     "ABSENT_SITE": FeatureUnsupported,
     "OP_VERSION": OpVersionMismatch,
+    "UNKNOWN_ADAPTER": AdapterNotFound,
     "UNKNOWN_ARTIFACT": ArtifactNotFound,
 }
 """Codes with an error class of their own, which is raised when the report holds nothing else."""

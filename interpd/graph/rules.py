@@ -9,6 +9,7 @@ from interpd.graph.subject import Rule
 RULES: tuple[Rule, ...] = (
     Rule(("LIMIT",), request.too_large, final=True),
     Rule(("BAD_PROMPT",), request.bad_prompts),
+    Rule(("UNKNOWN_ADAPTER",), request.unknown_adapter),
     Rule(("LIMIT",), request.too_many_tokens),
     Rule(("BAD_GENERATION",), request.bad_generation),
     Rule(("UNKNOWN_OP", "OP_VERSION"), nodes.unknown_operations),

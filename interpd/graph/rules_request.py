@@ -98,6 +98,18 @@ def _constants_too_large(subject: Subject) -> Iterator[Violation]:
         yield Violation("LIMIT", "graph.nodes", f"{total} bytes of constants, at most {most} inline: upload large ones")
 
 
+def unknown_adapter(subject: Subject) -> Iterator[Violation]:
+    """An adapter that the model does not have, or that could not be loaded."""
+    name, known = subject.request.adapter, subject.manifest.adapters
+    if name and name not in known:
+        usable = ", ".join(repr(info.name) for info in known.values() if not info.problem) or "none"
+        hint = subject.suggestions.near(name, "adapter", known)
+        message = f"model {subject.manifest.model.name!r} has no adapter {quoted(name)}{hint or f'; it has {usable}'}"
+        yield Violation("UNKNOWN_ADAPTER", "adapter", message)
+    elif name and known[name].problem:
+        yield Violation("UNKNOWN_ADAPTER", "adapter", f"adapter {name!r} was not loaded: {known[name].problem}")
+
+
 def bad_prompts(subject: Subject) -> Iterator[Violation]:
     """Prompts that are not exactly one thing, or that the model cannot take."""
     if not subject.request.prompts:

@@ -22,6 +22,8 @@ class RunRequest:
     prompts: tuple[Prompt, ...]
     graph: Graph
     generation: Generation | None = None
+    adapter: str = ""
+    """Name of the model's adapter that is in force; empty: the model as it is."""
     reproducible: bool = False
     """Run alone at a fixed shape, never beside strangers."""
     stream_tokens: bool = False
@@ -88,6 +90,10 @@ class Provenance:
     device: str
     artifacts: tuple[tuple[str, str], ...] = ()
     """(name, digest of the file) of each artifact that was used: a name may stand for another file tomorrow."""
+    adapter: str = ""
+    """Name of the adapter that was in force; empty: none."""
+    adapter_digest: str = ""
+    """``sha256:...`` of the adapter's config and weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.worker.link import MODEL_STATES, ModelStatus
 
 __all__ = ["MODEL_STATES", "Front", "ModelStatistics", "ModelStatus", "RunHandle", "Statistics"]
@@ -139,6 +139,15 @@ class Front(Protocol):
 
     async def delete_artifact(self, model: str, name: str) -> None:
         """Takes an artifact away from the workers of ``model``. Raises as ``get_artifact``, and ``WorkerLost``."""
+
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        """Loads an adapter into the workers of ``model``; one of its name is replaced.
+
+        Raises ``CallerError`` (no such files, another model's), ``WorkerLost``.
+        """
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Takes an adapter away; runs that have it keep it. Raises ``AdapterNotFound``."""
 
     def statistics(self) -> Statistics:
         """Counters now; those of the engines are as old as the pool's last look at them (a second or so)."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 
-from interpd.config import ModelSpec, SchedulerConfig
+from interpd.config import SchedulerConfig
 from interpd.errors import (
     DeadlineExceeded,
     Draining,
@@ -28,7 +28,7 @@ from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.rules_request import prompts_too_large
 from interpd.graph.run import TERMINAL, Done, Event, Failed, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.scheduler.admission import Admission
 from interpd.scheduler.book import RunBook
@@ -39,6 +39,7 @@ from interpd.scheduler.placement import least_loaded
 from interpd.scheduler.queue import FairQueue
 from interpd.scheduler.runs import Run, RunState
 from interpd.scheduler.suspects import Suspects
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.telemetry import Log
 from interpd.worker.link import FAILED, RESTARTING, UNLOADING, Lost, ModelStatus, WorkerLink, Workers
 
@@ -187,6 +188,16 @@ class Scheduler:
         """Takes an artifact away from the workers."""
         self.manifest(model)
         await self._workers.delete_artifact(model, name)
+
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        """Loads an adapter into the workers."""
+        self.manifest(model)
+        return await self._workers.load_adapter(model, spec)
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Takes an adapter away from the workers."""
+        self.manifest(model)
+        await self._workers.unload_adapter(model, name)
 
     def statistics(self) -> Statistics:
         """Counters now."""

@@ -1,13 +1,14 @@
 """ModelService: which models are resident, what they offer, loading, unloading, tokenising."""
 
-from interpd.config import checked_model
 from interpd.errors import ModelNotFound
 from interpd.scheduler.interface import Front, ModelStatus
 from interpd.service.interceptors import Call
 from interpd.service.messages import status_to_proto
-from interpd.wire.manifests import manifest_to_proto, model_spec_from_proto
+from interpd.specs import checked_model
+from interpd.wire.manifests import adapter_spec_from_proto, manifest_to_proto, model_spec_from_proto
 from interpd.wire.problems import Problems
 from interpd.wire.prompts import prompt_from_proto, tokens_to_proto
+from interpd.wire.schemas import adapter_to_proto
 from interpd.wire.v1 import model_service_pb2 as pb
 
 
@@ -37,6 +38,16 @@ class ModelServicer:
         """Nothing, once the model is gone."""
         await self._front.unload(request.model)
         return pb.UnloadModelResponse()
+
+    async def load_adapter(self, request: pb.LoadAdapterRequest, call: Call) -> pb.LoadAdapterResponse:
+        """The adapter once it can be used."""
+        info = await self._front.load_adapter(request.model, adapter_spec_from_proto(request.spec))
+        return pb.LoadAdapterResponse(adapter=adapter_to_proto(info))
+
+    async def unload_adapter(self, request: pb.UnloadAdapterRequest, call: Call) -> pb.UnloadAdapterResponse:
+        """Nothing, once the adapter is gone."""
+        await self._front.unload_adapter(request.model, request.adapter)
+        return pb.UnloadAdapterResponse()
 
     async def tokenize(self, request: pb.TokenizeRequest, call: Call) -> pb.TokenizeResponse:
         """The prompts as the model's tokenizer sees them."""

@@ -44,6 +44,7 @@ from interpd.graph.run import (
     Tokens,
 )
 from interpd.graph.schema import (
+    AdapterInfo,
     ArtifactInfo,
     ArtifactSchema,
     Limits,
@@ -168,6 +169,19 @@ class FakeEngine:
         """Takes an artifact out of the manifest."""
         kept = {known: info for known, info in self._manifest.artifacts.items() if known != name}
         self._manifest = replace(self._manifest, artifacts=kept)
+
+    def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo:
+        """Lists an adapter in the manifest; the source ``fake:broken`` does not fit."""
+        if info.source == "fake:broken":
+            raise InvalidRequest(f"adapter {info.name!r} does not fit")
+        info = replace(info, kind="FAKE")
+        self._manifest = replace(self._manifest, adapters={**self._manifest.adapters, info.name: info})
+        return info
+
+    def drop_adapter(self, name: str) -> None:
+        """Takes an adapter out of the manifest."""
+        kept = {known: info for known, info in self._manifest.adapters.items() if known != name}
+        self._manifest = replace(self._manifest, adapters=kept)
 
     def note_artifact(self, name: str, kind: str, n_bytes: int) -> ArtifactInfo:
         """Lists an artifact in the manifest."""

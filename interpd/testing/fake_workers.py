@@ -7,13 +7,22 @@ worker is real. ``fake.crash`` loses the replica as ``kill -9`` would, and ``res
 import asyncio
 from collections.abc import Callable, Sequence
 
-from interpd.config import ModelSpec, SchedulerConfig
-from interpd.errors import ArtifactNotFound, InterpdError, InvalidRequest, ModelNotFound, ModelNotReady, WorkerLost
+from interpd.config import SchedulerConfig
+from interpd.errors import (
+    AdapterNotFound,
+    ArtifactNotFound,
+    InterpdError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelNotReady,
+    WorkerLost,
+)
 from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Limits, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Limits, Manifest
 from interpd.graph.types import TensorData
 from interpd.scheduler.scheduler import Scheduler
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.testing.fake_engine import FakeEngine
 from interpd.worker.link import READY, RESTARTING, EngineStatistics, Lost, ModelStatus, WorkerLink, WorkerObserver
 
@@ -164,6 +173,21 @@ class FakeWorkers:
             link.engine.drop_artifact(name)
         self._manifests[model] = self._links[model][0].engine.describe()
         del self._files[model, name]
+
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        """Notes an adapter; the source ``fake:broken`` does not fit."""
+        given = AdapterInfo(spec.name, spec.source, f"sha256:{spec.source}")
+        infos = [link.engine.put_adapter(given, "") for link in self._links[model]]
+        self._manifests[model] = self._links[model][0].engine.describe()
+        return infos[0]
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Takes an adapter away from the engines."""
+        if name not in self._manifests[model].adapters:
+            raise AdapterNotFound(f"model {model!r} has no adapter {name!r}", adapter=name)
+        for link in self._links[model]:
+            link.engine.drop_adapter(name)
+        self._manifests[model] = self._links[model][0].engine.describe()
 
     async def close(self) -> None:
         """Forgets everything."""

@@ -28,7 +28,7 @@ _STOP_REASON_FROM_PROTO = {number: name for name, number in STOP_REASON_TO_PROTO
 
 _TOKEN = ("invoke", "step", "token_id", "text")
 _PROGRESS = ("done", "total", "message")
-_PROVENANCE = ("graph_digest", "model", "model_revision", "engine", "dtype", "device")
+_PROVENANCE = ("graph_digest", "model", "model_revision", "engine", "dtype", "device", "adapter", "adapter_digest")
 _COST = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "queued_ms", "run_ms")
 
 

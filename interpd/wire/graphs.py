@@ -52,6 +52,7 @@ def _spec_to_proto(request: RunRequest, problems: Problems) -> run_pb2.RunSpec:
         generation=generation,
         reproducible=request.reproducible,
         stream_tokens=request.stream_tokens,
+        adapter=request.adapter,
     )
 
 
@@ -84,6 +85,7 @@ def _request(
         generation=generation_from_proto(proto.generation, problems) if proto.HasField("generation") else None,
         reproducible=proto.reproducible,
         stream_tokens=proto.stream_tokens,
+        adapter=proto.adapter,
         owner=owner,
         keep_s=keep_s,
         deadline_s=deadline_s,

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from interpd.config import ModelSpec
 from interpd.graph.schema import AbsentSite, Limits, Manifest, ModelInfo
 from interpd.graph.types import TensorType
+from interpd.specs import AdapterSpec, ModelSpec, checked_adapter
 from interpd.wire import schemas
 from interpd.wire.problems import Problems, build
 from interpd.wire.schemas import plain
@@ -30,6 +30,7 @@ def manifest_to_proto(manifest: Manifest) -> pb.Manifest:
         plugins=[schemas.plugin_to_proto(plugin) for plugin in manifest.plugins],
         limits=pb.Limits(**plain(manifest.limits, _LIMITS)),
         engine=manifest.engine,
+        adapters=[schemas.adapter_to_proto(adapter) for adapter in manifest.adapters.values()],
     )
 
 
@@ -51,6 +52,7 @@ def manifest_from_proto(proto: pb.Manifest) -> Manifest:
         plugins=tuple(schemas.plugin_from_proto(p, f"plugins.{p.name}", problems) for p in proto.plugins),
         limits=Limits(**plain(proto.limits, _LIMITS)),
         engine=proto.engine,
+        adapters={adapter.name: schemas.adapter_from_proto(adapter) for adapter in proto.adapters},
     )
     problems.raise_as_data_loss("the model's manifest")
     return manifest
@@ -74,6 +76,7 @@ def model_spec_to_proto(spec: ModelSpec) -> model_service_pb2.ModelSpec:
     """Which model to load, as a message. Raises ``InvalidRequest`` for what cannot be sent."""
     problems = Problems()
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(ModelSpec)}
+    fields["adapters"] = [adapter_spec_to_proto(adapter) for adapter in spec.adapters]
     proto = build(model_service_pb2.ModelSpec, problems, "spec", **fields)
     problems.raise_if_any()
     return proto
@@ -100,4 +103,19 @@ def model_spec_from_proto(proto: model_service_pb2.ModelSpec) -> ModelSpec:
         num_gpus=proto.num_gpus,
         num_cpus=proto.num_cpus if proto.HasField("num_cpus") else 1.0,
         replicas=replicas,
+        adapters=tuple(map(adapter_spec_from_proto, proto.adapters)),
     )
+
+
+def adapter_spec_to_proto(spec: AdapterSpec) -> model_service_pb2.AdapterSpec:
+    """Which adapter to load, as a message. Raises ``InvalidRequest`` for what cannot be sent."""
+    problems = Problems()
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(AdapterSpec)}
+    proto = build(model_service_pb2.AdapterSpec, problems, "adapter", **fields)
+    problems.raise_if_any()
+    return proto
+
+
+def adapter_spec_from_proto(proto: model_service_pb2.AdapterSpec) -> AdapterSpec:
+    """Which adapter to load. Raises ``InvalidRequest``."""
+    return checked_adapter(AdapterSpec(proto.name, proto.source, proto.revision or None), "adapter")

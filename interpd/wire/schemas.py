@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interpd.graph.schema import (
+    AdapterInfo,
     ArtifactInfo,
     ArtifactSchema,
     ModuleSchema,
@@ -23,6 +24,7 @@ _PARAM = ("name", "kind", "required", "doc")
 _OP = ("name", "version", "summary", "plugin", "is_method", "rows_mix", "differentiable", "shape_rule", "doc", "paper")
 _SITE = ("name", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc", "prefill_only")
 _ARTIFACT = ("name", "kind", "digest", "n_bytes")
+_ADAPTER = tuple(AdapterInfo.__dataclass_fields__)
 _PLUGIN = ("name", "distribution", "version", "problem")
 
 PLUGIN_STATUS_TO_PROTO: dict[str, int] = {
@@ -132,6 +134,16 @@ def artifact_to_proto(artifact: ArtifactInfo) -> pb.ArtifactInfo:
 def artifact_from_proto(proto: pb.ArtifactInfo) -> ArtifactInfo:
     """The artifact."""
     return ArtifactInfo(**plain(proto, _ARTIFACT), dims=tuple((dim.name, dim.size) for dim in proto.dims))
+
+
+def adapter_to_proto(adapter: AdapterInfo) -> pb.AdapterInfo:
+    """The adapter as a message."""
+    return pb.AdapterInfo(**plain(adapter, _ADAPTER))
+
+
+def adapter_from_proto(proto: pb.AdapterInfo) -> AdapterInfo:
+    """The adapter."""
+    return AdapterInfo(**plain(proto, _ADAPTER))
 
 
 def plugin_to_proto(plugin: PluginInfo) -> pb.PluginInfo:

@@ -41,6 +41,7 @@ CODES: dict[type[InterpdError], grpc.StatusCode] = {
     errors.NotFound: _Code.NOT_FOUND,
     errors.ModelNotFound: _Code.NOT_FOUND,
     errors.ArtifactNotFound: _Code.NOT_FOUND,
+    errors.AdapterNotFound: _Code.NOT_FOUND,
     errors.BlobNotFound: _Code.NOT_FOUND,
     errors.RunNotFound: _Code.NOT_FOUND,
     errors.PreconditionFailed: _Code.FAILED_PRECONDITION,

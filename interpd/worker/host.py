@@ -5,6 +5,7 @@ process, never about the request. In a process of its own a host is a Ray actor 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections import deque
@@ -20,10 +21,10 @@ from interpd.engine.plan import Engine
 from interpd.errors import InterpdError, ModelNotReady
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, Result, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.worker.engine_thread import EngineThread
-from interpd.worker.options import Busy, ReplicaOptions
+from interpd.worker.options import LOADING, Busy, ReplicaOptions
 
 BATCH_BYTES = 16 << 20
 """Results beyond this travel apart from those that follow."""
@@ -43,7 +44,7 @@ class ReplicaHost:
         self._out: deque[Event] = deque()
         self._has_out = asyncio.Event()
         self._thread = EngineThread(make_engine, self._deliver, batch_wait_s=options.batch_wait_ms / 1e3)
-        self._thread.failure.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._has_out.set))
+        self._thread.failure.add_done_callback(lambda _: self._tell_loop(self._has_out.set))
 
     async def start(self) -> Manifest | InterpdError:
         """Loads the model; what it offers, or why it could not be loaded."""
@@ -84,6 +85,14 @@ class ReplicaHost:
         """Forgets an artifact. Its file stays: other replicas of the model, and other names, may use it."""
         return await _answer(self._thread.call("drop_artifact", lambda engine: engine.drop_artifact(name)))
 
+    async def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo | InterpdError:
+        """Loads an adapter from a folder of the pool's."""
+        return await _answer(self._thread.call(LOADING, lambda engine: engine.put_adapter(info, folder)))
+
+    async def drop_adapter(self, name: str) -> InterpdError | None:
+        """Forgets an adapter; runs that have it keep it."""
+        return await _answer(self._thread.call("drop_adapter", lambda engine: engine.drop_adapter(name)))
+
     async def submit(self, requests: Sequence[RunRequest]) -> None:
         """Takes requests in; their events come from ``take``."""
         self._thread.submit(requests)
@@ -118,7 +127,12 @@ class ReplicaHost:
         return batch
 
     def _deliver(self, events: Sequence[Event]) -> None:
-        self._loop.call_soon_threadsafe(self._put_out, events)
+        self._tell_loop(self._put_out, events)
+
+    def _tell_loop(self, function: Callable[..., None], *args: object) -> None:
+        # the loop is closed when nobody is left who could listen
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *args)
 
     def _put_out(self, events: Sequence[Event]) -> None:
         self._out.extend(events)

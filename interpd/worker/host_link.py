@@ -8,7 +8,7 @@ from interpd.config import ModelSpec
 from interpd.errors import InterpdError
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.worker.link import EngineStatistics
 from interpd.worker.options import Busy, ReplicaOptions
@@ -88,6 +88,14 @@ class HostLink(ABC):
     async def drop_artifact(self, name: str) -> None:
         """Takes an artifact away."""
         await self._ask("drop_artifact", name)
+
+    async def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo:
+        """Has an adapter loaded from a folder of this machine."""
+        return await self._ask("put_adapter", info, folder)
+
+    async def drop_adapter(self, name: str) -> None:
+        """Takes an adapter away."""
+        await self._ask("drop_adapter", name)
 
     async def look(self) -> Busy:
         """What the engine does now."""

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from interpd.config import ModelSpec
 from interpd.errors import InterpdError
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, ModelInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, ModelInfo
 from interpd.graph.types import TensorData
+from interpd.specs import AdapterSpec, ModelSpec
 
 LOADING = "loading"
 READY = "ready"
@@ -131,6 +131,18 @@ class Workers(Protocol):
 
     async def delete_artifact(self, model: str, name: str) -> None:
         """Takes an artifact away from every replica of ``model``. Raises ``ArtifactNotFound``, ``WorkerLost``."""
+
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        """Loads an adapter into every replica of ``model``, restarted ones included; one of its name is replaced.
+
+        Raises ``CallerError`` (no such files, another model's), ``WorkerLost``.
+        """
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Takes an adapter away from every replica of ``model``; runs that have it keep it.
+
+        Raises ``AdapterNotFound``.
+        """
 
     async def close(self) -> None:
         """Ends every replica."""

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from interpd.config import ModelSpec
 from interpd.graph.schema import Limits
 
+LOADING = "load"
+"""What an engine is busy with that takes as long as the loading of a model may."""
+
 ENGINE_FACTORY = "interpd.worker.factory:make_engine"
 """Where a replica finds its engine, ``module:function``. Tests name another of ours; clients never can."""
 

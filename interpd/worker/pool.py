@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from interpd.config import Config, ModelSpec
+from interpd.config import Config
 from interpd.errors import (
     ArtifactNotFound,
     CallerError,
@@ -20,9 +20,11 @@ from interpd.errors import (
     WorkerLost,
 )
 from interpd.graph.run import ArtifactKept, Event, Failed
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.telemetry import Log
+from interpd.worker.adapter_shelf import AdapterShelf
 from interpd.worker.host_link import HostLink, Starter
 from interpd.worker.link import (
     FAILED,
@@ -63,6 +65,7 @@ class _Model:
     spec: ModelSpec
     settled: "asyncio.Future[None]"
     """Done when the first replica serves or all have failed."""
+    adapters: AdapterShelf
     replicas: list[Replica] = field(default_factory=list)
     links: dict[int, HostLink] = field(default_factory=dict)
     """Of replicas that serve now, by index."""
@@ -87,6 +90,10 @@ class _Model:
         if len(self.failed) == self.spec.replicas:
             return FAILED
         return LOADING if self.manifest is None else RESTARTING
+
+    def offer(self, manifest: Manifest) -> None:
+        """Takes over what a replica says that it offers, with the adapters that no replica could load."""
+        self.manifest = replace(manifest, adapters=self.adapters.infos)
 
     def status(self) -> ModelStatus:
         """The model as others see it."""
@@ -142,7 +149,8 @@ class Pool:
                 raise InvalidRequest(f"model name {spec.name!r} is taken; unload it first, or give another name")
         elif len(self._models) >= MOST_MODELS:
             raise LimitExceeded(f"{len(self._models)} models are loaded or have failed, the most that may; unload some")
-        model = _Model(spec, asyncio.get_running_loop().create_future())
+        shelf = AdapterShelf(spec.name, spec.adapters, self._state_dir / "adapters" / spec.name)
+        model = _Model(spec, asyncio.get_running_loop().create_future(), shelf)
         # in its place before anything is waited for: the name may be asked for again meanwhile
         self._models[spec.name] = model
         if old is not None:
@@ -180,7 +188,7 @@ class Pool:
             links = list(found.links.values())
             infos = await self._to_all(links, lambda link: link.put_artifact(name, kind, data))
             found.artifacts[name] = await asyncio.to_thread(self._kept, model, kind, data)
-        found.manifest = await links[0].describe()
+        found.offer(await links[0].describe())
         self._changed()
         return infos[0]
 
@@ -211,6 +219,26 @@ class Pool:
                 found.manifest = replace(found.manifest, artifacts=left)
         self._changed()
 
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        """Loads an adapter into every replica of ``model``, and into those that start later."""
+        found = self._get(model)
+        info = await found.adapters.load(spec, list(found.links.values()))
+        self._adapters_changed(found)
+        return info
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Takes an adapter away from every replica of ``model``."""
+        found = self._get(model)
+        await found.adapters.unload(name, list(found.links.values()))
+        self._adapters_changed(found)
+
+    def _adapters_changed(self, model: _Model) -> None:
+        if model.manifest is not None:
+            model.offer(model.manifest)
+        if model.links:
+            model.detail = model.adapters.problem
+        self._changed()
+
     async def close(self) -> None:
         """Ends every replica."""
         await asyncio.gather(*self._spreading)
@@ -223,11 +251,11 @@ class Pool:
         """A replica serves."""
         model = self._models[replica.model]
         model.links[replica.index] = link
-        model.manifest = manifest
-        model.detail = ""
+        model.offer(manifest)
+        model.detail = model.adapters.problem
         if not model.settled.done():
             model.settled.set_result(None)
-        if manifest.artifacts.keys() != model.artifacts.keys():
+        if manifest.artifacts.keys() != model.artifacts.keys() or not model.adapters.offers(manifest):
             self._later(self._level(model, link, manifest))
         log.info("model serves", model=replica.model, worker=link.name, device=manifest.model.device)
         for plugin in manifest.plugins:
@@ -269,7 +297,8 @@ class Pool:
         self._changed()
 
     async def equip(self, link: HostLink) -> None:
-        """Gives a new process the artifacts that were uploaded."""
+        """Gives a new process the adapters of its model, and the artifacts that were uploaded."""
+        await self._models[link.model].adapters.equip(link)
         for name, kept in list(self._models[link.model].artifacts.items()):
             try:
                 data = await asyncio.to_thread(kept.path.read_bytes)
@@ -301,7 +330,8 @@ class Pool:
                 for name in model.artifacts.keys() - manifest.artifacts.keys():
                     kept = model.artifacts[name]
                     await link.put_artifact(name, kept.kind, await asyncio.to_thread(kept.path.read_bytes))
-                model.manifest = await link.describe()
+                await model.adapters.level(link, manifest)
+                model.offer(await link.describe())
         except (OSError, InterpdError) as error:
             log.warning("a worker has other artifacts than its siblings", worker=link.name, error=str(error))
 

@@ -18,7 +18,7 @@ from interpd.graph.schema import Manifest
 from interpd.telemetry import Log
 from interpd.worker.host_link import RETRY_AFTER_S, HostLink, Starter
 from interpd.worker.link import Lost
-from interpd.worker.options import Busy, ReplicaOptions
+from interpd.worker.options import LOADING, Busy, ReplicaOptions
 
 MAX_BACKOFF_S = 30.0
 MAX_FILES_SHARE = 0.9
@@ -166,7 +166,7 @@ class Replica:
             except InterpdError as error:
                 # the reader of events sees the same death, with less to say
                 return Lost(error)
-            if busy.for_s > limit_s:
+            if busy.for_s > (self._config.load_timeout_s if busy.what == LOADING else limit_s):
                 return self._hung(busy)
             if leak := self._leak(busy):
                 return Lost(self._worker_lost(f"was stopped because {leak}"))

@@ -122,6 +122,24 @@ class ArtifactInfo(_message.Message):
     dims: _containers.RepeatedCompositeFieldContainer[AxisSize]
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., digest: _Optional[str] = ..., n_bytes: _Optional[int] = ..., dims: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ...) -> None: ...
 
+class AdapterInfo(_message.Message):
+    __slots__ = ("name", "source", "digest", "kind", "n_parameters", "n_modules", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    N_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    N_MODULES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    source: str
+    digest: str
+    kind: str
+    n_parameters: int
+    n_modules: int
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., kind: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_modules: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
 class SiteSchema(_message.Message):
     __slots__ = ("name", "type", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc", "prefill_only")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -243,7 +261,7 @@ class ModelInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_layers: _Optional[int] = ..., sizes: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ..., max_positions: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., has_chat_template: bool = ..., n_encoder_layers: _Optional[int] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "sites", "absent_sites", "modules", "parameters", "ops", "artifact_kinds", "artifacts", "plugins", "limits", "engine")
+    __slots__ = ("model", "sites", "absent_sites", "modules", "parameters", "ops", "artifact_kinds", "artifacts", "plugins", "limits", "engine", "adapters")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     ABSENT_SITES_FIELD_NUMBER: _ClassVar[int]
@@ -255,6 +273,7 @@ class Manifest(_message.Message):
     PLUGINS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     model: ModelInfo
     sites: _containers.RepeatedCompositeFieldContainer[SiteSchema]
     absent_sites: _containers.RepeatedCompositeFieldContainer[AbsentSite]
@@ -266,4 +285,5 @@ class Manifest(_message.Message):
     plugins: _containers.RepeatedCompositeFieldContainer[PluginInfo]
     limits: Limits
     engine: str
-    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteSchema, _Mapping]]] = ..., absent_sites: _Optional[_Iterable[_Union[AbsentSite, _Mapping]]] = ..., modules: _Optional[_Iterable[_Union[ModuleSchema, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterSchema, _Mapping]]] = ..., ops: _Optional[_Iterable[_Union[OpSchema, _Mapping]]] = ..., artifact_kinds: _Optional[_Iterable[_Union[ArtifactSchema, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[ArtifactInfo, _Mapping]]] = ..., plugins: _Optional[_Iterable[_Union[PluginInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., engine: _Optional[str] = ...) -> None: ...
+    adapters: _containers.RepeatedCompositeFieldContainer[AdapterInfo]
+    def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., sites: _Optional[_Iterable[_Union[SiteSchema, _Mapping]]] = ..., absent_sites: _Optional[_Iterable[_Union[AbsentSite, _Mapping]]] = ..., modules: _Optional[_Iterable[_Union[ModuleSchema, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterSchema, _Mapping]]] = ..., ops: _Optional[_Iterable[_Union[OpSchema, _Mapping]]] = ..., artifact_kinds: _Optional[_Iterable[_Union[ArtifactSchema, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[ArtifactInfo, _Mapping]]] = ..., plugins: _Optional[_Iterable[_Union[PluginInfo, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., engine: _Optional[str] = ..., adapters: _Optional[_Iterable[_Union[AdapterInfo, _Mapping]]] = ...) -> None: ...

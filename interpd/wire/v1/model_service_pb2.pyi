@@ -25,7 +25,7 @@ MODEL_STATE_UNLOADING: ModelState
 MODEL_STATE_RESTARTING: ModelState
 
 class ModelSpec(_message.Message):
-    __slots__ = ("source", "name", "revision", "dtype", "device", "num_gpus", "num_cpus", "replicas")
+    __slots__ = ("source", "name", "revision", "dtype", "device", "num_gpus", "num_cpus", "replicas", "adapters")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class ModelSpec(_message.Message):
     NUM_GPUS_FIELD_NUMBER: _ClassVar[int]
     NUM_CPUS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     source: str
     name: str
     revision: str
@@ -42,7 +43,18 @@ class ModelSpec(_message.Message):
     num_gpus: float
     num_cpus: float
     replicas: int
-    def __init__(self, source: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., num_gpus: _Optional[float] = ..., num_cpus: _Optional[float] = ..., replicas: _Optional[int] = ...) -> None: ...
+    adapters: _containers.RepeatedCompositeFieldContainer[AdapterSpec]
+    def __init__(self, source: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., num_gpus: _Optional[float] = ..., num_cpus: _Optional[float] = ..., replicas: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterSpec, _Mapping]]] = ...) -> None: ...
+
+class AdapterSpec(_message.Message):
+    __slots__ = ("name", "source", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    source: str
+    revision: str
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("name", "state", "detail", "info", "n_replicas", "n_ready", "n_restarts")
@@ -105,6 +117,32 @@ class UnloadModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class UnloadModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LoadAdapterRequest(_message.Message):
+    __slots__ = ("model", "spec")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    spec: AdapterSpec
+    def __init__(self, model: _Optional[str] = ..., spec: _Optional[_Union[AdapterSpec, _Mapping]] = ...) -> None: ...
+
+class LoadAdapterResponse(_message.Message):
+    __slots__ = ("adapter",)
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    adapter: _manifest_pb2.AdapterInfo
+    def __init__(self, adapter: _Optional[_Union[_manifest_pb2.AdapterInfo, _Mapping]] = ...) -> None: ...
+
+class UnloadAdapterRequest(_message.Message):
+    __slots__ = ("model", "adapter")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    adapter: str
+    def __init__(self, model: _Optional[str] = ..., adapter: _Optional[str] = ...) -> None: ...
+
+class UnloadAdapterResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

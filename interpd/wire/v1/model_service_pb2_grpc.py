@@ -55,6 +55,16 @@ class ModelServiceStub(object):
                 request_serializer=interpd_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=interpd_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.LoadAdapter = channel.unary_unary(
+                '/interpd.v1.ModelService/LoadAdapter',
+                request_serializer=interpd_dot_v1_dot_model__service__pb2.LoadAdapterRequest.SerializeToString,
+                response_deserializer=interpd_dot_v1_dot_model__service__pb2.LoadAdapterResponse.FromString,
+                _registered_method=True)
+        self.UnloadAdapter = channel.unary_unary(
+                '/interpd.v1.ModelService/UnloadAdapter',
+                request_serializer=interpd_dot_v1_dot_model__service__pb2.UnloadAdapterRequest.SerializeToString,
+                response_deserializer=interpd_dot_v1_dot_model__service__pb2.UnloadAdapterResponse.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/interpd.v1.ModelService/Tokenize',
                 request_serializer=interpd_dot_v1_dot_model__service__pb2.TokenizeRequest.SerializeToString,
@@ -94,6 +104,21 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadAdapter(self, request, context):
+        """Loads an adapter into a model that serves; one of the same name is replaced. INVALID_ARGUMENT, NOT_FOUND,
+        UNIMPLEMENTED (a kind of adapter that is not served).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadAdapter(self, request, context):
+        """Takes an adapter away; runs that have it keep it to their end. NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Tokenize(self, request, context):
         """Prompts as the model's tokenizer sees them. INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION.
         """
@@ -123,6 +148,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=interpd_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
                     response_serializer=interpd_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'LoadAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadAdapter,
+                    request_deserializer=interpd_dot_v1_dot_model__service__pb2.LoadAdapterRequest.FromString,
+                    response_serializer=interpd_dot_v1_dot_model__service__pb2.LoadAdapterResponse.SerializeToString,
+            ),
+            'UnloadAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadAdapter,
+                    request_deserializer=interpd_dot_v1_dot_model__service__pb2.UnloadAdapterRequest.FromString,
+                    response_serializer=interpd_dot_v1_dot_model__service__pb2.UnloadAdapterResponse.SerializeToString,
             ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
@@ -239,6 +274,60 @@ class ModelService(object):
             '/interpd.v1.ModelService/UnloadModel',
             interpd_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
             interpd_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interpd.v1.ModelService/LoadAdapter',
+            interpd_dot_v1_dot_model__service__pb2.LoadAdapterRequest.SerializeToString,
+            interpd_dot_v1_dot_model__service__pb2.LoadAdapterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interpd.v1.ModelService/UnloadAdapter',
+            interpd_dot_v1_dot_model__service__pb2.UnloadAdapterRequest.SerializeToString,
+            interpd_dot_v1_dot_model__service__pb2.UnloadAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,39 +27,39 @@ from . import prompt_pb2 as interpd_dot_v1_dot_prompt__pb2
 from . import tensor_pb2 as interpd_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14interpd/v1/run.proto\x12\ninterpd.v1\x1a\x16interpd/v1/graph.proto\x1a\x17interpd/v1/prompt.proto\x1a\x17interpd/v1/tensor.proto\"\xb8\x01\n\x07RunSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07prompts\x18\x02 \x03(\x0b\x32\x12.interpd.v1.Prompt\x12 \n\x05graph\x18\x03 \x01(\x0b\x32\x11.interpd.v1.Graph\x12*\n\ngeneration\x18\x04 \x01(\x0b\x32\x16.interpd.v1.Generation\x12\x14\n\x0creproducible\x18\x05 \x01(\x08\x12\x15\n\rstream_tokens\x18\x06 \x01(\x08\"\xf8\x02\n\x08RunEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x14.interpd.v1.AcceptedH\x00\x12$\n\x06queued\x18\x03 \x01(\x0b\x32\x12.interpd.v1.QueuedH\x00\x12&\n\x07started\x18\x04 \x01(\x0b\x32\x13.interpd.v1.StartedH\x00\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x14.interpd.v1.ProgressH\x00\x12+\n\x05token\x18\x06 \x01(\x0b\x32\x1a.interpd.v1.GeneratedTokenH\x00\x12\x31\n\rtensor_header\x18\x07 \x01(\x0b\x32\x18.interpd.v1.TensorHeaderH\x00\x12/\n\x0ctensor_chunk\x18\x08 \x01(\x0b\x32\x17.interpd.v1.TensorChunkH\x00\x12 \n\x04\x64one\x18\t \x01(\x0b\x32\x10.interpd.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\x1a\n\x08\x41\x63\x63\x65pted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"*\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\x07Started\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.interpd.v1.Tokens\"8\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x01\x12\r\n\x05total\x18\x02 \x01(\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\"N\n\x0eGeneratedToken\x12\x0e\n\x06invoke\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x10\n\x08token_id\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\"i\n\tGenerated\x12\x0e\n\x06invoke\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12+\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x16.interpd.v1.StopReason\".\n\rPluginVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"/\n\x0f\x41rtifactVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\xd4\x01\n\nProvenance\x12\x14\n\x0cgraph_digest\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0emodel_revision\x18\x03 \x01(\t\x12*\n\x07plugins\x18\x04 \x03(\x0b\x32\x19.interpd.v1.PluginVersion\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12.\n\tartifacts\x18\x08 \x03(\x0b\x32\x1b.interpd.v1.ArtifactVersion\"\x90\x01\n\x04\x43ost\x12\x10\n\x08n_tokens\x18\x01 \x01(\x04\x12\x14\n\x0cn_layers_run\x18\x02 \x01(\r\x12\x10\n\x08n_passes\x18\x03 \x01(\r\x12\x16\n\x0e\x62ytes_returned\x18\x04 \x01(\x04\x12\x11\n\tqueued_ms\x18\x05 \x01(\x01\x12\x0e\n\x06run_ms\x18\x06 \x01(\x01\x12\x13\n\x0bshared_with\x18\x07 \x03(\r\"\xa2\x01\n\x04\x44one\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.interpd.v1.Provenance\x12\x1e\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x10.interpd.v1.Cost\x12(\n\tgenerated\x18\x03 \x03(\x0b\x32\x15.interpd.v1.Generated\x12\x12\n\nnon_finite\x18\x04 \x03(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t*\x8f\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_LENGTH\x10\x01\x12\x13\n\x0fSTOP_REASON_EOS\x10\x02\x12\x1b\n\x17STOP_REASON_STOP_STRING\x10\x03\x12\x1a\n\x16STOP_REASON_STOP_TOKEN\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14interpd/v1/run.proto\x12\ninterpd.v1\x1a\x16interpd/v1/graph.proto\x1a\x17interpd/v1/prompt.proto\x1a\x17interpd/v1/tensor.proto\"\xc9\x01\n\x07RunSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07prompts\x18\x02 \x03(\x0b\x32\x12.interpd.v1.Prompt\x12 \n\x05graph\x18\x03 \x01(\x0b\x32\x11.interpd.v1.Graph\x12*\n\ngeneration\x18\x04 \x01(\x0b\x32\x16.interpd.v1.Generation\x12\x14\n\x0creproducible\x18\x05 \x01(\x08\x12\x15\n\rstream_tokens\x18\x06 \x01(\x08\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\"\xf8\x02\n\x08RunEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x14.interpd.v1.AcceptedH\x00\x12$\n\x06queued\x18\x03 \x01(\x0b\x32\x12.interpd.v1.QueuedH\x00\x12&\n\x07started\x18\x04 \x01(\x0b\x32\x13.interpd.v1.StartedH\x00\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x14.interpd.v1.ProgressH\x00\x12+\n\x05token\x18\x06 \x01(\x0b\x32\x1a.interpd.v1.GeneratedTokenH\x00\x12\x31\n\rtensor_header\x18\x07 \x01(\x0b\x32\x18.interpd.v1.TensorHeaderH\x00\x12/\n\x0ctensor_chunk\x18\x08 \x01(\x0b\x32\x17.interpd.v1.TensorChunkH\x00\x12 \n\x04\x64one\x18\t \x01(\x0b\x32\x10.interpd.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\x1a\n\x08\x41\x63\x63\x65pted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"*\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\x07Started\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.interpd.v1.Tokens\"8\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x01\x12\r\n\x05total\x18\x02 \x01(\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\"N\n\x0eGeneratedToken\x12\x0e\n\x06invoke\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x10\n\x08token_id\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\t\"i\n\tGenerated\x12\x0e\n\x06invoke\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12+\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x16.interpd.v1.StopReason\".\n\rPluginVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"/\n\x0f\x41rtifactVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"\xfd\x01\n\nProvenance\x12\x14\n\x0cgraph_digest\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0emodel_revision\x18\x03 \x01(\t\x12*\n\x07plugins\x18\x04 \x03(\x0b\x32\x19.interpd.v1.PluginVersion\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12.\n\tartifacts\x18\x08 \x03(\x0b\x32\x1b.interpd.v1.ArtifactVersion\x12\x0f\n\x07\x61\x64\x61pter\x18\t \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\n \x01(\t\"\x90\x01\n\x04\x43ost\x12\x10\n\x08n_tokens\x18\x01 \x01(\x04\x12\x14\n\x0cn_layers_run\x18\x02 \x01(\r\x12\x10\n\x08n_passes\x18\x03 \x01(\r\x12\x16\n\x0e\x62ytes_returned\x18\x04 \x01(\x04\x12\x11\n\tqueued_ms\x18\x05 \x01(\x01\x12\x0e\n\x06run_ms\x18\x06 \x01(\x01\x12\x13\n\x0bshared_with\x18\x07 \x03(\r\"\xa2\x01\n\x04\x44one\x12*\n\nprovenance\x18\x01 \x01(\x0b\x32\x16.interpd.v1.Provenance\x12\x1e\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x10.interpd.v1.Cost\x12(\n\tgenerated\x18\x03 \x03(\x0b\x32\x15.interpd.v1.Generated\x12\x12\n\nnon_finite\x18\x04 \x03(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t*\x8f\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12STOP_REASON_LENGTH\x10\x01\x12\x13\n\x0fSTOP_REASON_EOS\x10\x02\x12\x1b\n\x17STOP_REASON_STOP_STRING\x10\x03\x12\x1a\n\x16STOP_REASON_STOP_TOKEN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interpd.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOPREASON']._serialized_start=1665
-  _globals['_STOPREASON']._serialized_end=1808
+  _globals['_STOPREASON']._serialized_start=1723
+  _globals['_STOPREASON']._serialized_end=1866
   _globals['_RUNSPEC']._serialized_start=111
-  _globals['_RUNSPEC']._serialized_end=295
-  _globals['_RUNEVENT']._serialized_start=298
-  _globals['_RUNEVENT']._serialized_end=674
-  _globals['_ACCEPTED']._serialized_start=676
-  _globals['_ACCEPTED']._serialized_end=702
-  _globals['_QUEUED']._serialized_start=704
-  _globals['_QUEUED']._serialized_end=746
-  _globals['_STARTED']._serialized_start=748
-  _globals['_STARTED']._serialized_end=793
-  _globals['_PROGRESS']._serialized_start=795
-  _globals['_PROGRESS']._serialized_end=851
-  _globals['_GENERATEDTOKEN']._serialized_start=853
-  _globals['_GENERATEDTOKEN']._serialized_end=931
-  _globals['_GENERATED']._serialized_start=933
-  _globals['_GENERATED']._serialized_end=1038
-  _globals['_PLUGINVERSION']._serialized_start=1040
-  _globals['_PLUGINVERSION']._serialized_end=1086
-  _globals['_ARTIFACTVERSION']._serialized_start=1088
-  _globals['_ARTIFACTVERSION']._serialized_end=1135
-  _globals['_PROVENANCE']._serialized_start=1138
-  _globals['_PROVENANCE']._serialized_end=1350
-  _globals['_COST']._serialized_start=1353
-  _globals['_COST']._serialized_end=1497
-  _globals['_DONE']._serialized_start=1500
-  _globals['_DONE']._serialized_end=1662
+  _globals['_RUNSPEC']._serialized_end=312
+  _globals['_RUNEVENT']._serialized_start=315
+  _globals['_RUNEVENT']._serialized_end=691
+  _globals['_ACCEPTED']._serialized_start=693
+  _globals['_ACCEPTED']._serialized_end=719
+  _globals['_QUEUED']._serialized_start=721
+  _globals['_QUEUED']._serialized_end=763
+  _globals['_STARTED']._serialized_start=765
+  _globals['_STARTED']._serialized_end=810
+  _globals['_PROGRESS']._serialized_start=812
+  _globals['_PROGRESS']._serialized_end=868
+  _globals['_GENERATEDTOKEN']._serialized_start=870
+  _globals['_GENERATEDTOKEN']._serialized_end=948
+  _globals['_GENERATED']._serialized_start=950
+  _globals['_GENERATED']._serialized_end=1055
+  _globals['_PLUGINVERSION']._serialized_start=1057
+  _globals['_PLUGINVERSION']._serialized_end=1103
+  _globals['_ARTIFACTVERSION']._serialized_start=1105
+  _globals['_ARTIFACTVERSION']._serialized_end=1152
+  _globals['_PROVENANCE']._serialized_start=1155
+  _globals['_PROVENANCE']._serialized_end=1408
+  _globals['_COST']._serialized_start=1411
+  _globals['_COST']._serialized_end=1555
+  _globals['_DONE']._serialized_start=1558
+  _globals['_DONE']._serialized_end=1720
 # @@protoc_insertion_point(module_scope)

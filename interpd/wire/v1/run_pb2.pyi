@@ -24,20 +24,22 @@ STOP_REASON_STOP_STRING: StopReason
 STOP_REASON_STOP_TOKEN: StopReason
 
 class RunSpec(_message.Message):
-    __slots__ = ("model", "prompts", "graph", "generation", "reproducible", "stream_tokens")
+    __slots__ = ("model", "prompts", "graph", "generation", "reproducible", "stream_tokens", "adapter")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     REPRODUCIBLE_FIELD_NUMBER: _ClassVar[int]
     STREAM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompts: _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]
     graph: _graph_pb2.Graph
     generation: _prompt_pb2.Generation
     reproducible: bool
     stream_tokens: bool
-    def __init__(self, model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_prompt_pb2.Prompt, _Mapping]]] = ..., graph: _Optional[_Union[_graph_pb2.Graph, _Mapping]] = ..., generation: _Optional[_Union[_prompt_pb2.Generation, _Mapping]] = ..., reproducible: bool = ..., stream_tokens: bool = ...) -> None: ...
+    adapter: str
+    def __init__(self, model: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_prompt_pb2.Prompt, _Mapping]]] = ..., graph: _Optional[_Union[_graph_pb2.Graph, _Mapping]] = ..., generation: _Optional[_Union[_prompt_pb2.Generation, _Mapping]] = ..., reproducible: bool = ..., stream_tokens: bool = ..., adapter: _Optional[str] = ...) -> None: ...
 
 class RunEvent(_message.Message):
     __slots__ = ("number", "accepted", "queued", "started", "progress", "token", "tensor_header", "tensor_chunk", "done")
@@ -132,7 +134,7 @@ class ArtifactVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("graph_digest", "model", "model_revision", "plugins", "engine", "dtype", "device", "artifacts")
+    __slots__ = ("graph_digest", "model", "model_revision", "plugins", "engine", "dtype", "device", "artifacts", "adapter", "adapter_digest")
     GRAPH_DIGEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +143,8 @@ class Provenance(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     graph_digest: str
     model: str
     model_revision: str
@@ -149,7 +153,9 @@ class Provenance(_message.Message):
     dtype: str
     device: str
     artifacts: _containers.RepeatedCompositeFieldContainer[ArtifactVersion]
-    def __init__(self, graph_digest: _Optional[str] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., plugins: _Optional[_Iterable[_Union[PluginVersion, _Mapping]]] = ..., engine: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., artifacts: _Optional[_Iterable[_Union[ArtifactVersion, _Mapping]]] = ...) -> None: ...
+    adapter: str
+    adapter_digest: str
+    def __init__(self, graph_digest: _Optional[str] = ..., model: _Optional[str] = ..., model_revision: _Optional[str] = ..., plugins: _Optional[_Iterable[_Union[PluginVersion, _Mapping]]] = ..., engine: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., artifacts: _Optional[_Iterable[_Union[ArtifactVersion, _Mapping]]] = ..., adapter: _Optional[str] = ..., adapter_digest: _Optional[str] = ...) -> None: ...
 
 class Cost(_message.Message):
     __slots__ = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "queued_ms", "run_ms", "shared_with")
