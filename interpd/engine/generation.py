@@ -25,7 +25,7 @@ from interpd.engine.nnsight_driver import visits_of
 from interpd.engine.passes import Share, SharedPass, keep_argument, with_kept_logits
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Phase, Run
-from interpd.engine.sampling import Continuation, Sampler, end_ids
+from interpd.engine.sampling import Continuation, Sampler, choose, end_ids
 from interpd.graph.ir import Generation
 from interpd.graph.run import Event, Generated, Progress, TokenGenerated
 
@@ -94,7 +94,7 @@ class GenerationBatch:
             self._cache.restore(before)
             raise
         self._finish(shares)
-        events = [event for index, member in enumerate(self.members) for event in self._choose(member, logits[index])]
+        events = self._go_on(logits)
         self._leave()
         return [*events, *self._progress()]
 
@@ -126,15 +126,15 @@ class GenerationBatch:
             "past_key_values": self._cache.past,
             "use_cache": True,
         }
-        n_keys = torch.tensor([member.n_keys for member in self.members], device=device)[:, None]
         total = self._cache.n_columns + frame.n_pos
-        if bool((n_keys == total).all()):
+        n_padding = [total - member.n_keys for member in self.members]
+        if not any(n_padding):
             return inputs
-        columns = torch.arange(total, device=device)
-        mask = columns >= total - n_keys
-        places = (columns[-frame.n_pos :] - (total - n_keys)).clamp(min=0)
-        inputs["attention_mask"] = mask.long()
-        return {**inputs, "position_ids": places} if self._access.takes_positions else inputs
+        columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
+        inputs["attention_mask"] = (columns >= first).long()
+        if self._access.takes_positions:
+            inputs["position_ids"] = (columns[-frame.n_pos :] - first).clamp(min=0)
+        return inputs
 
     def _shares(self, frame: Frame) -> list[Share]:
         by_run: dict[str, dict[int, Row]] = {}
@@ -159,15 +159,17 @@ class GenerationBatch:
             share.run.used.count_pass(own, n_layers, len(shares))
             share.run.take(share.execution)
 
-    def _choose(self, member: Member, logits: Tensor) -> list[Event]:
-        if not member.is_going_on:
-            return []
-        step = member.step
-        token = member.sampler.choose(logits)
-        piece = member.continuation.add(token)
-        if member.run.program.request.stream_tokens:
-            return [TokenGenerated(member.run.id, member.invoke, step, token, piece)]
-        return []
+    def _go_on(self, logits: Tensor) -> list[Event]:
+        """Adds a token to each row, but for those whose requests have just failed."""
+        events: list[Event] = []
+        tokens = choose([member.sampler for member in self.members], logits)
+        for member, token in zip(self.members, tokens, strict=True):
+            if not member.is_going_on:
+                continue
+            step, piece = member.step, member.continuation.add(token)
+            if member.continuation.is_streamed:
+                events.append(TokenGenerated(member.run.id, member.invoke, step, token, piece))
+        return events
 
     def _progress(self) -> list[Event]:
         """How far each request is that goes on and does not hear of every token anyway."""
@@ -175,7 +177,7 @@ class GenerationBatch:
         if now < self._next_progress:
             return []
         self._next_progress = now + PROGRESS_S
-        quiet = [member for member in self.members if not member.run.program.request.stream_tokens]
+        quiet = [member for member in self.members if not member.continuation.is_streamed]
         # the rows of a request step together: any of them speaks for it
         last = {member.run.id: member for member in quiet}
         return [Progress(one, m.step, m.continuation.max_tokens, "tokens") for one, m in last.items()]
@@ -255,7 +257,9 @@ def members_of(access: ModelAccess, run: Run) -> list[Member]:
     members = []
     for invoke in run.program.invokes_of_pass(run.pass_index):
         prompt = run.program.tokens[invoke].ids
-        continuation = Continuation(access.resident, options, _room(access, options, len(prompt)), ends, prompt)
+        room = _room(access, options, len(prompt))
+        streamed = run.program.request.stream_tokens
+        continuation = Continuation(access.resident, options, room, ends, prompt, streamed)
         members.append(Member(run, invoke, prompt, Sampler(options, invoke, access.device), continuation))
     return members
 

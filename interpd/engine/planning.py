@@ -113,7 +113,7 @@ class Program:
 
     def steps_inside(self, index: int) -> tuple[Step, ...]:
         """What runs during pass ``index``, in the order in which it runs."""
-        return tuple(step for step in self._by_pass[index] if BEFORE < step.plan.order < AFTER)
+        return self._inside[index]
 
     def steps_after(self, index: int) -> tuple[Step, ...]:
         """Gradients, methods and what follows from them, in list order."""
@@ -126,6 +126,11 @@ class Program:
         for step in sorted(self.steps, key=lambda step: (step.plan.order, step.index)):
             passes[step.plan.pass_index].append(step)
         return passes
+
+    @cached_property
+    def _inside(self) -> list[tuple[Step, ...]]:
+        # asked for at each step of a generation
+        return [tuple(step for step in steps if BEFORE < step.plan.order < AFTER) for steps in self._by_pass]
 
     def write_steps(self, invoke: int) -> tuple[Step, ...]:
         """The writes of a prompt and all that they need of that very prompt, to be run again in passes of a method."""

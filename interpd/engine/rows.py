@@ -114,6 +114,10 @@ def written(full: Tensor, binding: Binding, row: Row, frame: Frame, value: Tenso
         CallerError: ``value`` does not broadcast to the site's shape.
     """
     part = slice_of(full, binding, row)
+    if binding.view is None and binding.merge is None:
+        region = cut(part, binding, row, frame)
+        region.copy_(fitted(value, region, binding))
+        return full
     new = viewed(part, binding).clone()
     region = cut(new, binding, row, frame)
     region.copy_(fitted(value, region, binding))

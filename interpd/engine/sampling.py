@@ -3,6 +3,7 @@
 Every prompt has a sampler of its own, so that its tokens do not depend on who shares the pass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +19,7 @@ _N_CONTEXT = 8
 
 
 class Sampler:
-    """Chooses tokens from logits: the greatest, or a draw after temperature, top-k and top-p, in this order.
+    """How the tokens of one prompt are chosen: the greatest logit, or a draw after temperature, top-k, top-p in turn.
 
     Args:
         options: Of the request.
@@ -27,6 +28,8 @@ class Sampler:
     """
 
     def __init__(self, options: Generation, invoke: int, device: torch.device) -> None:
+        self.draws = options.do_sample
+        """Whether it draws; otherwise it takes the greatest."""
         self._options = options
         self._generator = torch.Generator(device)
         if options.seed is None:
@@ -34,16 +37,13 @@ class Sampler:
         else:
             self._generator.manual_seed((options.seed + invoke) % (1 << 63))
 
-    def choose(self, logits: Tensor) -> int:
-        """A token id from logits ``[d_vocab]``."""
-        logits = logits.float()
-        if not self._options.do_sample:
-            return int(logits.argmax())
-        probabilities = torch.softmax(self._warped(logits), dim=-1)
-        if not bool(torch.isfinite(probabilities).all()):
-            # a request that wrote NaN into its own stream; a draw from it would raise
-            return int(logits.argmax())
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the next token is drawn from, of logits ``[d_vocab]``."""
+        return torch.softmax(self._warped(logits), dim=-1)
+
+    def draw(self, probabilities: Tensor) -> Tensor:
+        """A token id, ``[1]``; finite probabilities are needed."""
+        return torch.multinomial(probabilities, 1, generator=self._generator)
 
     def _warped(self, logits: Tensor) -> Tensor:
         options = self._options
@@ -57,6 +57,24 @@ class Sampler:
             drop[-1] = False
             logits = logits.masked_fill(torch.zeros_like(drop).scatter(0, order, drop), -torch.inf)
         return logits
+
+
+def choose(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
+    """The next token of each row of logits ``[batch d_vocab]``; a row that cannot be drawn from takes the greatest.
+
+    Waits for the device once, or twice where anybody draws, however many rows there are.
+    """
+    logits = logits.float()
+    chosen = logits.argmax(dim=-1)
+    drawing = [row for row, sampler in enumerate(samplers) if sampler.draws]
+    if drawing:
+        probabilities = torch.stack([samplers[row].probabilities(logits[row]) for row in drawing])
+        # a request may have written NaN into its own stream; a draw from it would raise
+        can_draw = probabilities.isfinite().all(dim=-1).tolist()
+        for row, own, possible in zip(drawing, probabilities, can_draw, strict=True):
+            if possible:
+                chosen[row : row + 1] = samplers[row].draw(own)
+    return chosen.tolist()
 
 
 def end_ids(resident: ResidentModel) -> frozenset[int]:
@@ -74,6 +92,8 @@ class Continuation:
     """New tokens at most: what was asked for, less what the model has no positions for."""
     ends: frozenset[int]
     prompt: tuple[int, ...] = ()
+    is_streamed: bool = True
+    """Whether somebody reads the text as it grows; otherwise only what stop strings need is decoded."""
     ids: list[int] = field(default_factory=list)
     reason: str = ""
     """Why it ended; empty: it goes on."""
@@ -90,12 +110,12 @@ class Continuation:
         return list(self.prompt[-_N_CONTEXT:])
 
     def add(self, token: int) -> str:
-        """Takes a token in; the text that it adds, empty while a character is incomplete."""
+        """Takes a token in; the text that it adds, empty while a character is incomplete and where nobody reads it."""
         self.ids.append(token)
         if token in self.ends and not self.options.ignore_eos:
             self.reason = "eos"
             return ""
-        piece = self._next_piece()
+        piece = self._next_piece() if self.is_streamed or self.options.stop_strings else ""
         if token in self.options.stop_token_ids:
             self.reason = "stop_token"
         elif self._has_stop_string(piece):

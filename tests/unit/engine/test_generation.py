@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interpd.engine import generation as generating
-from interpd.engine.sampling import Continuation, Sampler, end_ids
+from interpd.engine.sampling import Continuation, Sampler, choose, end_ids
 from interpd.graph.ir import Generation, Graph, Prompt
 from interpd.graph.run import Progress, RunRequest, TokenGenerated
 
@@ -31,13 +31,23 @@ def fed(resident, text, **options):
     return going, [going.add(token) for token in ids_of(resident, text) if not going.reason]
 
 
+def chosen(sampler, logits):
+    return choose([sampler], logits[None])[0]
+
+
 def test_greedy_is_the_greatest_logit():
-    assert Sampler(Generation(1), 0, CPU).choose(torch.tensor([0.0, 3.0, 1.0])) == 1
+    assert chosen(Sampler(Generation(1), 0, CPU), torch.tensor([0.0, 3.0, 1.0])) == 1
+
+
+def test_rows_are_chosen_together_each_in_its_own_way():
+    logits = torch.tensor([[0.0, 3.0, 1.0], [0.0, 1.0, 2.0], [float("nan"), 1.0, 2.0]])
+    drawing = Sampler(Generation(1, do_sample=True, top_k=1, seed=0), 0, CPU)
+    assert choose([Sampler(Generation(1), 0, CPU), drawing, drawing], logits) == [1, 2, 0]
 
 
 def test_the_draws_of_a_seed_differ_between_prompts_and_not_between_calls():
     logits, options = torch.zeros(1000), Generation(1, do_sample=True, seed=4)
-    draws = [[Sampler(options, invoke, CPU).choose(logits) for _ in range(2)] for invoke in (0, 1)]
+    draws = [[chosen(Sampler(options, invoke, CPU), logits) for _ in range(2)] for invoke in (0, 1)]
     assert draws[0][0] == draws[0][1]
     assert draws[0][0] != draws[1][0]
 
@@ -46,18 +56,18 @@ def test_a_low_temperature_is_nearly_greedy_and_top_k_of_one_exactly():
     logits = torch.tensor([0.0, 1.0, 0.9])
     cold = Sampler(Generation(1, do_sample=True, temperature=0.01, seed=0), 0, CPU)
     one = Sampler(Generation(1, do_sample=True, top_k=1, seed=0), 0, CPU)
-    assert {sampler.choose(logits) for sampler in (cold, one) for _ in range(50)} == {1}
+    assert {chosen(sampler, logits) for sampler in (cold, one) for _ in range(50)} == {1}
 
 
 def test_top_p_keeps_at_least_the_likeliest():
     logits = torch.tensor([5.0, 1.0, 1.0])
     sampler = Sampler(Generation(1, do_sample=True, top_p=0.01, seed=0), 0, CPU)
-    assert {sampler.choose(logits) for _ in range(50)} == {0}
+    assert {chosen(sampler, logits) for _ in range(50)} == {0}
 
 
 def test_logits_that_are_not_finite_still_give_a_token():
     sampler = Sampler(Generation(1, do_sample=True, seed=0), 0, CPU)
-    assert 0 <= sampler.choose(torch.full((7,), torch.nan)) < 7
+    assert 0 <= chosen(sampler, torch.full((7,), torch.nan)) < 7
 
 
 def test_the_number_of_new_tokens_is_bounded(gpt2):
