@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from interpd.config import ModelSpec, keys
-from interpd.engine.families.gpt2 import GPT2
-from interpd.engine.families.llama import LLAMA
+from interpd.engine.families import TABLES
 from interpd.graph.builtin import BUILTIN_OPS
+from interpd.plugin.site_table import SiteRow, SiteTable
 from interpd.wire.status import CODES
 
 TARGET = Path(__file__).resolve().parents[2] / "interpd" / "REFERENCE.md"
@@ -36,9 +36,23 @@ values; what follows the star are constants.
 SITES = """
 ## Sites
 
-`{i}` counts the layers from 0. Each is tested on the very model when it is loaded; one that fails is absent, and the
-manifest says why. Every architecture, also without a column here, offers its module paths as raw sites:
-`transformer.h.3.mlp.output`, `transformer.h.3.mlp.input`.
+`{i}` counts the layers from 0. Each is tested on the very model when it is loaded, alone (a write that puts back what
+was read leaves the logits bit-identical, another changes them) and against the others of its layer (`resid_post` is
+`resid_mid + mlp.out`, `pattern` the softmax of `scores`, `z` is `pattern` times `v`, and so on); one that fails is
+absent, and the manifest says why. Every architecture, also one that is not listed, offers its module paths as raw
+sites: `transformer.h.3.mlp.output`, `transformer.h.3.mlp.input`.
+"""
+
+FAMILIES = """
+These architectures have them. Where the config chooses between two forms of a block, each is listed.
+"""
+
+OTHERS = """
+In some families a site holds something more particular:
+"""
+
+ABSENT = """
+and some sites do not exist; the manifest gives the reason:
 """
 
 ERRORS = """
@@ -124,18 +138,43 @@ def signature(schema) -> str:
 
 
 def sites() -> list[str]:
-    """One table of the canonical sites, with a column per family that has a table."""
-    tables = {"GPT-2": GPT2, "Llama, Mistral, Qwen2": LLAMA}
-    rows = {name: {r.name: r for r in table.rows} for name, table in tables.items()}
-    names = list(dict.fromkeys(site for by_name in rows.values() for site in by_name))
-    lines = [SITES, row("site", "axes", "holds", *tables), row(*["---"] * (3 + len(tables)))]
-    for site in names:
-        found = next(by_name[site] for by_name in rows.values() if site in by_name)
-        places = [
-            f"`{by_name[site].path}.{by_name[site].port}`" if site in by_name else "" for by_name in rows.values()
-        ]
-        lines.append(row(f"`{site}`", f"`{' '.join(found.axes)}`", found.doc, *places))
-    return lines
+    """What each canonical site holds; then the families, what a site means otherwise in some, and what some lack."""
+    meanings = {}
+    for table in TABLES:
+        for site in _rows(table):
+            meanings.setdefault(site.name, site)
+    lines = [SITES, row("site", "axes", "holds"), row("---", "---", "---")]
+    lines += [row(f"`{name}`", f"`{' '.join(site.axes)}`", site.doc) for name, site in meanings.items()]
+    others: dict[tuple[str, str], list[str]] = {}
+    absent: dict[tuple[str, str], list[str]] = {}
+    for table in TABLES:
+        label = _label(table)
+        for site in _rows(table):
+            if site.doc != meanings[site.name].doc:
+                others.setdefault((site.name, site.doc), []).append(label)
+        for name, reason in {**(table.encoder.absent if table.encoder else {}), **table.absent}.items():
+            absent.setdefault((name, reason), []).append(label)
+    lines += [FAMILIES, row("family", "architectures"), row("---", "---")]
+    lines += [row(_label(table), ", ".join(f"`{name}`" for name in table.architectures)) for table in TABLES]
+    lines += [OTHERS, row("site", "in", "holds"), row("---", "---", "---"), *_grouped(others)]
+    return [*lines, ABSENT, row("site", "in", "why"), row("---", "---", "---"), *_grouped(absent)]
+
+
+def _rows(table: SiteTable) -> tuple[SiteRow, ...]:
+    return (*(table.encoder.rows if table.encoder else ()), *table.rows)
+
+
+def _label(table: SiteTable) -> str:
+    when = ", ".join(f"`{name}: {value}`" for name, value in table.when.items())
+    return f"{table.family} ({when})" if when else table.family
+
+
+def _grouped(found: dict[tuple[str, str], list[str]]) -> list[str]:
+    """One row for all sites of which the same is said of the same families."""
+    names: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for (name, text), labels in found.items():
+        names.setdefault((tuple(dict.fromkeys(labels)), text), []).append(f"`{name}`")
+    return [row(", ".join(sites), ", ".join(labels), text) for (labels, text), sites in names.items()]
 
 
 def errors() -> list[str]:

@@ -37,15 +37,14 @@ K_ROT_DOC = (
     "keys after rotary embedding, past positions included, as this pass attends to them; a write holds for this pass "
     "only, the cache keeps the model's own"
 )
-SCORES_DOC = (
-    "attention scores, scaled (and soft-capped where the model does), before the mask: softmax of both is pattern"
-)
+SCORES_DOC = "scaled (and, where the model caps them, soft-capped) attention scores; pattern is softmax(scores + mask)"
 PATTERN_DOC = "attention probabilities: each row sums to 1"
+POST_DOC = "MLP neurons after the activation, times mlp.up where the MLP is gated"
 MID_DOC = (
     "residual stream between attention and MLP: resid_pre + attn.out; a write reaches the MLP and the block's output"
 )
 
-NO_ROTARY = "positions are added to the embedding, there is no rotary step: take attn.q and attn.k"
+NO_ROTARY = "there is no rotary embedding: take attn.q and attn.k"
 NOT_GATED = "the MLP is not gated: take mlp.pre"
 GATED = "the MLP is gated: take mlp.gate and mlp.up"
 PARALLEL = (
@@ -151,7 +150,7 @@ def mlp_rows(first: str, last: str, added: str) -> Rows:
     """An MLP of two projections; ``added``: the module that gives what is added to the stream."""
     return (
         SiteRow("layers.{i}.mlp.pre", MLP, first, doc="MLP neurons before the activation"),
-        SiteRow("layers.{i}.mlp.post", MLP, last, "input", doc="MLP neurons after the activation"),
+        SiteRow("layers.{i}.mlp.post", MLP, last, "input", doc=POST_DOC),
         SiteRow("layers.{i}.mlp.out", STREAM, added, doc="what the MLP adds to the stream"),
     )
 
@@ -169,7 +168,7 @@ def gated_mlp_end_rows(mlp: str, added: str = "") -> Rows:
     """The end of a gated MLP."""
     out_doc = "what the MLP adds to the stream" + (", behind the norm of its output" if added else "")
     return (
-        SiteRow("layers.{i}.mlp.post", MLP, f"{mlp}.down_proj", "input", doc="MLP neurons: activated gate times up"),
+        SiteRow("layers.{i}.mlp.post", MLP, f"{mlp}.down_proj", "input", doc=POST_DOC),
         SiteRow("layers.{i}.mlp.out", STREAM, added or mlp, doc=out_doc),
     )
 
