@@ -95,7 +95,7 @@ class _Trial:
     stale: set[Location] = field(default_factory=set)
 
     def run(self) -> None:
-        """Under the present attention. Raises ``ValueError`` for a row that comes out changed, and what the model raises."""
+        """Under the present attention. Raises what the model raises, ``ValueError`` where a row comes out changed."""
         n_rows, n_pos = len(_LENGTHS), max(_LENGTHS)
         ids = probe_ids(self.model, n_rows, n_pos)
         mask = torch.tensor([[int(at < n) for at in range(n_pos)] for n in _LENGTHS], device=ids.device)
@@ -135,7 +135,8 @@ class _Trial:
         rows = tuple(range(len(_LENGTHS)))
         if at < 0:
             return rows
-        turned = rows[at % 3 :] + rows[: at % 3]
+        # never as they were, nor the first ones of these
+        turned = rows[1 + at % 2 :] + rows[: 1 + at % 2]
         return turned[:2] if at == len(self.places) - 1 else turned + turned[: 1 + at % 2]
 
     def _rows_at(self, order: int) -> tuple[int, ...]:

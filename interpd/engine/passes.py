@@ -1,6 +1,6 @@
 """One forward pass that several requests share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Run
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError
 from interpd.graph.order import AFTER, BEFORE, READ, WRITE
+from interpd.graph.run import Tokens
 
 
 @dataclass(slots=True)
@@ -120,9 +121,27 @@ def _part(seat: Seat) -> Part:
     run, invoke = seat
     plan = run.program.order.invokes[invoke]
     first_write = min((run.program.steps[index].plan.order for index in plan.writes), default=AFTER)
-    tokens = run.program.tokens[invoke]
-    key = (tokens.ids, None if tokens.target is None else tokens.target.ids)
-    return Part(key, first_write, plan.last_order)
+    return Part(_key(run.program.tokens[invoke]), first_write, plan.last_order)
+
+
+def _key(tokens: Tokens) -> Hashable:
+    return tokens.ids if tokens.target is None else (tokens.ids, tokens.target.ids)
+
+
+def row_keys(run: Run) -> tuple[Hashable, ...]:
+    """For each prompt of its next pass, what it has in common with those that share its row to the end."""
+    program = run.program
+    invokes = program.invokes_of_pass(run.pass_index)
+    has_row = run.needs_grad or program.request.generation is not None
+    return tuple(
+        (run.id, invoke) if has_row or program.order.invokes[invoke].writes else _key(program.tokens[invoke])
+        for invoke in invokes
+    )
+
+
+def may_change_rows(run: Run) -> bool:
+    """Whether the rows of its next pass may change although it runs alone."""
+    return not run.needs_grad and len(run.program.invokes_of_pass(run.pass_index)) > 1
 
 
 def _fixed_lineup(n_prompts: int) -> Lineup:

@@ -12,11 +12,14 @@ from interpd.graph.types import TensorData
 
 _ids = count()
 
+ALIKE = tuple(tuple(Random(n).choices(range(3, 300), k=n)) for n in (4, 5, 6))
+"""The few prompts of requests that are to share rows."""
+
 
 class RandomRequest:
-    """Builds one request. The same seed gives the same request."""
+    """Builds one request. The same seed gives the same request. ``alike``: of a few prompts only."""
 
-    def __init__(self, seed, manifest, *, generates=False, gradients=False, raw=True):
+    def __init__(self, seed, manifest, *, generates=False, gradients=False, raw=True, alike=False):
         self.rng = Random(seed)
         self.manifest = manifest
         self.generates, self.gradients = generates, gradients
@@ -26,6 +29,9 @@ class RandomRequest:
         self.lengths = [self.rng.choice((1, 2, 3, 4, 5, 6, 7, 9, 12)) for _ in range(self.rng.choice((1, 1, 2, 2, 3)))]
         if self.rng.random() < 0.5:
             self.lengths = [self.lengths[0] + self.rng.choice((0, 0, 1)) for _ in self.lengths]
+        self.alike = alike
+        if alike:
+            self.lengths = [len(self.rng.choice(ALIKE)) for _ in range(self.rng.choice((1, 2, 3, 4)))]
 
     def _is_wanted(self, site, eager, raw):
         if site.canonical:
@@ -45,7 +51,10 @@ class RandomRequest:
             self._final_reads()
         outputs = self._outputs()
         d_vocab = self.manifest.model.sizes["d_vocab"]
-        prompts = tuple(Prompt(token_ids=tuple(self.rng.choices(range(3, d_vocab), k=n))) for n in self.lengths)
+        ids = [tuple(self.rng.choices(range(3, d_vocab), k=n)) for n in self.lengths]
+        if self.alike:
+            ids = [next(own for own in ALIKE if len(own) == n) for n in self.lengths]
+        prompts = tuple(Prompt(token_ids=own) for own in ids)
         generation = self._generation() if self.generates else None
         graph = Graph(tuple(self.nodes), outputs)
         request = RunRequest(f"r{next(_ids)}", "tiny", prompts, graph, generation, **options)

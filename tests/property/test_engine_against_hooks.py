@@ -125,6 +125,17 @@ def test_the_bundled_model_in_single_precision(kind):
     compare(facts(), 2, 6, **KINDS[kind])
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "mistral"])
+def test_prompts_that_are_alike_share_rows_and_nobody_can_tell(architecture):
+    compare(tiny(architecture), 4, 12, alike=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_prompts_that_are_alike_share_rows_in_many_graphs(architecture):
+    compare(tiny(architecture), 300, 120, alike=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [100, 101])
 @pytest.mark.parametrize("kind", KINDS)
