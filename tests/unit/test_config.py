@@ -5,6 +5,7 @@ import pytest
 from interpd.config import LIMIT_DOCS, Config, ModelDefaults, ModelSpec, keys, load_config, parse_model
 from interpd.errors import InvalidRequest
 from interpd.graph.schema import Limits
+from interpd.specs import AdapterSpec
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +136,34 @@ def test_every_key_is_documented_and_has_a_flag_or_a_reason():
 def test_limits_and_model_defaults_follow_the_classes_that_they_configure():
     assert set(LIMIT_DOCS) == {f.name for f in fields(Limits)}
     assert {f.name for f in fields(ModelDefaults)} < {f.name for f in fields(ModelSpec)}
+
+
+def test_adapters_come_with_their_model_or_as_flags(tmp_path):
+    (tmp_path / "interpd.toml").write_text(
+        '[[models]]\nsource = "a"\nname = "base"\n[models.adapters]\nx = "/x"\ny = "o/y@abc"\n'
+    )
+    config = load_config({"adapters": ["base:z=/z"]}, environ={})
+    assert config.models[0].adapters == (
+        AdapterSpec("x", "/x"),
+        AdapterSpec("y", "o/y", "abc"),
+        AdapterSpec("z", "/z"),
+    )
+    environ = {"INTERPD_MODELS": "a=base", "INTERPD_ADAPTERS": "base:x=/x,base:y=/y"}
+    (tmp_path / "interpd.toml").unlink()
+    assert [adapter.name for adapter in load_config(environ=environ).models[0].adapters] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x=/x", r"expected MODEL:NAME=SOURCE\[@REVISION\]"),
+        ("base:x", r"expected MODEL:NAME=SOURCE\[@REVISION\]"),
+        ("bass:x=/x", "no model 'bass' is configured; nearest is 'base'"),
+        ("base:a/b=/x", "name 'a/b' may hold"),
+        ("base:taken=/x", "adapter 'taken' is there twice"),
+    ],
+)
+def test_adapters_that_cannot_be_meant_are_refused(tmp_path, text, message):
+    (tmp_path / "interpd.toml").write_text('[[models]]\nsource = "base"\nadapters = {taken = "/t"}\n')
+    with pytest.raises(InvalidRequest, match=message):
+        load_config({"adapters": [text]}, environ={})

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from interpd.errors import ArtifactNotFound, InvalidGraph, LimitExceeded, PositionOutOfRange
+from interpd.errors import AdapterNotFound, ArtifactNotFound, InvalidGraph, LimitExceeded, PositionOutOfRange
 from interpd.graph.check import check
 from interpd.graph.ir import Blob, Dots, Generation, Graph, Node, Prompt, Ref, Slice, Steps
 from interpd.graph.run import RunRequest
-from interpd.graph.schema import OpSchema, ParamSchema, PortSchema
+from interpd.graph.schema import AdapterInfo, OpSchema, ParamSchema, PortSchema
 from interpd.graph.types import TensorData, TensorType
 
 
@@ -235,6 +235,23 @@ def test_an_unknown_artifact_raises_its_own_class(manifest, ask, read):
     request = ask(read(), Node("sae.encode", (Ref(0),), {"sae": "sae_9"}), outputs={"x": 1})
     with pytest.raises(ArtifactNotFound, match="artifact 'sae_9' does not exist; did you mean 'sae_8'"):
         check(request, manifest).raise_if_bad()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("frensh", "no adapter 'frensh'; did you mean 'french'"),
+        ("zzz", r"no adapter 'zzz'; it has 'french' \["),
+        ("odd", "adapter 'odd' was not loaded: of another model"),
+    ],
+)
+def test_an_adapter_that_cannot_be_used_is_a_violation(manifest, ask, read, name, message):
+    known = {"french": AdapterInfo("french", "/a"), "odd": AdapterInfo("odd", "/b", problem="of another model")}
+    manifest = replace(manifest, adapters=known)
+    request = replace(ask(read(), outputs={"x": 0}), adapter=name)
+    with pytest.raises(AdapterNotFound, match=message):
+        check(request, manifest).raise_if_bad()
+    assert not check(replace(request, adapter="french"), manifest).violations
 
 
 def test_modules_apply_to_any_value_of_their_width(manifest, ask, read):

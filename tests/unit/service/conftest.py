@@ -8,16 +8,16 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from interpd.config import ModelSpec
-from interpd.errors import ArtifactNotFound, ModelNotFound, RunNotFound
+from interpd.errors import AdapterNotFound, ArtifactNotFound, ModelNotFound, RunNotFound
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.graph.check import CheckReport
 from interpd.graph.run import Cost, Done, Event, Provenance, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, ModelInfo, PluginInfo, SiteSchema
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, ModelInfo, PluginInfo, SiteSchema
 from interpd.graph.types import Dim, TensorData, TensorType
 from interpd.scheduler.interface import ModelStatistics, ModelStatus, Statistics
 from interpd.service.options import ServiceOptions
 from interpd.service.server import make_server
+from interpd.specs import AdapterSpec, ModelSpec
 
 INFO = ModelInfo("facts", "zoo/facts", "abc", "Llama", "llama", 2, 6, {"d_model": 8}, 512, "float32", "cpu")
 RESID = TensorType("float32", (Dim("batch", 1), Dim("pos"), Dim("d_model", 8)))
@@ -70,6 +70,7 @@ class FakeFront:
         self.n_taken = 0
         self.blobs: dict[str, TensorData] = {}
         self.files: dict[str, bytes] = {}
+        self.adapters: dict[tuple[str, str], str | None] = {}
         self.error: Exception | None = None
 
     async def script(self, request: RunRequest) -> AsyncIterator[Event]:
@@ -133,6 +134,15 @@ class FakeFront:
     async def delete_artifact(self, model: str, name: str) -> None:
         await self.get_artifact(model, name)
         del self.files[name]
+
+    async def load_adapter(self, model: str, spec: AdapterSpec) -> AdapterInfo:
+        self.adapters[model, spec.name] = spec.revision
+        return AdapterInfo(spec.name, spec.source, "sha256:1", "LORA", 10, 2)
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        if (model, name) not in self.adapters:
+            raise AdapterNotFound(f"no adapter {name!r}", adapter=name)
+        del self.adapters[model, name]
 
     def statistics(self) -> Statistics:
         models = (ModelStatistics("facts", n_passes=7, rows_per_pass=2.5),)

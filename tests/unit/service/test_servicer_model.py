@@ -58,6 +58,17 @@ async def test_a_spec_without_a_source_is_refused(stub):
     assert type(await failure(stub.LoadModel(pb.LoadModelRequest()))) is errors.InvalidRequest
 
 
+async def test_an_adapter_is_loaded_and_taken_away(front, stub):
+    spec = pb.AdapterSpec(name="french", source="org/french", revision="abc")
+    answer = await stub.LoadAdapter(pb.LoadAdapterRequest(model="facts", spec=spec))
+    assert (answer.adapter.name, answer.adapter.source) == ("french", "org/french")
+    assert front.adapters == {("facts", "french"): "abc"}
+    await stub.UnloadAdapter(pb.UnloadAdapterRequest(model="facts", adapter="french"))
+    assert front.adapters == {}
+    error = await failure(stub.UnloadAdapter(pb.UnloadAdapterRequest(model="facts", adapter="french")))
+    assert (type(error), error.facts) == (errors.AdapterNotFound, {"adapter": "french"})
+
+
 async def test_prompts_are_tokenised(stub):
     request = pb.TokenizeRequest(model="facts", prompts=[prompt_pb2.Prompt(text="ab")] * 2)
     answer = await stub.Tokenize(request)

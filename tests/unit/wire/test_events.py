@@ -10,7 +10,16 @@ BIG = run.Result("r", "h", TensorData("float32", (3, 1 << 18), bytes(range(256))
 DONE = run.Done(
     "r",
     run.Provenance(
-        "d" * 64, "facts", "sha256:1", (("sae", "0.2"),), "interpd 0.1.0", "float32", "cpu", (("mine", "sha256:2"),)
+        "d" * 64,
+        "facts",
+        "sha256:1",
+        (("sae", "0.2"),),
+        "interpd 0.1.0",
+        "float32",
+        "cpu",
+        (("mine", "sha256:2"),),
+        "french",
+        "sha256:3",
     ),
     run.Cost(20, 6, 3, 1 << 33, 1.5, 20.25, (1, 4, 2)),
     (run.Generated(0, (5, 6), " Paris", "eos"), run.Generated(1, (), "", "stop_string")),

@@ -38,6 +38,7 @@ REQUEST = RunRequest(
     generation=Generation(7, True, 0.7, 5, 0.9, -3, ("\n", "."), (1, 2), True),
     reproducible=True,
     stream_tokens=True,
+    adapter="french",
     keep_s=30.0,
 )
 PLAIN = RunRequest("r", "m", (Prompt(text=""),), Graph((), {}), Generation(1))

@@ -1,9 +1,9 @@
 import pytest
 
-from interpd.config import ModelSpec
 from interpd.errors import DataLoss, InvalidRequest
 from interpd.graph.schema import (
     AbsentSite,
+    AdapterInfo,
     ArtifactInfo,
     ArtifactSchema,
     Limits,
@@ -17,6 +17,7 @@ from interpd.graph.schema import (
     SiteSchema,
 )
 from interpd.graph.types import Dim, TensorType
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.wire.manifests import manifest_from_proto, manifest_to_proto, model_spec_from_proto, model_spec_to_proto
 from interpd.wire.v1 import manifest_pb2, model_service_pb2
 
@@ -63,6 +64,10 @@ MANIFEST = Manifest(
     ),
     limits=Limits(n_nodes=5, run_s=1.5),
     engine="interpd 0.1.0",
+    adapters={
+        "french": AdapterInfo("french", "org/french", "sha256:1", "LORA", 1 << 40, 64),
+        "odd": AdapterInfo("odd", "/there", problem="it was trained on another model"),
+    },
 )
 
 
@@ -89,11 +94,23 @@ def test_a_default_that_no_graph_could_hold_is_refused():
 
 @pytest.mark.parametrize(
     "spec",
-    [ModelSpec("gpt2"), ModelSpec("a/b", "name", "main", "float16", "cuda:1", 0.5, 2.5, 3)],
-    ids=["short", "full"],
+    [
+        ModelSpec("gpt2"),
+        ModelSpec("a/b", "name", "main", "float16", "cuda:1", 0.5, 2.5, 3, (AdapterSpec("x", "/x"),)),
+        ModelSpec("gpt2", adapters=(AdapterSpec("x", "o/x", "abc"), AdapterSpec("y", "/y"))),
+    ],
+    ids=["short", "full", "adapters"],
 )
 def test_a_model_spec_comes_back(spec):
     assert model_spec_from_proto(model_spec_to_proto(spec)) == spec
+
+
+@pytest.mark.parametrize("fields", [{"name": "../x", "source": "/x"}, {"name": "x"}, {"source": "/x"}])
+def test_an_adapter_spec_without_sense_is_refused(fields):
+    with pytest.raises(InvalidRequest, match=r"adapter: (name|no source)"):
+        model_spec_from_proto(
+            model_service_pb2.ModelSpec(source="m", adapters=[model_service_pb2.AdapterSpec(**fields)])
+        )
 
 
 def test_a_model_spec_without_sense_is_refused_with_every_problem():
