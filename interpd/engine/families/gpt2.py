@@ -82,7 +82,10 @@ _OPT_ATTENTION = (
 )
 _OPT_EMBED = (
     SiteRow(
-        "embed", STREAM, "model.decoder.project_in", doc="token embeddings, projected to d_model where they are narrower, without positions"
+        "embed",
+        STREAM,
+        "model.decoder.project_in",
+        doc="token embeddings, projected to d_model where they are narrower, without positions",
     ),
     SiteRow("embed", STREAM, "model.decoder.embed_tokens", doc=EMBED_DOC),
 )
