@@ -65,6 +65,10 @@ class WorkerConfig:
     batch_wait_ms: float = key(2.0, "How long an idle engine waits for company when a first request arrives.")
     share_passes: bool = key(True, "Whether strangers' requests may share a forward pass.")
     max_batch_tokens: int = key(8192, "Positions in one shared pass, padding included.")
+    packed_bytes: int = key(
+        2 << 30,
+        "Bytes of a model's float32 weights on a CPU that are kept a second time, laid out for passes of several rows.",
+    )
     max_restarts: int = key(5, "Restarts of a replica in a row, without a request served, after which it has failed.")
     max_resident_bytes: int = key(
         0, "Memory of a worker process beyond which it is restarted, because something leaks; 0: no bound."
@@ -81,7 +85,9 @@ class ModelDefaults:
     dtype: str = key("auto", "float32, bfloat16, float16, or auto: as the checkpoint says (on a CPU float32).")
     device: str = key("auto", "cpu, cuda, or auto: cuda where the worker has one.")
     num_gpus: float = key(0.0, "GPUs of each replica, or a fraction; 0: one if device is auto and one is free.")
-    num_cpus: float = key(1.0, "Threads of each replica's tensor library.")
+    num_cpus: float = key(
+        0.0, "Threads of each replica's tensor library; 0: an even share of the cores, or 1 for a replica on GPUs."
+    )
     replicas: int = key(1, "How many processes hold a copy.")
 
 

@@ -41,8 +41,9 @@ class ModelSpec:
     """``auto``: ``cuda`` where the worker has one, else ``cpu``."""
     num_gpus: float = 0.0
     """GPUs of each replica; a fraction shares one. 0: one where device is ``auto`` and one is free, else none."""
-    num_cpus: float = 1.0
-    """Threads of each replica's tensor library, rounded up."""
+    num_cpus: float = 0.0
+    """Threads of each replica's tensor library, rounded up. 0: an even share of the machine's cores, or one where the
+    replica computes on GPUs."""
     replicas: int = 1
     """How many processes hold a copy."""
     adapters: tuple[AdapterSpec, ...] = ()
@@ -57,8 +58,8 @@ def checked_model(spec: ModelSpec, where: str = "model") -> ModelSpec:
         raise InvalidRequest(
             f"{where}: name {name!r} may hold letters, digits, '-', '_' and '.' (not first), 100 at most; append =NAME"
         )
-    if spec.num_gpus < 0 or spec.num_cpus <= 0:
-        raise InvalidRequest(f"{where}: num_gpus must not be negative and num_cpus must be positive")
+    if spec.num_gpus < 0 or spec.num_cpus < 0:
+        raise InvalidRequest(f"{where}: num_gpus and num_cpus must not be negative")
     if not 1 <= spec.replicas <= MOST_REPLICAS:
         raise InvalidRequest(f"{where}: replicas must be 1 to {MOST_REPLICAS}, got {spec.replicas}")
     if spec.dtype not in DTYPES:

@@ -12,6 +12,8 @@ import pytest
 
 # read by libraries when they are first imported, so this must stand here and not in a fixture
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# of the workers that tests start: threads that wait for one another are slow on a busy machine
+os.environ.setdefault("INTERPD_DEFAULTS_NUM_CPUS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -101,7 +101,7 @@ def model_spec_from_proto(proto: model_service_pb2.ModelSpec) -> ModelSpec:
         dtype=proto.dtype or "auto",
         device=proto.device or "auto",
         num_gpus=proto.num_gpus,
-        num_cpus=proto.num_cpus if proto.HasField("num_cpus") else 1.0,
+        num_cpus=proto.num_cpus if proto.HasField("num_cpus") else 0.0,
         replicas=replicas,
         adapters=tuple(map(adapter_spec_from_proto, proto.adapters)),
     )

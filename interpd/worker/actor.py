@@ -43,7 +43,7 @@ def _prepare_process(options: ReplicaOptions) -> None:
     if os.getcwd() in sys.path:
         sys.path.remove(os.getcwd())
     telemetry.configure("info" if options.trace_hooks else "warning")
-    os.environ["OMP_NUM_THREADS"] = str(math.ceil(options.spec.num_cpus))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, math.ceil(options.spec.num_cpus)))
     if not options.spec.num_gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -39,6 +39,7 @@ from interpd.worker.link import (
 )
 from interpd.worker.options import ReplicaOptions
 from interpd.worker.replica import Replica
+from interpd.worker.threads import with_threads
 
 MOST_MODELS = 64
 """Models at once, those included that failed to load and say why."""
@@ -385,18 +386,23 @@ class Pool:
             limits=self._config.limits,
             share_passes=worker.share_passes,
             max_batch_tokens=worker.max_batch_tokens,
+            packed_bytes=worker.packed_bytes,
             batch_wait_ms=worker.batch_wait_ms,
             trace_hooks=self._config.trace_hooks,
         )
 
     def _placed(self, spec: ModelSpec) -> ModelSpec:
         try:
-            return self._starter.placed(spec)
+            placed = self._starter.placed(spec)
         except CallerError as error:
             model = self._models[spec.name]
             model.failed, model.detail = dict.fromkeys(range(spec.replicas), error), error.message
             self._changed()
             raise
+        # models of the configuration are loaded at once: the first must not take what the others need
+        replicas = {spec.name: spec.replicas for spec in self._config.models}
+        replicas |= {name: model.spec.replicas for name, model in self._models.items()}
+        return with_threads(placed, sum(replicas.values()))
 
     async def _to_all(
         self, links: Iterable[HostLink], call: Callable[[HostLink], Awaitable[ArtifactInfo | None]]

@@ -88,7 +88,7 @@ async def test_a_prompt_without_content_is_refused_with_its_path(stub):
         ({"name": ".hidden"}, "may hold letters"),
         ({"name": "a/b c"}, "may hold letters"),
         ({"source": "/"}, "may hold letters"),
-        ({"num_cpus": 0.0}, "num_cpus must be positive"),
+        ({"num_cpus": -0.5}, "spec.num_cpus: a number, at least 0, is needed"),
         ({"replicas": 65}, "replicas must be 1 to 64"),
         ({"dtype": "int8"}, "dtype 'int8' is none of"),
         ({"device": "tpu"}, "device 'tpu' is none of"),
