@@ -1,10 +1,10 @@
-# make demo: the main job, on the bundled model.   make test: everything that CI runs.
+# make demo: the main job, on the bundled model.   make test: everything that CI runs.   make bench: the measured claims.
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test fast lint install clean
+.PHONY: demo test fast bench lint install clean
 
 install: $(STAMP)
 
@@ -25,6 +25,9 @@ test: lint
 
 fast: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""What interpd is measured against: one file per claim. ``python -m benchmarks`` runs them; see README.md."""
