@@ -51,13 +51,16 @@ class EngineThread:
         self._n_steps, self._busy_s = 0, 0.0
         self.failure: Future[None] = Future()
         """Gets an exception when the engine broke and the thread has ended."""
-        self._thread = threading.Thread(target=self._run, name="interpd-engine", daemon=True)
+        # whoever keeps the thread's object shall not keep the engine, and with it the model
+        self._made: Future[Engine] = Future()
+        self._thread = threading.Thread(target=self._run, args=(self._made,), name="interpd-engine", daemon=True)
 
     def start(self) -> "Future[Engine]":
         """Starts the thread; the future is done when the engine is made, or has the reason why not."""
-        self._made: Future[Engine] = Future()
+        made = self._made
+        del self._made
         self._thread.start()
-        return self._made
+        return made
 
     def submit(self, requests: Sequence[RunRequest]) -> None:
         """Hands requests to the engine before its next step."""
@@ -108,16 +111,18 @@ class EngineThread:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Ends the thread after its current step and closes the engine."""
         self._inbox.put(None)
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def _run(self, made: "Future[Engine]") -> None:
         try:
             engine = self._engine = self._make()
         # the actor boundary: any reason why a model cannot be loaded is an answer to whoever asked for it
         except BaseException as error:
-            self._made.set_exception(error if isinstance(error, Exception) else _bug("loading", error))
+            made.set_exception(error if isinstance(error, Exception) else _bug("loading", error))
             return
-        self._made.set_result(engine)
+        made.set_result(engine)
+        del made
         try:
             while self._take_in(engine):
                 if engine.has_work:
@@ -129,6 +134,8 @@ class EngineThread:
             reason = error if isinstance(error, InterpdError) else _bug("the engine", error)
             self._deliver([Failed(run_id, reason) for run_id in self._held])
             self.failure.set_exception(reason)
+        finally:
+            self._engine = None
 
     def _take_in(self, engine: Engine) -> bool:
         """Does what the inbox asks, waiting for something while the engine has no work; False: stop."""
