@@ -14,6 +14,7 @@ from typing import Any
 
 from interpd.config import ModelSpec
 from interpd.errors import (
+    AdapterNotFound,
     ArtifactNotFound,
     BlobNotFound,
     Broken,
@@ -46,7 +47,7 @@ from interpd.errors import (
     WorkerLost,
 )
 from interpd.graph.ir import Prompt
-from interpd_client.client import Client, connect
+from interpd_client.client import Client, connect, local
 from interpd_client.functions import torch
 from interpd_client.generation import GenerationTrace, StreamedToken, TokenStream
 from interpd_client.model import Model
@@ -61,6 +62,7 @@ from interpd_client.transport import Transport
 from interpd_client.value import Value
 
 __all__ = [
+    "AdapterNotFound",
     "ArtifactNotFound",
     "BlobNotFound",
     "Broken",
@@ -109,6 +111,7 @@ __all__ = [
     "Violation",
     "WorkerLost",
     "connect",
+    "local",
     "torch",
 ]
 

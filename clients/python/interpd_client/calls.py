@@ -3,14 +3,14 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from interpd.config import ModelSpec
 from interpd.errors import InvalidRequest
 from interpd.graph.digest import blob_digest
 from interpd.graph.ir import Graph
 from interpd.graph.run import RunRequest
-from interpd.graph.schema import ArtifactInfo, Manifest
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd_client.connection import Connection
 from interpd_client.constants import tensor_data
 from interpd_client.following import Job
@@ -23,10 +23,10 @@ class Calls:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def load(self, source: str, **spec: Any) -> Manifest:
+    async def load(self, spec: ModelSpec) -> Manifest:
         """What a model offers, once it serves."""
         # loading takes minutes, which is no reason to give up: the service has a bound of its own
-        status = await self._connection.ask_within(None, "load", ModelSpec(source, **spec))
+        status = await self._connection.ask_within(None, "load", spec)
         return await self._connection.ask("manifest", status.name)
 
     async def upload(self, array: object, model: str) -> str:
@@ -55,6 +55,21 @@ class Calls:
     async def artifacts(self, model: str | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` know."""
         return await self._connection.ask("artifacts", await self._name(model))
+
+    async def load_adapter(self, source: str, name: str, model: str | None, revision: str | None) -> AdapterInfo:
+        """The adapter that requests on ``model`` can now ask for."""
+        spec = AdapterSpec(name or source.rstrip("/").rpartition("/")[2], source, revision)
+        # as long as the daemon allows, like the loading of a model
+        return await self._connection.ask_within(None, "load_adapter", await self._name(model), spec)
+
+    async def unload_adapter(self, name: str, model: str | None) -> None:
+        """Takes an adapter away."""
+        await self._connection.ask("unload_adapter", await self._name(model), name)
+
+    async def adapters(self, model: str | None) -> tuple[AdapterInfo, ...]:
+        """The adapters of ``model``."""
+        manifest: Manifest = await self._connection.ask("manifest", await self._name(model))
+        return tuple(manifest.adapters.values())
 
     def job(self, request: RunRequest) -> Job:
         """What sends a request that was made as data."""

@@ -1,12 +1,14 @@
 """The client: a connection to one interpd daemon."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self, final
 
+from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.run import RunRequest
-from interpd.graph.schema import ArtifactInfo, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, PluginInfo
 from interpd.scheduler.interface import ModelStatus, Statistics
 from interpd_client.calls import Calls, attached
 from interpd_client.connection import Connection
@@ -32,6 +34,47 @@ def connect(
     from interpd_client.grpc_transport import GrpcTransport  # gRPC is not needed to build graphs or to test
 
     return Client(GrpcTransport(address), timeout_s=timeout_s, progress=progress, n_retries=n_retries)
+
+
+def local(
+    *models: Any,
+    name: str = "",
+    dtype: str = "auto",
+    device: str = "auto",
+    plugins: Sequence[str] | Mapping[str, ModuleType] = (),
+    timeout_s: float | None = None,
+    progress: bool | None = None,
+) -> "Client":
+    """A client of models in this very process, without daemon and sockets; closing it frees them.
+
+    The same graphs, checks, limits, results and errors as with a daemon. Needs ``pip install interpd[daemon]``.
+
+    Args:
+        models: Folders, ``OWNER/NAME@COMMIT`` of the hub or bundled names (``"facts"``), each with ``=NAME`` or
+            without; ``ModelSpec``s; models of transformers that are loaded, or pairs of one and its tokenizer, which
+            belong to the client from then on.
+        name: What the only model is called; its own name when empty.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: as with a daemon.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: ``cuda`` where there is one.
+        plugins: Names of installed plugins, or modules by the names that their plugins shall have.
+        timeout_s: Bound on every call and run that names none.
+        progress: Whether runs show what they are doing; ``None``: in terminals and notebooks.
+
+    Raises:
+        ImportError: A package that models need is not installed.
+        InterpdError: What loading raises.
+    """
+    from interpd_client.local_transport import InProcess, LocalTransport, specs_of  # models need torch
+
+    daemon = InProcess(plugins)
+    client = Client(LocalTransport(daemon), timeout_s=timeout_s, progress=progress)
+    try:
+        for spec in specs_of(daemon, models, name, dtype, device):
+            finished(client._calls.load(spec))
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 @final
@@ -81,7 +124,7 @@ class Client:
 
         Keywords are the fields of ``interpd.config.ModelSpec``: name, revision, dtype, device, num_gpus, ...
         """
-        return Model(self._connection, finished(self._calls.load(source, **spec)))
+        return Model(self._connection, finished(self._calls.load(ModelSpec(source, **spec))))
 
     def unload(self, name: str) -> None:
         """Takes a model away. Raises ``ModelNotFound``."""
@@ -123,6 +166,29 @@ class Client:
     def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` (``None``: the only one) know."""
         return finished(self._calls.artifacts(model))
+
+    def load_adapter(
+        self, source: str, name: str = "", *, model: str | None = None, revision: str | None = None
+    ) -> AdapterInfo:
+        """The PEFT adapter that traces on ``model`` can now name: ``model.trace(prompt, adapter=name)``.
+
+        Args:
+            source: A folder of the daemon's machine, or an id of the hub; safetensors only.
+            name: What requests call it; the last part of ``source`` when empty. One of that name is replaced.
+            model: Which; ``None``: the only one.
+            revision: Hub commit, tag or branch; hub ids need one.
+
+        Raises ``FeatureUnsupported`` for kinds that are not served, ``InvalidRequest`` for one of another model.
+        """
+        return finished(self._calls.load_adapter(source, name, model, revision))
+
+    def unload_adapter(self, name: str, *, model: str | None = None) -> None:
+        """Takes an adapter away from ``model`` (``None``: the only one); runs that have it keep it."""
+        finished(self._calls.unload_adapter(name, model))
+
+    def adapters(self, model: str | None = None) -> tuple[AdapterInfo, ...]:
+        """The adapters of ``model`` (``None``: the only one), with the problems of those that were not loaded."""
+        return finished(self._calls.adapters(model))
 
     def plugins(self) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found, broken ones included."""

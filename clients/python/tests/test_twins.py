@@ -38,7 +38,7 @@ def test_both_have_the_same_members_with_the_same_parameters(name):
             assert parameters(ours) == parameters(theirs), member
 
 
-@pytest.mark.parametrize("function", ["connect"])
+@pytest.mark.parametrize("function", ["connect", "local"])
 def test_both_are_made_in_the_same_way(function):
     assert parameters(getattr(interpd, function)) == parameters(getattr(aio, function))
     assert parameters(interpd.Client) == parameters(aio.Client)

@@ -11,7 +11,7 @@ async with aio.connect("localhost:7700") as client:
 Errors, results, values and options are those of ``interpd_client``.
 """
 
-from interpd_client.aio.client import Client, connect
+from interpd_client.aio.client import Client, connect, local
 from interpd_client.aio.generation import GenerationTrace, TokenStream
 from interpd_client.aio.model import Model
 from interpd_client.aio.runs import RunHandle
@@ -28,4 +28,5 @@ __all__ = [
     "Trace",
     "Transport",
     "connect",
+    "local",
 ]

@@ -1,12 +1,16 @@
 """The client for programs with an event loop: a connection to one interpd daemon."""
 
+import asyncio
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self, final
 
+from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.run import RunRequest
-from interpd.graph.schema import ArtifactInfo, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, PluginInfo
 from interpd.scheduler.interface import ModelStatus, Statistics
 from interpd_client.aio.model import Model
 from interpd_client.aio.runs import RunHandle
@@ -28,6 +32,32 @@ def connect(
     from interpd_client.aio.grpc_transport import GrpcTransport  # gRPC is not needed to build graphs or to test
 
     return Client(GrpcTransport(address), timeout_s=timeout_s, progress=progress, n_retries=n_retries)
+
+
+async def local(
+    *models: Any,
+    name: str = "",
+    dtype: str = "auto",
+    device: str = "auto",
+    plugins: Sequence[str] | Mapping[str, ModuleType] = (),
+    timeout_s: float | None = None,
+    progress: bool | None = None,
+) -> "Client":
+    """A client of models in this very process: ``async with await aio.local("facts") as client``.
+
+    Arguments are those of ``interpd_client.local``.
+    """
+    # models need torch, whose import takes seconds
+    transport = await asyncio.to_thread(importlib.import_module, "interpd_client.aio.local_transport")
+    daemon = transport.InProcess(plugins)
+    client = Client(transport.LocalTransport(daemon), timeout_s=timeout_s, progress=progress)
+    try:
+        for spec in transport.specs_of(daemon, models, name, dtype, device):
+            await client._calls.load(spec)
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
 @final
@@ -70,7 +100,7 @@ class Client:
 
     async def load(self, source: str, **spec: Any) -> Model:
         """The model once it serves; ``source`` and keywords as in ``interpd_client.Client.load``."""
-        return Model(self._connection, await self._calls.load(source, **spec))
+        return Model(self._connection, await self._calls.load(ModelSpec(source, **spec)))
 
     async def unload(self, name: str) -> None:
         """Takes a model away. Raises ``ModelNotFound``."""
@@ -97,6 +127,20 @@ class Client:
     async def artifacts(self, model: str | None = None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of ``model`` (``None``: the only one) know."""
         return await self._calls.artifacts(model)
+
+    async def load_adapter(
+        self, source: str, name: str = "", *, model: str | None = None, revision: str | None = None
+    ) -> AdapterInfo:
+        """The PEFT adapter that traces on ``model`` can now name, as ``interpd_client.Client.load_adapter``."""
+        return await self._calls.load_adapter(source, name, model, revision)
+
+    async def unload_adapter(self, name: str, *, model: str | None = None) -> None:
+        """Takes an adapter away from ``model`` (``None``: the only one); runs that have it keep it."""
+        await self._calls.unload_adapter(name, model)
+
+    async def adapters(self, model: str | None = None) -> tuple[AdapterInfo, ...]:
+        """The adapters of ``model`` (``None``: the only one), with the problems of those that were not loaded."""
+        return await self._calls.adapters(model)
 
     async def plugins(self) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found, broken ones included."""
