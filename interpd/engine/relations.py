@@ -75,7 +75,11 @@ class Relations:
         seen[name] = value
         if len(seen) == self._awaited[layer]:
             del self._seen[layer]
-            good = {name: value for name, value in seen.items() if value is not None}
+            good = {name: one for name, one in seen.items() if one is not None}
+            if good:
+                # a model that lies on several devices hands the stream over between two blocks
+                device = next(reversed(good.values())).device
+                good = {name: one.to(device) for name, one in good.items()}
             self._verdicts += self._judge(layer, found[1], int(found[2]), good)
 
     def failures(self) -> dict[str, str]:
@@ -106,7 +110,7 @@ class Relations:
         before = self._ends.pop(stack, None)
         if before is not None and start in values:
             name, value = before
-            yield _exact(value, values[start], (name, start), f"{start} is not {name}")
+            yield _exact(value.to(values[start].device), values[start], (name, start), f"{start} is not {name}")
         if end in values:
             self._ends[stack] = (end, values[end])
 
