@@ -262,7 +262,9 @@ def evaluate(access: ModelAccess, program: Program, step: Step, values: Values) 
     """The outputs of a node that touches no site."""
     args = [filled(arg, values.get) for arg in step.inputs]
     if step.op == "tokens.ids":
-        return (access.ids(program.tokens[step.invoke].ids),)
+        tokens = program.tokens[step.invoke]
+        side = tokens.target if step.params.get("side") == "target" else tokens
+        return (access.ids((side or tokens).ids),)
     if step.op == "param.read":
         return (access.parameter(str(step.params["name"])),)
     if step.op == "module.call":

@@ -9,11 +9,11 @@ from torch import Tensor
 from interpd.engine import rows
 from interpd.engine.binding import Binding, Location, carries_of
 from interpd.engine.blame import Misuse
+from interpd.engine.inputs import length_mask
 from interpd.engine.interpreter import Execution, Spot, is_at
 from interpd.engine.memory import Values
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
-from interpd.engine.passes import length_mask
 from interpd.engine.planning import Step
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Run

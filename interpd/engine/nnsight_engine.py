@@ -114,7 +114,7 @@ class NnsightEngine:
     def _run_of(self, request: RunRequest) -> Run:
         tokens = self.tokenize(request.prompts)
         manifest = self.describe()
-        report = check(request, manifest, [len(prompt.ids) for prompt in tokens])
+        report = check(request, manifest, [prompt.lengths for prompt in tokens])
         report.raise_if_bad()
         offered = (self._registry, self._access.resident.bindings, manifest)
         program = make_program(request, tokens, report, offered, self._store)
@@ -130,7 +130,10 @@ class NnsightEngine:
         run = Run(program, access, self._next_turn())
         run.used.plugins = plugins_of(run, self._registry.plugins)
         for invoke, prompt in enumerate(tokens):
-            words = unknown_words(self._access.resident.tokenizer, prompt)
+            resident = self._access.resident
+            words = unknown_words(resident.tokenizer, prompt)
+            if prompt.target is not None:
+                words += unknown_words(resident.target_tokenizer, prompt.target)
             if words:
                 run.warnings[f"prompt {invoke}"] = f"prompt {invoke}: the tokenizer does not know {', '.join(words)}"
         return run
@@ -251,7 +254,8 @@ class NnsightEngine:
 
     def _candidate(self, run: Run) -> Candidate:
         program = run.program
-        lengths = tuple(len(program.tokens[invoke].ids) for invoke in program.invokes_of_pass(run.pass_index))
+        invokes = program.invokes_of_pass(run.pass_index)
+        lengths = tuple(program.tokens[invoke].lengths.total or 0 for invoke in invokes)
         return Candidate(run.id, self._kind(run), lengths, row_keys(run))
 
     def _kind(self, run: Run) -> PassClass:

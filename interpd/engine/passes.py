@@ -9,12 +9,13 @@ from torch import Tensor
 from interpd.engine import rows
 from interpd.engine.binding import Location
 from interpd.engine.boundaries import Boundaries
+from interpd.engine.inputs import prompt_inputs
 from interpd.engine.interpreter import Execution, Spot
 from interpd.engine.lineup import Lineup, Part, Stage
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
 from interpd.engine.planning import Program, Step
-from interpd.engine.rows import Frame, Row
+from interpd.engine.rows import Frame, Row, row_of
 from interpd.engine.runs import Run
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError
 from interpd.graph.order import AFTER, BEFORE, READ, WRITE
@@ -82,30 +83,30 @@ def run_plain_pass(access: ModelAccess, runs: Sequence[Run], *, eager: bool, row
     seats = [(run, invoke) for run in runs for invoke in run.program.invokes_of_pass(run.pass_index)]
     lineup = _lineup(access, seats) if rows_change and not needs_grad else _fixed_lineup(len(seats))
     shares = _shares(runs, seats, lineup)
-    prompts = [_ids(seats[number]) for number in lineup.start.sources]
-    ids = padded_right(prompts, access.device)
-    mask = length_mask([len(prompt) for prompt in prompts], ids.shape[1], access.device)
+    prompts = [_tokens(seats[number]) for number in lineup.start.sources]
     steps = [(share.run.program, step, share.execution.rows) for share in shares for step in share.steps]
-    frame = with_kept_logits(access, Frame(ids.shape[1]), steps)
+    frame = with_kept_logits(access, Frame(max(prompt.lengths.pos or 0 for prompt in prompts)), steps)
     places = {place for share in shares for place in _places(share)}
     places.update(lineup.places(max((place.order for place in places), default=BEFORE)))
-    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False, **keep_argument(frame, access.device)}
-    n_own = [sum(row.n_pos for row in share.execution.rows.values()) for share in shares]
+    inputs = {**prompt_inputs(prompts, access.device), **keep_argument(frame, access.device)}
+    own = [[share.run.program.tokens[invoke].lengths for invoke in share.execution.rows] for share in shares]
     access.resident.set_attention(eager)
     on_visit = SharedPass(shares, frame, lineup).on_visit
     access.driver.run(inputs, visits_of(places), on_visit, grad=needs_grad, stop=True)
     everything = [step for share in shares for step in share.steps]
-    for share, n_tokens in zip(shares, n_own, strict=True):
+    for share, lengths in zip(shares, own, strict=True):
         with torch.set_grad_enabled(share.run.needs_grad):
             share.execution.finish()
         deepest = n_layers_run(access, share.steps if lineup.rows_leave else everything)
+        n_encoder_layers = access.resident.info.n_encoder_layers
+        n_tokens = sum(one.computed(deepest, n_encoder_layers) or 0 for one in lengths)
         share.run.used.count_pass(n_tokens, deepest, len(runs))
         share.run.take(share.execution)
 
 
-def _ids(seat: Seat) -> tuple[int, ...]:
+def _tokens(seat: Seat) -> Tokens:
     run, invoke = seat
-    return run.program.tokens[invoke].ids
+    return run.program.tokens[invoke]
 
 
 def _lineup(access: ModelAccess, seats: Sequence[Seat]) -> Lineup:
@@ -151,8 +152,7 @@ def _fixed_lineup(n_prompts: int) -> Lineup:
 def _shares(runs: Sequence[Run], seats: Sequence[Seat], lineup: Lineup) -> list[Share]:
     own_rows: dict[str, dict[int, Row]] = {run.id: {} for run in runs}
     for number, (run, invoke) in enumerate(seats):
-        n_tokens = len(_ids((run, invoke)))
-        own_rows[run.id][invoke] = Row(lineup.start.rows[number], n_tokens, n_tokens)
+        own_rows[run.id][invoke] = row_of(lineup.start.rows[number], _tokens((run, invoke)).lengths)
     shares = []
     for run in runs:
         steps = run.program.steps_inside(run.pass_index)
@@ -171,19 +171,6 @@ def n_layers_run(access: ModelAccess, steps: Iterable[Step]) -> int:
     """How many layers a pass runs that ends behind the deepest of these sites."""
     deepest = max((step.binding.site.layer for step in steps if step.binding is not None), default=-1)
     return min(deepest + 1, access.resident.info.n_layers)
-
-
-def padded_right(ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Token ids ``[batch pos]`` with padding behind the shorter rows."""
-    n_pos = max(map(len, ids))
-    return torch.tensor([[*row, *([0] * (n_pos - len(row)))] for row in ids], dtype=torch.int64, device=device)
-
-
-def length_mask(lengths: Sequence[int], n_pos: int, device: torch.device) -> Tensor | None:
-    """The mask ``[batch pos]`` of rows that are padded on the right; ``None`` where nothing is padded."""
-    if all(length == n_pos for length in lengths):
-        return None
-    return (torch.arange(n_pos, device=device) < torch.tensor(lengths, device=device)[:, None]).long()
 
 
 def keep_argument(frame: Frame, device: torch.device) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interpd.engine.binding import Binding
 from interpd.errors import CallerError, PositionOutOfRange
+from interpd.graph.run import Lengths
 
 LOGITS = "logits"
 
@@ -43,6 +44,12 @@ class Row:
     def first(self, frame: Frame) -> int:
         """The place of its first position among those of the pass."""
         return frame.n_pos - self.n_pos if frame.padded_left else 0
+
+
+def row_of(index: int, lengths: Lengths) -> Row:
+    """A whole prompt in a pass without a past."""
+    n_pos = lengths.pos or 0
+    return Row(index, n_pos, n_pos, lengths.src_pos or 0)
 
 
 def slice_of(full: Tensor, binding: Binding, row: Row) -> Tensor:

@@ -42,10 +42,10 @@ def call(op: str, *inputs: Arg, invoke: int = 0, **params: Arg) -> Node:
     return Node(op, inputs, params, invoke=invoke)
 
 
-def ask(nodes: Sequence[Node], outputs: Mapping[str, int | Ref], *prompts: str, **options: Any) -> RunRequest:
+def ask(nodes: Sequence[Node], outputs: Mapping[str, int | Ref], *prompts: str | Prompt, **options: Any) -> RunRequest:
     """A request; an output is the index of a node or a reference. ``options`` are fields of ``RunRequest``."""
     refs = {name: Ref(at) if isinstance(at, int) else at for name, at in outputs.items()}
-    texts = tuple(Prompt(text=prompt) for prompt in prompts)
+    texts = tuple(Prompt(text=prompt) if isinstance(prompt, str) else prompt for prompt in prompts)
     return RunRequest(f"run-{next(_ids)}", "tiny", texts, Graph(tuple(nodes), refs), **options)
 
 

@@ -18,6 +18,7 @@ def _load(name):
 
 
 _load("written_out")
+_load("two_stacks_written_out")
 
 ARCHITECTURES = ("gpt2", "llama")
 
