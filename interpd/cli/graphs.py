@@ -38,6 +38,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
         parser.add_argument("--prompt", action="append", default=[], help="a prompt; again for each further one")
         parser.add_argument("--target", action="append", default=[], help=TARGET_HELP)
         parser.add_argument("--max-new-tokens", type=int, metavar="N", help="generate (default: do not)")
+        parser.add_argument("--adapter", default="", metavar="NAME", help="the adapter (default: none)")
         parser.set_defaults(run=run_it)
     parser.add_argument("--out", metavar="FILE.npz", help="write the results here, as numpy arrays")
     parser.add_argument("--reproducible", action="store_true", help="run alone at a fixed shape")
@@ -56,6 +57,7 @@ def _add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=0, metavar="K")
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--adapter", default="", metavar="NAME", help="the adapter (default: none)")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="a text after which to end")
     parser.set_defaults(run=generate)
 
@@ -76,6 +78,7 @@ def _request(client: "Client", args: argparse.Namespace) -> RunRequest:
         ),
         graph=graph_from_json(text),
         generation=None if args.max_new_tokens is None else Generation(args.max_new_tokens),
+        adapter=args.adapter,
         reproducible=getattr(args, "reproducible", False),
     )
 
@@ -125,7 +128,7 @@ def _row(name: str, array: np.ndarray) -> tuple[object, ...]:
 
 def generate(args: argparse.Namespace) -> int:
     """Continues a prompt."""
-    names = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "seed")
+    names = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "seed", "adapter")
     options = {name: getattr(args, name) for name in names} | {"stop_strings": tuple(args.stop)}
     with connect(args) as client:
         model = client.model(args.model)

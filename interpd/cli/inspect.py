@@ -11,6 +11,7 @@ from interpd.cli.ask import connect
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import keys, parse_model
 from interpd.errors import InvalidRequest
+from interpd.specs import parse_adapter
 
 if TYPE_CHECKING:
     from interpd_client import Client
@@ -46,6 +47,13 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
             load_parser.add_argument(
                 flag, type=info.type, default=info.default, help=f"{info.doc} (default: %(default)s)"
             )
+    load_parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE[@REVISION]",
+        help="a PEFT adapter to load with it; again for each further one",
+    )
     unload_parser = add("unload", unload, "take a model away from the running daemon")
     unload_parser.add_argument("model", metavar="MODEL")
 
@@ -194,7 +202,8 @@ def load(args: argparse.Namespace) -> int:
     with connect(args) as client:
         names = ("dtype", "device", "num_gpus", "num_cpus", "replicas")
         options = {name: getattr(args, name) for name in names}
-        info = client.load(spec.source, name=spec.name, revision=spec.revision, **options).info
+        adapters = tuple(parse_adapter(f"{spec.name}:{text}")[1] for text in args.adapter)
+        info = client.load(spec.source, name=spec.name, revision=spec.revision, adapters=adapters, **options).info
     if args.json:
         print_json(asdict(info))
     else:

@@ -28,8 +28,8 @@ def _argument(info: KeyInfo) -> dict[str, Any]:
     """How argparse reads the flag of one key. Absent flags leave no trace, so that the file can decide."""
     settings: dict[str, Any] = {"dest": info.name, "default": argparse.SUPPRESS, "help": info.doc.replace("%", "%%")}
     if isinstance(info.type, GenericAlias):
-        shape = "SOURCE[@REVISION][=NAME]" if info.name == "models" else "NAME"
-        return settings | {"action": "append", "metavar": shape}
+        shapes = {"models": "SOURCE[@REVISION][=NAME]", "adapters": "MODEL:NAME=SOURCE[@REVISION]"}
+        return settings | {"action": "append", "metavar": shapes.get(info.name, "NAME")}
     if info.type is bool:
         return settings | {"action": argparse.BooleanOptionalAction}
     settings["help"] += f" (default: {info.default})"

@@ -16,8 +16,8 @@ def local_report(recording: Recording, request: RunRequest) -> CheckReport:
 
 
 def knows_its_artifacts(report: CheckReport) -> bool:
-    """Whether every artifact that the graph names stands in the manifest that was fetched."""
-    return all(violation.code != "UNKNOWN_ARTIFACT" for violation in report.violations)
+    """Whether every artifact and adapter that the request names stands in the manifest that was fetched."""
+    return all(violation.code not in ("UNKNOWN_ARTIFACT", "UNKNOWN_ADAPTER") for violation in report.violations)
 
 
 def type_of(recording: Recording, ref: Ref) -> TensorType:

@@ -18,6 +18,8 @@ class RunOptions(TypedDict, total=False):
     """Run alone at a fixed shape, never beside other requests. Default false."""
     progress: bool | None
     """Whether to show progress. Default: that of the client."""
+    adapter: str
+    """Name of the model's PEFT adapter that is in force. Default: none, the model as it is."""
     add_special_tokens: bool
     """Whether the tokenizer adds its own beginning to prompts of text. Default true."""
 

@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from interpd.config import ModelSpec
 from interpd.errors import DataLoss
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, PluginInfo
 from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.wire.chunks import ByteAssembler, chunks_of
 from interpd.wire.graphs import request_to_proto, spec_to_proto
-from interpd.wire.manifests import manifest_from_proto, model_spec_to_proto
+from interpd.wire.manifests import adapter_spec_to_proto, manifest_from_proto, model_spec_to_proto
 from interpd.wire.problems import Problems
 from interpd.wire.prompts import prompt_to_proto, tokens_from_proto
-from interpd.wire.schemas import artifact_from_proto, plugin_from_proto
+from interpd.wire.schemas import adapter_from_proto, artifact_from_proto, plugin_from_proto
 from interpd.wire.tensors import DTYPE_TO_PROTO
 from interpd.wire.v1 import (
     artifact_service_pb2,
@@ -170,6 +170,17 @@ def _nothing(answer: object) -> None:
 def _as_it_is(answer: Any) -> Any:
     """A message of a run, which only an ``EventAssembler`` understands."""
     return answer
+
+
+def load_adapter(model: str, spec: AdapterSpec) -> Question[AdapterInfo]:
+    """An adapter of a model, once requests can ask for it."""
+    request = model_service_pb2.LoadAdapterRequest(model=model, spec=adapter_spec_to_proto(spec))
+    return Question("LoadAdapter", request, lambda answer: adapter_from_proto(answer.adapter))
+
+
+def unload_adapter(model: str, name: str) -> Question[None]:
+    """Takes an adapter away."""
+    return Question("UnloadAdapter", model_service_pb2.UnloadAdapterRequest(model=model, adapter=name), _nothing)
 
 
 def _parts(header: Any, data: bytes, part: Callable[[Any], Any]) -> Iterator[Any]:

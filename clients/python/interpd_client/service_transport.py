@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, final
 
-from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, PluginInfo
 from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd.wire.events import EventAssembler
 from interpd_client import questions
 from interpd_client.connection import remaining_s
@@ -103,6 +103,14 @@ class ServiceTransport(ABC):
     def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of a model know."""
         return self._ask(questions.artifacts(model), timeout_s)
+
+    def load_adapter(self, model: str, spec: AdapterSpec, timeout_s: float | None) -> AdapterInfo:
+        """An adapter of a model, once requests can ask for it."""
+        return self._ask(questions.load_adapter(model, spec), timeout_s)
+
+    def unload_adapter(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes an adapter away."""
+        self._ask(questions.unload_adapter(model, name), timeout_s)
 
     def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins that the workers of each model found."""

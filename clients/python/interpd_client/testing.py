@@ -14,8 +14,14 @@ from typing import final
 
 import numpy as np
 
-from interpd.config import ModelSpec
-from interpd.errors import ArtifactNotFound, BlobNotFound, InterpdError, ModelNotFound, RunNotFound
+from interpd.errors import (
+    AdapterNotFound,
+    ArtifactNotFound,
+    BlobNotFound,
+    InterpdError,
+    ModelNotFound,
+    RunNotFound,
+)
 from interpd.graph.builtin import BUILTIN_OPS
 from interpd.graph.check import CheckReport, check
 from interpd.graph.digest import graph_digest
@@ -33,9 +39,19 @@ from interpd.graph.run import (
     TokenGenerated,
     Tokens,
 )
-from interpd.graph.schema import ArtifactInfo, Manifest, ModelInfo, ModuleSchema, OpSchema, PluginInfo, SiteSchema
+from interpd.graph.schema import (
+    AdapterInfo,
+    ArtifactInfo,
+    Manifest,
+    ModelInfo,
+    ModuleSchema,
+    OpSchema,
+    PluginInfo,
+    SiteSchema,
+)
 from interpd.graph.types import Dim, TensorData, TensorType
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd_client.transport import EventStream
 
 NUMPY_DTYPES = {"int": "int64", "float": "float32", "any": "float32", "bfloat16": "float32"}
@@ -234,6 +250,21 @@ class FakeTransport:
         """The artifacts of the manifest."""
         return tuple(self.manifest(model, timeout_s).artifacts.values())
 
+    def load_adapter(self, model: str, spec: AdapterSpec, timeout_s: float | None) -> AdapterInfo:
+        """The adapter, listed in the manifest; nothing is read."""
+        known = self.manifest(model, timeout_s)
+        info = AdapterInfo(spec.name, spec.source, "sha256:fake", "LORA")
+        self.manifests[model] = replace(known, adapters={**known.adapters, spec.name: info})
+        return info
+
+    def unload_adapter(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes the adapter out of the manifest."""
+        known = self.manifest(model, timeout_s)
+        if name not in known.adapters:
+            raise AdapterNotFound(f"model {model!r} has no adapter {name!r}", adapter=name)
+        left = {key: info for key, info in known.adapters.items() if key != name}
+        self.manifests[model] = replace(known, adapters=left)
+
     def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:
         """The plugins of each manifest."""
         return {name: manifest.plugins for name, manifest in self.manifests.items()}
@@ -283,7 +314,7 @@ class FakeTransport:
 
     def _provenance(self, request: RunRequest) -> Provenance:
         digest = graph_digest(request.graph, request.prompts, request.generation)
-        return Provenance(digest, request.model, "fake", (), "fake", "float32", "cpu")
+        return Provenance(digest, request.model, "fake", (), "fake", "float32", "cpu", adapter=request.adapter)
 
 
 @final

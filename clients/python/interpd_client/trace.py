@@ -176,6 +176,7 @@ class TraceDraft(PromptTrace):
             generation=recording.generation,
             reproducible=options.get("reproducible", False),
             stream_tokens=self._on_token is not None,
+            adapter=options.get("adapter", ""),
             keep_s=options.get("keep_s", 0.0),
             deadline_s=None if timeout_s is None else time.time() + timeout_s,
         )

@@ -6,13 +6,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, PluginInfo
 from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd.specs import AdapterSpec, ModelSpec
 
 
 class EventStream(Protocol):
@@ -89,6 +89,14 @@ class Transport(Protocol):
 
     def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of a model know."""
+        ...
+
+    def load_adapter(self, model: str, spec: AdapterSpec, timeout_s: float | None) -> AdapterInfo:
+        """An adapter of a model, once requests can ask for it."""
+        ...
+
+    def unload_adapter(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes an adapter away. Raises ``AdapterNotFound``."""
         ...
 
     def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:

@@ -47,6 +47,19 @@ def test_artifacts_go_to_the_only_model_or_to_the_one_named(client, tmp_path):
     assert client.model("other").manifest.artifacts["mine"].kind == "sae"
 
 
+def test_adapters_are_loaded_named_by_traces_and_taken_away(client, transport, model):
+    assert client.load_adapter("org/french", revision="abc").name == "french"
+    client.load_adapter("/there/german", "de")
+    assert [adapter.name for adapter in client.adapters()] == ["french", "de"]
+    # the model was fetched before: the trace asks again
+    with model.trace("one two", adapter="de") as t:
+        t.save(h=t.layers[0].resid_post)
+    assert transport.requests[-1].adapter == t.result.provenance.adapter == "de"
+    client.unload_adapter("de")
+    with pytest.raises(interpd.AdapterNotFound, match="no adapter 'de'; it has 'french'"):
+        client.model("fake").generate_text("one", max_new_tokens=1, adapter="de")
+
+
 def test_plugins_and_status(client, model):
     assert client.plugins() == {"fake": ()}
     model.generate_text("a", max_new_tokens=1)

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from interpd.config import ModelSpec
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, RunRequest, Tokens
-from interpd.graph.schema import ArtifactInfo, Manifest, PluginInfo
+from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest, PluginInfo
 from interpd.graph.types import TensorData
 from interpd.scheduler.interface import ModelStatus, Statistics
+from interpd.specs import AdapterSpec, ModelSpec
 
 
 class EventStream(Protocol):
@@ -88,6 +88,14 @@ class Transport(Protocol):
 
     async def artifacts(self, model: str, timeout_s: float | None) -> tuple[ArtifactInfo, ...]:
         """The artifacts that the workers of a model know."""
+        ...
+
+    async def load_adapter(self, model: str, spec: AdapterSpec, timeout_s: float | None) -> AdapterInfo:
+        """An adapter of a model, once requests can ask for it."""
+        ...
+
+    async def unload_adapter(self, model: str, name: str, timeout_s: float | None) -> None:
+        """Takes an adapter away. Raises ``AdapterNotFound``."""
         ...
 
     async def plugins(self, timeout_s: float | None) -> dict[str, tuple[PluginInfo, ...]]:
