@@ -43,7 +43,7 @@ class Candidate:
         return dict(zip(keys, self.lengths, strict=True))
 
 
-def pass_class(program: Program, *, stateful: bool = False, adapter: str = "") -> PassClass:
+def pass_class(program: Program, *, stateful: bool = False, long_from: int = 0, adapter: str = "") -> PassClass:
     """The class of a request's passes.
 
     Args:
@@ -51,22 +51,24 @@ def pass_class(program: Program, *, stateful: bool = False, adapter: str = "") -
         adapter: The digest of the adapter that is in force; empty: none.
         stateful: Whether the model carries a state through padding (recurrent layers), so that a generation cannot be
             padded on the left.
+        long_from: As in ``model_config.long_from``.
     """
     request = program.request
     generates = request.generation is not None
-    alone = one_row_only(program, stateful=stateful)
+    alone = one_row_only(program, stateful=stateful, long_from=long_from)
     if not alone and request.reproducible:
         alone = "reproducible runs take a pass of their own"
     eager = any(step.binding.site.eager_attention for step in program.steps if step.binding is not None)
     return PassClass(generates, program.order.needs_grad, eager, alone, adapter)
 
 
-def one_row_only(program: Program, *, stateful: bool = False) -> str:
+def one_row_only(program: Program, *, stateful: bool = False, long_from: int = 0) -> str:
     """Why each pass of a request holds one prompt, so that not even its own prompts share one; empty: they may.
 
     Args:
         program: The request.
         stateful: As in ``pass_class``.
+        long_from: As in ``pass_class``.
     """
     sites = [step.binding.site for step in program.steps if step.binding is not None]
     shy = next((site.name for site in sites if not site.shares_pass), None)
@@ -74,6 +76,23 @@ def one_row_only(program: Program, *, stateful: bool = False) -> str:
         return f"dimension 0 of {shy!r} is not rows"
     if stateful and program.request.generation is not None:
         return "the model carries a state through padding"
+    if long_from and any(len(prompt.ids) > long_from for prompt in program.tokens):
+        return f"a row of more than {long_from} positions makes the model turn all positions of a pass otherwise"
+    return ""
+
+
+def beyond_the_turn(program: Program, long_from: int) -> str:
+    """Why a generation cannot be continued as far as it wants; empty: it can."""
+    generation = program.request.generation
+    if not long_from or generation is None:
+        return ""
+    for index, prompt in enumerate(program.tokens):
+        room = long_from - len(prompt.ids) + 1
+        if 0 < room < generation.max_new_tokens:
+            return (
+                f"prompt {index} and its continuation pass {long_from} positions, where the model turns all positions "
+                f"otherwise, also those that are cached: generate at most {room} tokens"
+            )
     return ""
 
 

@@ -13,11 +13,12 @@ from interpd.engine.inputs import length_mask
 from interpd.engine.interpreter import Execution, Spot, is_at
 from interpd.engine.memory import Values
 from interpd.engine.model_access import ModelAccess
+from interpd.engine.model_config import long_from
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
 from interpd.engine.planning import Step
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Run
-from interpd.errors import CallerError
+from interpd.errors import CallerError, FeatureUnsupported
 from interpd.graph.run import Tokens
 
 
@@ -168,6 +169,10 @@ def _check_ids(access: ModelAccess, request: PassRequest) -> None:
     n_vocab, most = access.resident.n_vocab, access.resident.info.max_positions
     if most and n_pos > most:
         raise Misuse(f"input_ids have {n_pos} positions, the model takes at most {most}")
+    turn = long_from(access.resident.model)
+    if turn and min(lengths) <= turn < n_pos:
+        text = f"rows of at most {turn} positions and longer ones cannot share a pass: this model turns them otherwise"
+        raise FeatureUnsupported(text)
     # an id out of range would end the context of a GPU, and everybody's work there
     if not bool(((ids >= 0) & (ids < n_vocab)).all()):
         wrong = int(ids[(ids < 0) | (ids >= n_vocab)][0])

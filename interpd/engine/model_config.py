@@ -1,5 +1,6 @@
 """Facts that every model has, also one that a plugin built and that is no ``PreTrainedModel``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,6 +42,17 @@ def end_ids_of(model: nn.Module, tokenizer: Any) -> frozenset[int]:
         ids = getattr(source, "eos_token_id", None)
         found.update(ids if isinstance(ids, list | tuple) else () if ids is None else (ids,))
     return frozenset(found)
+
+
+def long_from(model: nn.Module) -> int:
+    """The number of positions beyond which the model turns *every* position of a pass otherwise; 0: it never does.
+
+    With ``longrope`` (LongRoPE, arXiv 2402.13753) the longest row of a pass decides for all of them.
+    """
+    rope = getattr(text_config(model), "rope_parameters", None) or {}
+    kinds = [part for part in (rope, *rope.values()) if isinstance(part, Mapping)]
+    long = [part for part in kinds if part.get("rope_type") == "longrope"]
+    return min((part.get("original_max_position_embeddings") or 0 for part in long), default=0)
 
 
 def device_of(model: nn.Module) -> torch.device:

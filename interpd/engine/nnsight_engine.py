@@ -11,11 +11,12 @@ from time import monotonic, time
 import torch
 
 from interpd.engine.adapters import Adapters
-from interpd.engine.batching import Candidate, PassClass, bucket, one_row_only, pass_class
+from interpd.engine.batching import Candidate, PassClass, beyond_the_turn, bucket, one_row_only, pass_class
 from interpd.engine.generation import GenerationBatch, members_of
 from interpd.engine.gradients import differentiate
 from interpd.engine.method_pass import MethodPass, PassRequest
 from interpd.engine.model_access import ModelAccess
+from interpd.engine.model_config import long_from
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.passes import blamed_on, may_change_rows, row_keys, run_plain_pass
 from interpd.engine.planning import make_program
@@ -68,6 +69,7 @@ class NnsightEngine:
         self._registry = registry
         self._share_passes, self._max_batch_tokens = share_passes, max_batch_tokens
         self._stateful = bool(getattr(model, "_is_stateful", False))
+        self._long_from = long_from(model)
         self._manifest = _manifest(resident, registry, limits or Limits())
         self._runs: dict[str, Run] = {}
         self._batches: list[GenerationBatch] = []
@@ -118,9 +120,11 @@ class NnsightEngine:
         report.raise_if_bad()
         offered = (self._registry, self._access.resident.bindings, manifest)
         program = make_program(request, tokens, report, offered, self._store)
-        obstacle = one_row_only(program, stateful=self._stateful)
+        obstacle = one_row_only(program, stateful=self._stateful, long_from=self._long_from)
         if obstacle and any(len(program.invokes_of_pass(index)) > 1 for index in range(program.order.n_passes)):
             raise FeatureUnsupported(f"{obstacle}: give each prompt a request of its own")
+        if turn := beyond_the_turn(program, self._long_from):
+            raise FeatureUnsupported(turn)
         if request.generation is not None and not self._access.takes_cache:
             name = self._manifest.model.architecture
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
@@ -259,7 +263,9 @@ class NnsightEngine:
         return Candidate(run.id, self._kind(run), lengths, row_keys(run))
 
     def _kind(self, run: Run) -> PassClass:
-        return pass_class(run.program, stateful=self._stateful, adapter=run.adapter_key)
+        return pass_class(
+            run.program, stateful=self._stateful, long_from=self._long_from, adapter=run.adapter_key
+        )
 
     def _take_turn(self, run: Run) -> None:
         run.turn = self._next_turn()

@@ -106,6 +106,19 @@ _CONFIGS: Mapping[str, Mapping[str, object]] = {
     },
     "phi": {**_GROUPED, "rope_parameters": _PARTIAL, "qk_layernorm": True},
     "phi3": {**_GROUPED, "sliding_window": 3},
+    "phi3_long": {
+        **_GROUPED,
+        "model_type": "phi3",
+        # beyond 12 positions all of them are turned by the long factors
+        "original_max_position_embeddings": 12,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0, 1.1, 1.2],
+            "long_factor": [2.0, 3.0, 4.0],
+            "original_max_position_embeddings": 12,
+        },
+    },
     "gemma": {**_GROUPED, "head_dim": 10, "tie_word_embeddings": True},
     "gemma2": _GEMMA,
     "gemma3": {**_GEMMA, "model_type": "gemma3_text", "attn_logit_softcapping": None},

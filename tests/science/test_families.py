@@ -7,10 +7,13 @@ import pytest
 import torch
 from written_out import logits as written_out
 
+from interpd.config import ModelSpec
+from interpd.engine.resident import make_resident
 from interpd.graph.ir import Generation, Ref, Steps
 from interpd.graph.types import TensorData
 from interpd.testing.bench import Bench, ask, call, read, write
-from interpd.testing.tiny_models import ARCHITECTURES
+from interpd.testing.tiny_models import ARCHITECTURES, save_tiny
+from interpd.worker.loading import load_model
 
 FAMILIES = tuple(name for name in ARCHITECTURES if name != "granite")
 # the default lane knows the first two from everywhere else, the rest from their close relatives
@@ -128,6 +131,17 @@ def _gradients(bench, prompt, sites):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_checkpoint_in_half_precision_has_the_same_sites(architecture, tmp_path):
+    spec = ModelSpec(str(save_tiny(tmp_path / architecture, architecture)), dtype="bfloat16")
+    resident = make_resident(load_model(spec))
+    assert resident.info.dtype == "bfloat16"
+    assert not [site for site in resident.absent_sites if site.reason.startswith("self-test")]
+    here = {name for name, binding in resident.bindings.items() if binding.site.canonical}
+    assert here == set(sites_of(bench_of(architecture), layers=range(3)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [*FAMILIES, "granite"])
 def test_raw_paths_in_company_are_those_of_a_prompt_alone(architecture):
     bench = bench_of(architecture)
@@ -167,6 +181,32 @@ def test_steered_decode_steps_in_company_are_those_of_one_long_pass(architecture
         assert ids[0, -n_new:].tolist() == seen["logits"][0, -n_new:].argmax(-1).tolist()
         for site in sites:
             agrees(result[site], _at_the_last(site, seen[site], result[site].shape), site)
+
+
+def test_rows_share_no_pass_in_which_the_longest_turns_the_others():
+    """LongRoPE: beyond 12 positions all of a pass are turned by other factors."""
+    bench = bench_of("phi3_long")
+    short, long = PROMPTS[0], "Once upon a time, there was a little girl"
+    sites = sites_of(bench)
+    prompts = (short, long, short)
+    for prompt, result in zip(prompts, bench.run_all(*(reading(sites, p) for p in prompts)), strict=True):
+        assert result.done.cost.shared_with == ((1,) if prompt is long else (2,))
+        seen, _ = meant(bench, prompt)
+        for site in sites:
+            agrees(result[site], seen[site], site)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "reason"),
+    [
+        ((PROMPTS[0],), {"generation": Generation(max_new_tokens=8)}, "generate at most 7 tokens"),
+        ((PROMPTS[0], "Once upon a time, there was"), {}, "give each prompt a request of its own"),
+    ],
+)
+def test_what_would_mix_the_two_ways_of_turning_is_refused(prompts, options, reason):
+    nodes = [read("logits", invoke=index, positions=(-1,)) for index in range(len(prompts))]
+    outputs = {f"logits{index}": index for index in range(len(prompts))}
+    assert reason in str(bench_of("phi3_long").run(ask(nodes, outputs, *prompts, **options)).error)
 
 
 def _long_pass(bench, ids, steered, vector):

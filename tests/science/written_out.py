@@ -4,6 +4,8 @@
 in its place. Shares no code with the engine or with the attention of transformers; norms and activations are called.
 """
 
+import math
+
 import torch
 from transformers.activations import ACT2FN
 
@@ -240,12 +242,18 @@ class _Block:
         rope = rope.get(self.kind_of_layer, rope)
         d_rot = int(self.d_head * rope.get("partial_rotary_factor", 1.0))
         rates = rope["rope_theta"] ** -(torch.arange(0, d_rot, 2) / d_rot)
+        grown = 1.0
+        if rope["rope_type"] == "longrope":
+            trained = rope["original_max_position_embeddings"]
+            rates = rates / torch.tensor(rope["long_factor" if x.shape[1] > trained else "short_factor"])
+            grown = math.sqrt(1 + math.log(self.config.max_position_embeddings / trained) / math.log(trained))
         angles = torch.arange(x.shape[1])[:, None, None] * rates
         turning, rest = x[..., :d_rot], x[..., d_rot:]
         if self.kind == "cohere":
             a, b = turning[..., 0::2], turning[..., 1::2]
         else:
             a, b = turning[..., : d_rot // 2], turning[..., d_rot // 2 :]
-        turned = a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()
+        cos, sin = angles.cos() * grown, angles.sin() * grown
+        turned = a * cos - b * sin, b * cos + a * sin
         turned = torch.stack(turned, -1).flatten(-2) if self.kind == "cohere" else torch.cat(turned, -1)
         return torch.cat([turned, rest], -1)

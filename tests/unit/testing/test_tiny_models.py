@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interpd.testing.tiny_models import ARCHITECTURES, save_tiny, tiny_gpt2, tiny_llama, tiny_model
+from interpd.testing.tiny_models import save_tiny, tiny_gpt2, tiny_llama, tiny_model
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -19,7 +19,7 @@ def test_making_a_model_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_a_saved_model_holds_safetensors_and_a_tokenizer(tmp_path, architecture):
     folder = save_tiny(tmp_path / architecture, architecture)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
