@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from interpd.cli.ask import connect
+from interpd.cli.loading import progress_shown
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import keys, parse_model
 from interpd.errors import InvalidRequest
@@ -203,7 +204,9 @@ def load(args: argparse.Namespace) -> int:
         names = ("dtype", "device", "num_gpus", "num_cpus", "replicas")
         options = {name: getattr(args, name) for name in names}
         adapters = tuple(parse_adapter(f"{spec.name}:{text}")[1] for text in args.adapter)
-        info = client.load(spec.source, name=spec.name, revision=spec.revision, adapters=adapters, **options).info
+        with progress_shown(client):
+            model = client.load(spec.source, name=spec.name, revision=spec.revision, adapters=adapters, **options)
+        info = model.info
     if args.json:
         print_json(asdict(info))
     else:

@@ -7,7 +7,6 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import psutil
 
@@ -22,7 +21,7 @@ class ReplicaActor(ReplicaHost):
 
     def __init__(self, options: ReplicaOptions) -> None:
         _prepare_process(options)
-        super().__init__(options, partial(_make_engine, options))
+        super().__init__(options, lambda: _make_engine(options, self.report))
 
     async def busy(self) -> Busy:
         """What the engine's thread does now, and what the process has taken of the machine."""
@@ -48,7 +47,7 @@ def _prepare_process(options: ReplicaOptions) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def _make_engine(options: ReplicaOptions) -> Engine:
+def _make_engine(options: ReplicaOptions, report: Callable[[str], None]) -> Engine:
     module, _, function = options.engine_factory.partition(":")
-    make: Callable[[ReplicaOptions], Engine] = getattr(importlib.import_module(module), function)
-    return make(options)
+    make: Callable[[ReplicaOptions, Callable[[str], None]], Engine] = getattr(importlib.import_module(module), function)
+    return make(options, report)

@@ -40,6 +40,7 @@ class ReplicaHost:
 
     def __init__(self, options: ReplicaOptions, make_engine: Callable[[], Engine]) -> None:
         self._options = options
+        self._progress = "starting"
         self._loop = asyncio.get_event_loop()
         self._out: deque[Event] = deque()
         self._has_out = asyncio.Event()
@@ -57,6 +58,14 @@ class ReplicaHost:
             name = self._options.spec.name
             return ModelNotReady(f"model {name!r} failed to load: {type(error).__name__}: {error}", model=name)
         return await self.describe()
+
+    async def progress(self) -> str:
+        """How far the loading is, in words."""
+        return self._progress
+
+    def report(self, text: str) -> None:
+        """Says how far the loading is; any thread may call it."""
+        self._progress = text
 
     async def describe(self) -> Manifest | InterpdError:
         """What the engine offers now."""
@@ -87,6 +96,7 @@ class ReplicaHost:
 
     async def put_adapter(self, info: AdapterInfo, folder: str) -> AdapterInfo | InterpdError:
         """Loads an adapter from a folder of the pool's."""
+        self.report(f"loading adapter {info.name!r}")
         return await _answer(self._thread.call(LOADING, lambda engine: engine.put_adapter(info, folder)))
 
     async def drop_adapter(self, name: str) -> InterpdError | None:

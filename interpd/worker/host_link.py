@@ -69,6 +69,10 @@ class HostLink(ABC):
         """Loads the model. Raises the cause of a failure."""
         return await self._ask("start")
 
+    async def progress(self) -> str:
+        """How far the loading is, in words."""
+        return await self._ask("progress")
+
     async def describe(self) -> Manifest:
         """What the engine offers now."""
         return await self._ask("describe")

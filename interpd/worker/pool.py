@@ -248,6 +248,16 @@ class Pool:
 
     # what replicas say
 
+    def on_progress(self, replica: Replica, text: str) -> None:
+        """How far a loading is: told while nothing serves, and logged when it has come to something else."""
+        model = self._models[replica.model]
+        if model.links or model.detail == text:
+            return
+        if model.detail.partition(":")[0] != text.partition(":")[0]:
+            log.info("loading", model=replica.model, replica=replica.index, now=text)
+        model.detail = text
+        self._changed()
+
     def on_ready(self, replica: Replica, link: HostLink, manifest: Manifest) -> None:
         """A replica serves."""
         model = self._models[replica.model]

@@ -25,12 +25,17 @@ MAX_FILES_SHARE = 0.9
 """Of the files that a process may open; one that cannot open any more fails in odd ways."""
 LOOK_S = 0.5
 """Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
+PROGRESS_S = 1.0
+"""Time between two words on how far a loading is."""
 
 log = Log("replica")
 
 
 class ReplicaKeeper(Protocol):
     """Who hears what becomes of a replica: the pool."""
+
+    def on_progress(self, replica: "Replica", text: str) -> None:
+        """How far its loading is."""
 
     def on_ready(self, replica: "Replica", link: HostLink, manifest: Manifest) -> None:
         """It serves."""
@@ -95,9 +100,7 @@ class Replica:
             link = self._link = self._start_host()
             try:
                 async with asyncio.timeout(self._config.load_timeout_s):
-                    await link.start()
-                    await self._keeper.equip(link)
-                    manifest = await link.describe()
+                    manifest = await self._loaded(link)
             except (InterpdError, TimeoutError) as error:
                 link.kill()
                 if not await self._may_try_again(error):
@@ -109,6 +112,25 @@ class Replica:
             link.kill()
             self._keeper.on_lost(self, link, lost)
             await self._back_off()
+
+    async def _loaded(self, link: HostLink) -> Manifest:
+        """What the host offers, once its model is loaded and it has what its siblings have."""
+        telling = asyncio.ensure_future(self._tell_progress(link))
+        try:
+            await link.start()
+            await self._keeper.equip(link)
+            return await link.describe()
+        finally:
+            telling.cancel()
+
+    async def _tell_progress(self, link: HostLink) -> None:
+        try:
+            while True:
+                await asyncio.sleep(PROGRESS_S)
+                self._keeper.on_progress(self, await link.progress())
+        except InterpdError as error:
+            # whoever waits for the start hears of it, too
+            log.debug("no word of the loading", model=self.model, replica=self.index, error=error.message)
 
     def _start_host(self) -> HostLink:
         self.n_starts += 1

@@ -6,6 +6,7 @@ import pytest
 
 from interpd.config import ModelSpec, WorkerConfig
 from interpd.errors import InternalError, WorkerLost
+from interpd.worker import replica as supervision
 from interpd.worker.link import Lost
 from interpd.worker.options import Busy, ReplicaOptions
 from interpd.worker.replica import Replica
@@ -79,6 +80,24 @@ class LostKeeper(Keeper):
             self.failed.set_result(lost.error)
 
 
+class ProgressKeeper(LostKeeper):
+    """A keeper that waits for a word on the loading."""
+
+    def on_progress(self, replica, text):
+        if not self.failed.done():
+            self.failed.set_result(text)
+
+
+class Loading(Link):
+    """A host that never gets ready."""
+
+    async def start(self):
+        await asyncio.sleep(3600)
+
+    async def progress(self):
+        return "loading weights: 1 of 2 tensors"
+
+
 OPTIONS = ReplicaOptions(ModelSpec("x", name="m"), "")
 
 
@@ -106,4 +125,13 @@ async def test_a_replica_whose_supervision_breaks_has_failed_and_does_not_stay_a
     assert type(error) is InternalError
     assert "supervision of model 'm' raised AttributeError: a bug" in error.message
     assert starter.links[0].is_killed
+    await replica.stop()
+
+
+async def test_how_far_a_loading_is_is_told(monkeypatch):
+    monkeypatch.setattr(supervision, "PROGRESS_S", 0.01)
+    keeper, starter = ProgressKeeper(), Starter()
+    monkeypatch.setattr(starter, "start", lambda *_: Loading())
+    replica = Replica(0, OPTIONS, WorkerConfig(), starter, keeper)
+    assert await asyncio.wait_for(keeper.failed, 30.0) == "loading weights: 1 of 2 tensors"
     await replica.stop()
