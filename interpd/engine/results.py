@@ -82,7 +82,7 @@ def done(
             model=info.name,
             model_revision=info.revision,
             plugins=tuple(sorted(used.plugins.items())),
-            engine=versions,
+            engine=f"{versions}, peft {version('peft')}" if request.adapter else versions,
             dtype=info.dtype,
             device=info.device,
             artifacts=tuple(sorted(used.artifacts)),

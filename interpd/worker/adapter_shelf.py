@@ -133,6 +133,9 @@ class AdapterShelf:
             await asyncio.to_thread(shutil.rmtree, kept.folder, ignore_errors=True)
 
     def _leave_out(self, info: AdapterInfo, problem: str) -> None:
+        # whoever reads it knows which adapter is meant
+        for known in (f"adapter {info.name!r}: ", f"adapter {info.name!r} of model {self._model!r}: "):
+            problem = problem.removeprefix(known)
         log.error("an adapter is not used", model=self._model, adapter=info.name, problem=problem)
         self._kept.pop(info.name, None)
         self._broken[info.name] = replace(info, problem=problem)
