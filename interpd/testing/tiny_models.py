@@ -76,7 +76,6 @@ _STABLELM: Mapping[str, object] = {
     **_GROUPED,
     "rope_parameters": _PARTIAL,
     "use_qkv_bias": True,
-    "qk_layernorm": True,
 }
 
 _CONFIGS: Mapping[str, Mapping[str, object]] = {
@@ -104,7 +103,7 @@ _CONFIGS: Mapping[str, Mapping[str, object]] = {
         "do_layer_norm_before": False,
         "word_embed_proj_dim": 14,
     },
-    "phi": {**_GROUPED, "rope_parameters": _PARTIAL, "qk_layernorm": True},
+    "phi": {**_GROUPED, "rope_parameters": _PARTIAL},
     "phi3": {**_GROUPED, "sliding_window": 3},
     "phi3_long": {
         **_GROUPED,
@@ -137,7 +136,7 @@ _CONFIGS: Mapping[str, Mapping[str, object]] = {
         "mm_tokens_per_image": 4,
     },
     "olmo2": _GROUPED,
-    "stablelm": {**_STABLELM, "use_parallel_residual": False},
+    "stablelm": {**_STABLELM, "use_parallel_residual": False, "qk_layernorm": True},
     "stablelm_parallel": {**_STABLELM, "model_type": "stablelm", "use_parallel_residual": True},
     "cohere": {**_GROUPED, "use_qk_norm": True, "logit_scale": 0.5, "tie_word_embeddings": True},
     "granite": {**_GROUPED, "residual_multiplier": 0.5, "logits_scaling": 2.0},

@@ -209,9 +209,7 @@ class _Block:
         q, k, v = self.heads(q, self.n_heads), self.heads(k, self.n_kv), self.heads(v, self.n_kv)
         if self.kind in ("qwen3", "gemma3_text", "cohere"):
             q, k = self.attention_module("q_norm")(q), self.attention_module("k_norm")(k)
-        if self.kind == "phi":
-            q, k = self.attention_module("q_layernorm")(q), self.attention_module("k_layernorm")(k)
-        if self.kind == "stablelm":
+        if self.kind == "stablelm" and self.config.qk_layernorm:
             q, k = (
                 torch.stack([self.attention_module(f"{name}_layernorm.norms.{h}")(t[:, :, h]) for h in range(n)], 2)
                 for name, t, n in (("q", q, self.n_heads), ("k", k, self.n_kv))
