@@ -20,7 +20,7 @@ KILLING_S = 120.0
 READY_S = 5.0
 CROWD = 500
 SOAK_S = float(os.environ.get("SOAK_SECONDS", "120"))
-"""Of the soak; a release is soaked for 600 s (`make soak`)."""
+"""Of the soak; a release is soaked for 600 s."""
 WARM_SHARE = 0.25
 """Of the soak, before the first look: pools and caches fill."""
 GROWTH_BYTES = 48 << 20
