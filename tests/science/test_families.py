@@ -17,7 +17,19 @@ from interpd.worker.loading import load_model
 
 FAMILIES = tuple(name for name in ARCHITECTURES if name != "granite")
 # the default lane knows the first two from everywhere else, the rest from their close relatives
-ELSEWHERE = ("gpt2", "llama", "qwen2", "gemma", "gemma3_multimodal", "olmo2", "stablelm", "stablelm_parallel", "cohere")
+ELSEWHERE = (
+    "gpt2",
+    "llama",
+    "qwen2",
+    "phi",
+    "phi3_long",
+    "gemma",
+    "gemma3_multimodal",
+    "olmo2",
+    "stablelm",
+    "stablelm_parallel",
+    "cohere",
+)
 # norms, rotary embeddings and the softmax of most families compute in single precision whatever the model's dtype
 TOLERANCE = 1e-5
 PROMPTS = ("The cat sat", "Elena Marsh", "The cat sat on")
