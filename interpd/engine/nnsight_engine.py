@@ -18,6 +18,7 @@ from interpd.engine.method_pass import MethodPass, PassRequest
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.model_config import long_from
 from interpd.engine.nnsight_driver import Driver
+from interpd.engine.packed_weights import PACKED_BYTES, pack_weights
 from interpd.engine.passes import blamed_on, may_change_rows, row_keys, run_plain_pass
 from interpd.engine.planning import make_program
 from interpd.engine.resident import ResidentModel
@@ -25,6 +26,7 @@ from interpd.engine.results import done, engine_versions, plugins_of, results_of
 from interpd.engine.runs import Phase, Run
 from interpd.engine.session import MethodTask
 from interpd.engine.store import Store
+from interpd.engine.text_rules import note_on_rules
 from interpd.engine.tokens import unknown_words
 from interpd.errors import Cancelled as CancelledError
 from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError, WorkerLost
@@ -50,6 +52,7 @@ class NnsightEngine:
         limits: What the manifest states and the checker enforces.
         share_passes: ``False`` runs every request alone.
         max_batch_tokens: Positions of a shared pass at most, padding included.
+        packed_bytes: Bytes of weights on a CPU that may be kept a second time, for passes of several rows.
     """
 
     def __init__(
@@ -60,15 +63,17 @@ class NnsightEngine:
         *,
         share_passes: bool = True,
         max_batch_tokens: int = MAX_BATCH_TOKENS,
+        packed_bytes: int = PACKED_BYTES,
     ) -> None:
         model = resident.model
         self._store = Store(registry.artifact_kinds, model.device, model.dtype, sizes=resident.info.sizes)
-        # before the model is wrapped: adapters run in copies of its modules
+        # both before the model is wrapped: adapters run in copies of its modules
+        pack_weights(model, packed_bytes)
         self._adapters = Adapters(resident)
         self._access = ModelAccess(resident, Driver(model), self._store)
         self._registry = registry
         self._share_passes, self._max_batch_tokens = share_passes, max_batch_tokens
-        self._stateful = bool(getattr(model, "_is_stateful", False))
+        self._stateful = not resident.can_be_padded
         self._long_from = long_from(model)
         self._manifest = _manifest(resident, registry, limits or Limits())
         self._runs: dict[str, Run] = {}
@@ -128,11 +133,14 @@ class NnsightEngine:
         if request.generation is not None and not self._access.takes_cache:
             name = self._manifest.model.architecture
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
+        note = note_on_rules(self._access.resident) if request.generation is not None else ""
         access = self._access
         if request.adapter:
             access = access.with_adapter(self._adapters.get(request.adapter))
         run = Run(program, access, self._next_turn())
         run.used.plugins = plugins_of(run, self._registry.plugins)
+        if note:
+            run.warnings["generation"] = note
         for invoke, prompt in enumerate(tokens):
             resident = self._access.resident
             words = unknown_words(resident.tokenizer, prompt)
@@ -191,6 +199,8 @@ class NnsightEngine:
             self.cancel(run.id)
         self._batches.clear()
         self._store.close()
+        # a model that was given by somebody goes back to him
+        self._access.resident.set_attention(eager=False)
 
     def _next_turn(self) -> int:
         self._turn += 1

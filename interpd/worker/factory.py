@@ -48,4 +48,5 @@ def engine_on(loaded: Loaded, registry: Registry, options: ReplicaOptions) -> Nn
         options.limits,
         share_passes=options.share_passes,
         max_batch_tokens=options.max_batch_tokens,
+        packed_bytes=options.packed_bytes,
     )

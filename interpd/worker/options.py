@@ -23,6 +23,7 @@ class ReplicaOptions:
     limits: Limits = field(default_factory=Limits)
     share_passes: bool = True
     max_batch_tokens: int = 8192
+    packed_bytes: int = 2 << 30
     batch_wait_ms: float = 2.0
     trace_hooks: bool = False
     engine_factory: str = ENGINE_FACTORY
