@@ -87,6 +87,8 @@ def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:
     """Why this model cannot run the eager attention; empty when it can."""
     if table is None or not table.attention:
         return f"eager attention is not known for {type(model).__name__}"
+    if (path := table.attention.format(i=0)) not in dict(model.named_modules()):
+        return f"the site table names {path!r} as attention, which the model does not have"
     for option in ("reorder_and_upcast_attn", "add_cross_attention"):
         if getattr(model.config, option, False):
             return f"the config sets {option}, which the eager attention does not reproduce"

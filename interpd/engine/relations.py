@@ -17,6 +17,8 @@ A relation that fails speaks against those of its sites that no other relation c
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -98,9 +100,7 @@ class Relations:
             if row.sum_of and _has(values, row.name.format(i=index), *(part.format(i=index) for part in row.sum_of)):
                 yield self._sum(row, index, values)
         if self._table.activation:
-            # forward, not a call: the pass that goes by has hooks on these modules
-            activation = self._model.get_submodule(self._table.activation.format(i=index)).forward
-            yield from _activated(f"{layer}mlp", activation, values)
+            yield from _activated(f"{layer}mlp", self._forward(self._table.activation.format(i=index)), values)
         for stem in sorted({name.rpartition(".")[0] for name in values if name.endswith((".q", ".z", ".scores"))}):
             biased = self._table.position_bias and stem.endswith(".attn")
             yield from _attention(stem, values, in_proportion=not (self._table.rotary or biased))
@@ -117,16 +117,28 @@ class Relations:
     def _sum(self, row: SiteRow, index: int, values: Values) -> _Verdict:
         name, parts = row.name.format(i=index), [part.format(i=index) for part in row.sum_of]
         text = f"{name} is not {' + '.join(parts)}"
-        total = values[parts[0]]
-        for part in parts[1:]:
-            total = total + values[part]
+        total = reduce(add, (values[part] for part in parts))
         if row.sum_through:
             through = row.sum_through.format(i=index)
-            total, text = self._model.get_submodule(through).forward(total), f"{text} through {through!r}"
-        elif len(parts) == 2:
+            return _close(
+                lambda: self._forward(through)(total), values[name], (name, *parts), f"{text} through {through!r}"
+            )
+        if len(parts) == 2:
             # a write that is carried to the sum is exact only if the sum is; of three, the model chooses the order
             return _exact(total, values[name], (name, *parts), text)
         return _close(lambda: total, values[name], (name, *parts), text)
+
+    def _forward(self, path: str) -> Callable[[Tensor], Tensor]:
+        """A module as a function of the table's sites, past the hooks that the pass which goes by has on it."""
+
+        def forward(x: Tensor) -> Tensor:
+            try:
+                module = self._model.get_submodule(path)
+            except AttributeError as error:
+                raise RuntimeError(f"the model has no module {path!r}") from error
+            return module.forward(x)
+
+        return forward
 
 
 def _has(values: Values, *names: str) -> bool:
@@ -142,9 +154,9 @@ def _close(
 ) -> _Verdict:
     try:
         error = float((expected().double() - value.double()).abs().max()) / (float(value.abs().max()) or 1.0)
-    except RuntimeError:
-        # shapes that do not fit: the table means other sites than these names stand for
-        error = float("inf")
+    except RuntimeError as cause:
+        # shapes that do not fit, or no such module: the table means other sites than these names stand for
+        return _Verdict(False, members, blame or members, f"{text}: {str(cause).splitlines()[0]}")
     return _Verdict(error <= CLOSE[value.dtype], members, blame or members, f"{text} (relative error {error:.1e})")
 
 

@@ -129,3 +129,14 @@ def test_a_stream_that_skips_a_block():
 def test_a_norm_behind_the_sum_left_out():
     found = failures("opt_post_norm", resid_mid={"sum_through": ""}, resid_post={"sum_through": ""})
     assert found["resid_mid"] == "layers.1.resid_mid is not layers.1.resid_pre + layers.1.attn.out"
+
+
+@pytest.mark.slow
+def test_a_module_that_the_table_names_and_the_model_has_not():
+    tiny = tiny_model("phi3")
+    table = table_of("Phi3ForCausalLM", tiny.model.config)
+    table = replace(table, activation="model.layers.{i}.mlp.act_fn", attention="model.layers.{i}.attention")
+    resident = make_resident(Loaded(tiny.model.requires_grad_(False), None, ModelSpec("tiny"), ""), Registry(table))
+    absent = {site.name: site.reason for site in resident.absent_sites}
+    assert absent["layers.0.mlp.gate"].endswith("the model has no module 'model.layers.0.mlp.act_fn'")
+    assert "names 'model.layers.0.attention' as attention" in absent["layers.0.attn.pattern"]
