@@ -4,12 +4,14 @@
                                                              └── engine   on a thread per model
 
 For notebooks and tests. There is no watchdog: whoever steps through an operation with a debugger shall not lose his
-worker. Threads are daemons, and end when the process does or ``close`` is called.
+worker. The log goes where the program sends it (``logging.basicConfig()``), by default nowhere.
 """
 
 import asyncio
 import itertools
+import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from interpd import telemetry
 from interpd.config import Config, WorkerConfig
 from interpd.engine.plan import Engine
 from interpd.scheduler.scheduler import Scheduler
@@ -51,6 +54,7 @@ class InProcess:
         *,
         make_engine: Callable[[ReplicaOptions], Engine] | None = None,
     ) -> None:
+        logging.getLogger(telemetry.ROOT).addHandler(logging.NullHandler())
         self._modules = plugins if isinstance(plugins, Mapping) else None
         worker = WorkerConfig(op_timeout_s=NEVER, load_timeout_s=NEVER)
         self._config = Config(plugins=tuple(plugins), worker=worker)
@@ -58,6 +62,8 @@ class InProcess:
         self._numbers = itertools.count(1)
         self._starter = ThreadStarter(make_engine or self._make_engine)
         self._pid = os.getpid()
+        # not a TemporaryDirectory, which the child of a fork would remove as well
+        self._folder = Path(tempfile.mkdtemp(prefix="interpd-local-"))
         self._loop = asyncio.new_event_loop()
         self._started: Future[DirectService] = Future()
         self._stop = asyncio.Event()
@@ -116,10 +122,10 @@ class InProcess:
     def _run(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
-        with tempfile.TemporaryDirectory(prefix="interpd-local-") as folder, ThreadPoolExecutor(2) as executor:
+        with ThreadPoolExecutor(2) as executor:
             loop.set_default_executor(executor)
             try:
-                loop.run_until_complete(self._serve(Path(folder)))
+                loop.run_until_complete(self._serve())
             # whoever waits for the start must hear why there is none
             except BaseException as error:
                 if not self._started.done():
@@ -132,9 +138,10 @@ class InProcess:
                 loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
                 loop.run_until_complete(loop.shutdown_asyncgens())
                 loop.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _serve(self, folder: Path) -> None:
-        pool = Pool(self._config, folder, self._starter)
+    async def _serve(self) -> None:
+        pool = Pool(self._config, self._folder, self._starter)
         scheduler = Scheduler(pool, self._config.scheduler, unload_grace_s=self._config.drain_grace_s)
         service = DirectService(scheduler)
         clock = asyncio.ensure_future(scheduler.run_clock())

@@ -201,6 +201,8 @@ class NnsightEngine:
         self._store.close()
         # a model that was given by somebody goes back to him
         self._access.resident.set_attention(eager=False)
+        # a model that was given by somebody goes back to him
+        self._access.resident.set_attention(eager=False)
 
     def _next_turn(self) -> int:
         self._turn += 1

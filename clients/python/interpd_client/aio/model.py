@@ -1,7 +1,7 @@
 """A resident model, for programs with an event loop."""
 
-from collections.abc import Callable
-from typing import NoReturn, Unpack, final
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, Unpack, final
 
 from interpd.graph.run import TokenGenerated, Tokens
 from interpd.plugin import parts
@@ -54,16 +54,17 @@ class Model(ModelFacts):
         trace = self.generate(prompt, max_new_tokens=max_new_tokens, target=target, on_token=_nothing, **options)
         return TokenStream(trace)
 
-    async def generate_text(
+    def generate_text(
         self,
         prompt: PromptLike,
         *,
         max_new_tokens: int,
         target: TargetLike | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> str:
+    ) -> Coroutine[Any, Any, str]:
         """The text that continues a prompt; of an encoder-decoder model, that answers it (behind ``target``)."""
-        return (await self.generate(prompt, max_new_tokens=max_new_tokens, target=target, **options).run()).text
+        # the trace begins here, on the caller's line, wherever its end is awaited
+        return _text_of(self.generate(prompt, max_new_tokens=max_new_tokens, target=target, **options))
 
     async def tokenize(self, prompt: PromptLike, *, target: TargetLike | None = None) -> Tokens:
         """The prompt as the model's tokenizer sees it: ids, strings, offsets, text.
@@ -84,3 +85,7 @@ class Model(ModelFacts):
 
 def _nothing(event: TokenGenerated) -> None:
     """What a stream, whose reader gets the tokens, does with each of them beside that."""
+
+
+async def _text_of(trace: GenerationTrace) -> str:
+    return (await trace.run()).text
