@@ -1,10 +1,9 @@
-"""A model with plugins in this process: no daemon, no Ray, no sockets.
+"""An engine with plugins, on a tiny model, that is stepped by hand: for what depends on single steps, and on events.
 
     with InProcessModel({"tuned_lens": interpd_tuned_lens.worker}) as model:
-        run = model.run(Graph(...), Prompt(text="The cat sat"))
-        run.results["hidden"]                                     # numpy
+        last = model.events(Graph(...), max_steps=2)[-1]           # cancelled after two steps
 
-The same engine that the daemon runs, on a tiny random model: what works here works there.
+The engine of ``interpd_client.local``, without its threads; whole graphs are easier written and run there.
 """
 
 import tempfile
@@ -17,16 +16,15 @@ from types import ModuleType
 import numpy as np
 
 from interpd.config import ModelSpec
-from interpd.engine.nnsight_engine import NnsightEngine
-from interpd.engine.resident import Loaded, make_resident
 from interpd.errors import InternalError
 from interpd.graph.ir import Graph, Prompt
 from interpd.graph.run import TERMINAL, Done, Event, Failed, Result, RunRequest
-from interpd.graph.schema import Limits, Manifest
+from interpd.graph.schema import Manifest
 from interpd.plugin.artifact import save_artifact
-from interpd.plugin.discovery import built_in, candidate_of
-from interpd.plugin.registry import load_registry
 from interpd.testing.tiny_models import TinyModel, tiny_gpt2
+from interpd.worker.factory import engine_on, make_registry
+from interpd.worker.given import loaded_from
+from interpd.worker.options import ReplicaOptions
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,14 @@ class InProcessModel:
 
     def __init__(self, plugins: Mapping[str, ModuleType], tiny: TinyModel | None = None) -> None:
         tiny = tiny or tiny_gpt2()
-        candidates = [built_in(), *(candidate_of(module, name) for name, module in plugins.items())]
-        registry = load_registry(list(plugins), candidates=candidates)
+        options = ReplicaOptions(ModelSpec("tiny", name="tiny"), artifact_dir="", plugins=tuple(plugins))
+        registry = make_registry(options, plugins)
         problems = [info.problem for info in registry.plugins if info.status == "broken"]
         if problems:
             raise InternalError("; ".join(problems))
-        spec = ModelSpec("tiny", name="tiny")
-        self.resident = make_resident(Loaded(tiny.model, tiny.tokenizer, spec, "tiny"), registry)
-        self.engine = NnsightEngine(self.resident, registry, Limits())
+        loaded = loaded_from(tiny.model, tiny.tokenizer, options.spec)
+        self.engine = engine_on(loaded, registry, options)
+        self.model = loaded.model
         self._numbers = count()
         self._files: tempfile.TemporaryDirectory[str] | None = None
 

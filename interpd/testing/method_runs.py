@@ -48,7 +48,7 @@ def is_deterministic(model: InProcessModel, schema: OpSchema, sampler: Sampler) 
 
 def leaves_the_model_alone(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
     """The weights are everybody's."""
-    torch_model = model.resident.model
+    torch_model = model.model
     before = {name: value.clone() for name, value in torch_model.state_dict().items()}
     modes = {name: value.requires_grad for name, value in torch_model.named_parameters()}
     _run(model, schema, sampler)

@@ -141,7 +141,7 @@ def page(sae):
     """What all blocks of the page define."""
     namespace = {**vars(sae), "build_backpack": lambda spec: (None, None, "")}
     for block in blocks(PAGE)[1:]:
-        if "InProcessModel" not in block.code:
+        if "interpd_client.local(" not in block.code:
             exec(block.compiled(), namespace)
     return namespace
 
