@@ -9,6 +9,9 @@ batch of it and of what is under way (``take_in``): the shorter cache is padded 
 one forward pass carries both. Steps are counted per member, so each request goes on to see its own positions and its
 own steps. A batch that failed, though each of its requests goes well alone, is taken apart for good (``apart``): what
 was too big for the device once would be so again.
+
+Of an encoder-decoder model the rows are those of the decoder: its start token and the target. The sources are encoded
+in the prefill and kept beside the cache.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from interpd.engine.batching import PassClass, reason_apart
+from interpd.engine.decoder_positions import told
 from interpd.engine.kv_cache import RowCache
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import visits_of
@@ -26,8 +30,10 @@ from interpd.engine.passes import Share, SharedPass, keep_argument, with_kept_lo
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Phase, Run
 from interpd.engine.sampling import Continuation, Sampler, choose, end_ids
+from interpd.engine.text_rules import TextRules, rules_of
+from interpd.engine.two_sided_cache import TwoSidedCache
 from interpd.graph.ir import Generation
-from interpd.graph.run import Event, Generated, Progress, TokenGenerated
+from interpd.graph.run import Event, Generated, Progress, TokenGenerated, Tokens
 
 PROGRESS_S = 0.1
 """Time between two words on how far a batch is; shorter generations say none."""
@@ -39,9 +45,21 @@ class Member:
 
     run: Run
     invoke: int
-    prompt: tuple[int, ...]
+    tokens: Tokens
     sampler: Sampler
     continuation: Continuation
+    rules: TextRules | None = None
+    """What the model's own config demands of its text."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """What is continued; of an encoder-decoder model what its decoder is given."""
+        return self.tokens.ids if self.tokens.target is None else self.tokens.target.ids
+
+    @property
+    def n_src(self) -> int:
+        """Positions of its source; 0 without an encoder."""
+        return self.tokens.lengths.src_pos or 0
 
     @property
     def step(self) -> int:
@@ -76,7 +94,8 @@ class GenerationBatch:
         self.apart = False
         """Whether it must stay as it is, because it is part of a batch that failed as a whole."""
         self._access = access
-        self._cache = RowCache(access.resident.model.config)
+        two_sided = access.resident.target_side is not None
+        self._cache = (TwoSidedCache if two_sided else RowCache)(access.resident.model.config)
         self._next_progress = monotonic() + PROGRESS_S
 
     @property
@@ -105,43 +124,47 @@ class GenerationBatch:
         frame = with_kept_logits(self._access, frame, steps, last=True)
         visits = visits_of(place for share in shares for place in share.run.program.places(share.steps))
         self._access.resident.set_attention(self.kind.eager_attention)
-        output = self._access.driver.run(
-            {**self._inputs(frame), **keep_argument(frame, self._access.device)},
-            visits,
-            SharedPass(shares, frame).on_visit,
-        )
-        self._cache.n_columns += frame.n_pos
+        inputs, places = self._inputs(frame)
+        inputs.update(keep_argument(frame, self._access.device))
+        with told(self._access.driver.model, places):
+            output = self._access.driver.run(inputs, visits, SharedPass(shares, frame).on_visit)
+        self._cache.filled(frame.n_pos, output)
         return shares, output.logits[:, -1]
 
     def _frame(self) -> Frame:
         longest = max(1 if member.step else len(member.prompt) for member in self.members)
         return Frame(longest, padded_left=True)
 
-    def _inputs(self, frame: Frame) -> dict[str, object]:
+    def _inputs(self, frame: Frame) -> tuple[dict[str, object], Tensor | None]:
+        """(arguments, positions of decoders that have to be told them in another way)."""
         device = self._access.device
         fed = [member.continuation.ids[-1:] if member.step else member.prompt for member in self.members]
         padded = [[*([0] * (frame.n_pos - len(ids))), *ids] for ids in fed]
-        inputs: dict[str, object] = {
-            "input_ids": torch.tensor(padded, dtype=torch.int64, device=device),
-            "past_key_values": self._cache.past,
-            "use_cache": True,
-        }
+        ids = torch.tensor(padded, dtype=torch.int64, device=device)
+        inputs: dict[str, object] = {"past_key_values": self._cache.for_model, "use_cache": True}
         total = self._cache.n_columns + frame.n_pos
         n_padding = [total - member.n_keys for member in self.members]
-        if not any(n_padding):
-            return inputs
-        columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
-        inputs["attention_mask"] = (columns >= first).long()
-        if self._access.takes_positions:
-            inputs["position_ids"] = (columns[-frame.n_pos :] - first).clamp(min=0)
-        return inputs
+        mask = places = None
+        if any(n_padding):
+            columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
+            mask, places = (columns >= first).long(), (columns[-frame.n_pos :] - first).clamp(min=0)
+        if isinstance(self._cache, TwoSidedCache):
+            inputs.update(self._cache.source_inputs([member.tokens.ids for member in self.members], device))
+            inputs.update(decoder_input_ids=ids, decoder_attention_mask=mask)
+            return inputs, places
+        inputs["input_ids"] = ids
+        if mask is not None:
+            inputs["attention_mask"] = mask
+        if places is not None and self._access.takes_positions:
+            inputs["position_ids"] = places
+        return inputs, None
 
     def _shares(self, frame: Frame) -> list[Share]:
         by_run: dict[str, dict[int, Row]] = {}
         first_step: dict[str, int] = {}
         for index, member in enumerate(self.members):
             n_pos = 1 if member.step else len(member.prompt)
-            by_run.setdefault(member.run.id, {})[member.invoke] = Row(index, n_pos, member.n_keys)
+            by_run.setdefault(member.run.id, {})[member.invoke] = Row(index, n_pos, member.n_keys, member.n_src)
             first_step[member.run.id] = member.step
         return [self._share(run, by_run[run.id], first_step[run.id]) for run in self.runs]
 
@@ -153,16 +176,19 @@ class GenerationBatch:
 
     def _finish(self, shares: Sequence[Share]) -> None:
         n_layers = self._access.resident.info.n_layers
+        # sources are encoded in the prefill
+        encoded = {(member.run.id, member.invoke): member.n_src for member in self.members if not member.step}
         for share in shares:
             share.execution.finish()
-            own = sum(row.n_pos for row in share.execution.rows.values())
+            rows = share.execution.rows
+            own = sum(row.n_pos + encoded.get((share.run.id, invoke), 0) for invoke, row in rows.items())
             share.run.used.count_pass(own, n_layers, len(shares))
             share.run.take(share.execution)
 
     def _go_on(self, logits: Tensor) -> list[Event]:
         """Adds a token to each row, but for those whose requests have just failed."""
         events: list[Event] = []
-        tokens = choose([member.sampler for member in self.members], logits)
+        tokens = choose([member.sampler for member in self.members], self._ruled(logits))
         for member, token in zip(self.members, tokens, strict=True):
             if not member.is_going_on:
                 continue
@@ -170,6 +196,16 @@ class GenerationBatch:
             if member.continuation.is_streamed:
                 events.append(TokenGenerated(member.run.id, member.invoke, step, token, piece))
         return events
+
+    def _ruled(self, logits: Tensor) -> Tensor:
+        """The logits as the rules for each text leave them."""
+        ruled = [(row, member.rules) for row, member in enumerate(self.members) if member.rules is not None]
+        if ruled:
+            logits = logits.to(torch.float32, copy=True)
+        for row, rules in ruled:
+            member = self.members[row]
+            logits[row] = rules.apply([*member.prompt, *member.continuation.ids], logits[row])
+        return logits
 
     def _progress(self) -> list[Event]:
         """How far each request is that goes on and does not hear of every token anyway."""
@@ -213,13 +249,17 @@ class GenerationBatch:
         """Those of ``others`` that can be taken in, with at most ``max_tokens`` positions in the next pass, columns of
         the cache included."""
         chosen: list[GenerationBatch] = []
-        n_rows, n_columns = len(self.members), self._cache.n_columns
+        n_rows, n_columns = len(self.members), self._n_columns
         for other in others:
-            rows, columns = n_rows + len(other.members), max(n_columns, other._cache.n_columns)
+            rows, columns = n_rows + len(other.members), max(n_columns, other._n_columns)
             if not self._obstacle(other) and rows * (columns + 1) <= max_tokens:
                 chosen.append(other)
                 n_rows, n_columns = rows, columns
         return chosen
+
+    @property
+    def _n_columns(self) -> int:
+        return self._cache.n_columns + self._cache.n_source_columns
 
     def _obstacle(self, other: "GenerationBatch") -> str:
         if self.apart or other.apart:
@@ -256,11 +296,13 @@ def members_of(access: ModelAccess, run: Run) -> list[Member]:
     run.phase = Phase.GENERATING
     members = []
     for invoke in run.program.invokes_of_pass(run.pass_index):
-        prompt = run.program.tokens[invoke].ids
+        tokens = run.program.tokens[invoke]
+        prompt = (tokens.target or tokens).ids
         room = _room(access, options, len(prompt))
         streamed = run.program.request.stream_tokens
         continuation = Continuation(access.resident, options, room, ends, prompt, streamed)
-        members.append(Member(run, invoke, prompt, Sampler(options, invoke, access.device), continuation))
+        sampler, rules = Sampler(options, invoke, access.device), rules_of(access.resident, options, tokens, room)
+        members.append(Member(run, invoke, tokens, sampler, continuation, rules))
     return members
 
 

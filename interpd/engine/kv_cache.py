@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 _JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 """Exactly these: what derives from them may hold more than keys and values."""
@@ -25,11 +25,33 @@ class RowCache:
     """
 
     def __init__(self, config: Any) -> None:
-        self.past = DynamicCache(config=config)
-        """What the model takes and fills."""
+        self._config = config
+        self.past = self._empty()
+        """Keys and values of the rows themselves."""
         self.n_columns = 0
         """Positions that are cached, padding included."""
-        self._config = config
+
+    @property
+    def for_model(self) -> Cache:
+        """What the model takes and fills."""
+        return self.past
+
+    @property
+    def n_source_columns(self) -> int:
+        """Positions of sources that are kept beside them."""
+        return 0
+
+    def _empty(self) -> DynamicCache:
+        return DynamicCache(config=self._config)
+
+    def filled(self, n_columns: int, output: Any) -> None:
+        """Takes it that a pass has added so many columns.
+
+        Args:
+            n_columns: How many.
+            output: What the model returned.
+        """
+        self.n_columns += n_columns
 
     @property
     def obstacle(self) -> str:
@@ -48,19 +70,19 @@ class RowCache:
     def restore(self, state: Mapping[int, CacheLayerMixin]) -> None:
         """Undoes a pass that failed on its way."""
         if not self.n_columns:
-            self.past = DynamicCache(config=self._config)
+            self.past = self._empty()
             return
         for index, layer in enumerate(self.past.layers):
             if index in state:
                 self.past.layers[index] = state[index]
-            elif _is_filled(layer):
+            elif is_filled(layer):
                 layer.keys, layer.values = (kept[..., : self.n_columns, :] for kept in (layer.keys, layer.values))
 
     def take_in(self, others: Sequence["RowCache"]) -> None:
         """Appends the rows of ``others``, which are used up. Changes nothing when it raises."""
         stacked = [
             (_stacked([layer.keys for layer in layers]), _stacked([layer.values for layer in layers]))
-            if all(map(_is_filled, layers))
+            if all(map(is_filled, layers))
             else None
             for layers in zip(*(cache.past.layers for cache in (self, *others)), strict=True)
         ]
@@ -73,7 +95,7 @@ class RowCache:
     def keep(self, rows: Sequence[int], n_columns: int) -> None:
         """Drops all rows but these, and all columns but the last ``n_columns``."""
         for layer in self.past.layers:
-            if _is_filled(layer):
+            if is_filled(layer):
                 layer.batch_select_indices(torch.tensor(rows, device=layer.keys.device))
         self._narrow(n_columns)
 
@@ -82,21 +104,29 @@ class RowCache:
             return
         self.n_columns = n_columns
         for layer in self.past.layers:
-            if _is_filled(layer):
+            if is_filled(layer):
                 excess = max(0, layer.keys.shape[-2] - n_columns)
                 layer.keys, layer.values = layer.keys[..., excess:, :], layer.values[..., excess:, :]
                 _count(layer, n_columns)
 
     def copy_of(self, rows: Sequence[int], n_columns: int) -> "RowCache":
         """Some of its rows as a cache of their own."""
-        new = RowCache(self._config)
-        new.past.layers = [copy(layer) for layer in self.past.layers]
-        new.n_columns = self.n_columns
+        new = self._copy()
         new.keep(rows, n_columns)
         return new
 
+    def _copy(self) -> "RowCache":
+        new = type(self)(self._config)
+        new.past.layers, new.n_columns = self._copies(self.past), self.n_columns
+        return new
 
-def _is_filled(layer: CacheLayerMixin) -> bool:
+    @staticmethod
+    def _copies(cache: DynamicCache) -> list[CacheLayerMixin]:
+        return [copy(layer) for layer in cache.layers]
+
+
+def is_filled(layer: CacheLayerMixin) -> bool:
+    """Whether a layer of a cache holds anything."""
     return getattr(layer, "keys", None) is not None
 
 

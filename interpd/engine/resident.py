@@ -11,6 +11,7 @@ from interpd.config import ModelSpec
 from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
 from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
+from interpd.engine.decoder_positions import can_be_padded
 from interpd.engine.families import table_of
 from interpd.engine.model_config import device_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
@@ -73,11 +74,18 @@ class ResidentModel:
     """Where the rows of a pass may change."""
     target_side: TargetSide | None = None
     """What makes the decoder's tokens; ``None`` for a decoder-only model."""
+    can_be_padded: bool = True
+    """Whether the rows of a generation may be padded on the left."""
 
     @property
     def target_tokenizer(self) -> PreTrainedTokenizerFast | None:
         """The tokenizer of what the model generates: of an encoder-decoder model that of the target side."""
         return self.tokenizer if self.target_side is None else self.target_side.tokenizer
+
+    @property
+    def starts(self) -> frozenset[int]:
+        """Tokens that may begin what the decoder of an encoder-decoder model is given, and are no text."""
+        return frozenset() if self.target_side is None else self.target_side.starts
 
     @property
     def sites(self) -> dict[str, SiteSchema]:
@@ -159,6 +167,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         tokenizer_problem=loaded.tokenizer_problem,
         boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle),
         target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
+        can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
     )
 
 

@@ -103,11 +103,23 @@ class Continuation:
     _streamed: str = ""
 
     def __post_init__(self) -> None:
+        self.prompt = self._behind_start(self.prompt)
         self._shown = len(self._context)
 
     @property
     def _context(self) -> list[int]:
         return list(self.prompt[-_N_CONTEXT:])
+
+    def _behind_start(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """``ids`` without what begins every text of a decoder: its start token, and those that follow from it."""
+        starts = self.resident.starts
+        first = next((place for place, id_ in enumerate(ids) if id_ not in starts), len(ids))
+        return tuple(ids[first:])
+
+    @property
+    def _told(self) -> list[int]:
+        """The new tokens that are text."""
+        return self.ids if self.prompt or not self.resident.starts else list(self._behind_start(self.ids))
 
     def add(self, token: int) -> str:
         """Takes a token in; the text that it adds, empty while a character is incomplete and where nobody reads it."""
@@ -126,7 +138,7 @@ class Continuation:
 
     def _next_piece(self) -> str:
         # decoded with the tokens before it: the text of a token may depend on them
-        ids = self._context + self.ids
+        ids = self._context + self._told
         before = self.resident.decode(ids[self._piece_from : self._shown])
         text = self.resident.decode(ids[self._piece_from :])
         if text.endswith(_INCOMPLETE) or len(text) <= len(before):
@@ -143,6 +155,6 @@ class Continuation:
     @property
     def text(self) -> str:
         """What it adds to the prompt's text, without the token that ended it; a stop string stays in."""
-        new = self.ids[:-1] if self.reason == "eos" else self.ids
+        new = self._told[:-1] if self.reason == "eos" else self._told
         before, text = self.resident.decode(self._context), self.resident.decode(self._context + new)
         return text[len(before) :] if text.startswith(before) else self.resident.decode(new)

@@ -32,6 +32,8 @@ class TargetSide:
     """How many token ids the decoder knows."""
     problem: str = ""
     """Why there is no tokenizer."""
+    starts: frozenset[int] = frozenset()
+    """Tokens that may stand at the beginning and are no text: the start token, and those that models put behind it."""
 
     def tokens(self, prompt: Prompt) -> Tokens:
         """The decoder's tokens, the start token first. Raises ``InvalidRequest``."""
@@ -87,4 +89,6 @@ def target_side(model: nn.Module, tokenizer: PreTrainedTokenizerFast | None, pro
         raise FeatureUnsupported(
             f"the decoder's first token is {start!r}, expected one id: set 'decoder_start_token_id' in config.json"
         )
-    return TargetSide(start, tokenizer, end_ids_of(model, tokenizer), n_target_vocab(model), problem)
+    names = ("decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "pad_token_id")
+    starts = {id_ for source in sources for name in names if isinstance(id_ := getattr(source, name, None), int)}
+    return TargetSide(start, tokenizer, end_ids_of(model, tokenizer), n_target_vocab(model), problem, frozenset(starts))

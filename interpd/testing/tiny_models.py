@@ -256,6 +256,10 @@ def _randomise(model: PreTrainedModel) -> None:
             continue
         is_norm = parameter.ndim == 1 and name.endswith("weight")
         parameter.normal_(1.0 if is_norm else 0.0, _STD)
+    for name, buffer in model.named_buffers():
+        # a weight that some encoder-decoder models add to their logits
+        if name == "final_logits_bias":
+            buffer.normal_(0.0, _STD)
 
 
 def tiny_tokenizer(
