@@ -8,17 +8,20 @@ from interpd.graph.ir import Generation, Ref, Steps
 from interpd.graph.run import Cancelled
 from interpd.graph.types import TensorData
 from interpd.testing.bench import Bench, ask, call, read, write
+from interpd.testing.tiny_models import ARCHITECTURES
 
-ARCHITECTURES = ("gpt2", "llama", "mistral", "qwen2", "gpt_neox")
+SOME = ("gpt2", "mistral", "gemma2")
 LONG = "When Mary and John went to the store, John gave a drink to Mary. The quick brown fox"
 PROMPTS = ("The cat sat", LONG, "Lisbon", "Once upon a time, there was a little girl", "Elena Marsh was born in")
 SITE = "layers.1.resid_post"
-EXACT = {"gpt2": 1e-10, "gpt_neox": 2e-6, "llama": 2e-6, "mistral": 2e-6, "qwen2": 2e-6}
+ORDERS = ((0, 1, 2, 3, 4), (1, 4, 0, 3, 2))
+EXACT = 2e-6
+"""In double precision: norms and rotary embeddings compute in single precision whatever the model's dtype."""
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=SOME)
 def exact(request):
-    return Bench.tiny(request.param, dtype=torch.float64), EXACT[request.param]
+    return Bench.tiny(request.param, dtype=torch.float64)
 
 
 def generate(prompt, nodes=(), outputs=None, n=8, **options):
@@ -36,9 +39,11 @@ def generate(prompt, nodes=(), outputs=None, n=8, **options):
 def steered(bench, prompt, seed, **options):
     """Steers one block from step 1 on, and reads another at all steps and the logits of two."""
     rng = np.random.default_rng(seed)
-    sites = bench.engine.describe().sites
-    written, seen = (SITE, "layers.2.resid_post") if SITE in sites else ("gpt_neox.layers.0.output",) * 2
-    width = bench.model.config.hidden_size
+    manifest = bench.engine.describe()
+    # an architecture without a table has raw paths only
+    last = f"layers.{manifest.model.n_layers - 1}.resid_post"
+    written, seen = (SITE, last) if SITE in manifest.sites else ("model.layers.0.output", "model.norm.output")
+    width = manifest.model.sizes["d_model"]
     nodes = [
         read(written, steps=Steps(1, None)),
         call("torch.add", Ref(0), TensorData.from_numpy(rng.standard_normal(width))),
@@ -84,15 +89,25 @@ def test_whoever_arrives_joins_at_the_next_step_and_leaves_when_done(gpt2):
     assert third.done.cost.shared_with == (1, 3, 3)
 
 
-def test_arrivals_leave_everybodys_numbers_as_they_are_alone(exact):
-    bench, tolerance = exact
+def compare_orders(bench, orders):
     requests = [steered(bench, prompt, seed, n=4 + 2 * seed) for seed, prompt in enumerate(PROMPTS)]
     alone = [bench.run(request) for request in requests]
-    for order in ((0, 1, 2, 3, 4), (1, 4, 0, 3, 2)):
+    for order in orders:
         together = arriving(bench, [(2 * at, requests[index]) for at, index in enumerate(order)])
         assert max(max(outcome.done.cost.shared_with) for outcome in together) >= 3
         for index, outcome in zip(order, together, strict=True):
-            assert_alike(outcome, alone[index], tolerance)
+            assert_alike(outcome, alone[index], EXACT)
+
+
+def test_arrivals_leave_everybodys_numbers_as_they_are_alone(exact):
+    compare_orders(exact, ORDERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name not in (*SOME, "phi3_long")])
+def test_arrivals_leave_everybodys_numbers_alone_in_all_families(architecture):
+    # a model that turns its positions by the longest row (phi3_long) refuses what would cross that length
+    compare_orders(Bench.tiny(architecture, dtype=torch.float64), ORDERS)
 
 
 def test_a_seed_gives_its_tokens_whoever_arrives_and_whenever(gpt2):
@@ -166,7 +181,7 @@ def test_columns_that_only_leavers_needed_go_with_them(gpt2):
 
 
 def test_a_row_that_fails_or_is_cancelled_leaves_its_company_as_it_was(exact):
-    bench, tolerance = exact
+    bench = exact
     first, last = steered(bench, LONG, 1, n=10), steered(bench, "Lisbon", 2, n=10)
     alone = [bench.run(request) for request in (first, last)]
     nodes = [
@@ -180,7 +195,7 @@ def test_a_row_that_fails_or_is_cancelled_leaves_its_company_as_it_was(exact):
     assert found[1].error
     assert isinstance(found[2].events[-1], Cancelled)
     for outcome, wanted in zip((found[0], found[3]), alone, strict=True):
-        assert_alike(outcome, wanted, tolerance)
+        assert_alike(outcome, wanted, EXACT)
 
 
 def test_those_left_by_a_pass_that_failed_are_joined_again(gpt2):
