@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +25,13 @@ from interpd.config import Config, WorkerConfig
 from interpd.engine.plan import Engine
 from interpd.scheduler.scheduler import Scheduler
 from interpd.service.direct import DirectService, Responses
+from interpd.worker.checkpoint import Report
 from interpd.worker.factory import engine_on, make_registry
 from interpd.worker.given import loaded_from
 from interpd.worker.loading import load_model
 from interpd.worker.options import ReplicaOptions
 from interpd.worker.pool import Pool
-from interpd.worker.thread_link import ThreadStarter
+from interpd.worker.thread_link import MakeEngine, ThreadStarter
 
 CLOSING_S = 10.0
 """How long ``close`` waits for threads: a pass that is under way ends first."""
@@ -52,7 +53,7 @@ class InProcess:
         self,
         plugins: Sequence[str] | Mapping[str, ModuleType] = (),
         *,
-        make_engine: Callable[[ReplicaOptions], Engine] | None = None,
+        make_engine: MakeEngine | None = None,
     ) -> None:
         logging.getLogger(telemetry.ROOT).addHandler(logging.NullHandler())
         self._modules = plugins if isinstance(plugins, Mapping) else None
@@ -113,10 +114,11 @@ class InProcess:
         future.add_done_callback(self._pending.discard)
         return future
 
-    def _make_engine(self, options: ReplicaOptions) -> Engine:
+    def _make_engine(self, options: ReplicaOptions, report: Report) -> Engine:
         registry = make_registry(options, self._modules)
         given = self._given.pop(options.spec.source, None)
-        loaded = load_model(options.spec, registry) if given is None else loaded_from(*given, options.spec)
+        loaded = load_model(options.spec, registry, report) if given is None else loaded_from(*given, options.spec)
+        report("testing sites")
         return engine_on(loaded, registry, options)
 
     def _run(self) -> None:

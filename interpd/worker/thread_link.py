@@ -6,7 +6,6 @@ crashes the interpreter crashes everything. What ends by itself is dealt with as
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -18,9 +17,15 @@ from interpd.worker.host import ReplicaHost
 from interpd.worker.host_link import RETRY_AFTER_S, Deliver, HostLink
 from interpd.worker.options import ReplicaOptions
 
+MakeEngine = Callable[[ReplicaOptions, Callable[[str], None]], Engine]
+"""Makes an engine, on its thread; is given a function that takes words on how far that is."""
+
 
 class ThreadHost(ReplicaHost):
     """One replica in this process."""
+
+    def __init__(self, options: ReplicaOptions, make_engine: MakeEngine) -> None:
+        super().__init__(options, lambda: make_engine(options, self.report))
 
     def hand_over(self, requests: Sequence[RunRequest]) -> None:
         """Takes requests in."""
@@ -92,10 +97,10 @@ class ThreadStarter:
     """Starts each replica on a thread.
 
     Args:
-        make_engine: Makes an engine, on its thread.
+        make_engine: Makes the engines.
     """
 
-    def __init__(self, make_engine: Callable[[ReplicaOptions], Engine]) -> None:
+    def __init__(self, make_engine: MakeEngine) -> None:
         self._make_engine = make_engine
         # a host lives at least as long as its thread
         self._hosts: WeakSet[ThreadHost] = WeakSet()
@@ -109,7 +114,7 @@ class ThreadStarter:
 
     def start(self, name: str, options: ReplicaOptions, deliver: Deliver) -> ThreadLink:
         """A link to a new host."""
-        host = ThreadHost(options, partial(self._make_engine, options))
+        host = ThreadHost(options, self._make_engine)
         self._hosts.add(host)
         return ThreadLink(name, options.spec.name, host)
 
