@@ -17,7 +17,7 @@ from torch import Tensor
 from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
-from interpd.engine.method_pass import PassRequest
+from interpd.engine.method_pass import PassRequest, Side
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.planning import Step, filled
 from interpd.engine.runs import Run
@@ -55,13 +55,18 @@ class EngineSession:
         edits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         lengths: Sequence[int] | None = None,
         grad: bool = False,
+        target_ids: Tensor | None = None,
+        target_lengths: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """The values of sites in one forward pass: see ``plugin.method.Session.forward``."""
         if isinstance(reads, str):
             raise Misuse(f"reads is the string {reads!r}; write reads=[{reads!r}]")
-        batch, n_pos = _checked_ids(input_ids).shape
-        own = tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch
-        return self._ask(PassRequest(input_ids.to(self.device), tuple(reads), dict(edits or {}), own, grad))
+        own, target = _side(input_ids, lengths, "input_ids"), None
+        if target_ids is not None:
+            target = _side(target_ids, target_lengths, "target_ids")
+        elif target_lengths is not None:
+            raise Misuse("target_lengths are those of target_ids, which were not given")
+        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target))
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """``x`` put through a module of the model: its path, or a site that is a module's whole output."""
@@ -90,6 +95,8 @@ class EngineContext:
         self.session = session
         self.tokens: Tokens = task.run.program.tokens[task.step.invoke]
         self.input_ids: Tensor = task.access.ids(self.tokens.ids)
+        target = self.tokens.target
+        self.target_ids: Tensor | None = None if target is None else task.access.ids(target.ids)
 
     def progress(self, done: float, total: float, message: str = "") -> None:
         """Tells the client how far the work is, and gives the engine a turn."""
@@ -227,14 +234,15 @@ class MethodTask:
             raise OpFailed(f"{describe(self.step.schema)} changed {', '.join(changed)} in place; copy it first")
 
 
-def _checked_ids(input_ids: object) -> Tensor:
-    if not isinstance(input_ids, Tensor):
-        raise Misuse(f"input_ids is of type {type(input_ids).__name__}; write torch.tensor([tokens.ids])")
-    whole = not (input_ids.is_floating_point() or input_ids.is_complex() or input_ids.dtype == torch.bool)
-    if not whole or input_ids.ndim != 2 or not input_ids.numel():
-        got = f"{dtype_of(input_ids)}{list(input_ids.shape)}"
-        raise Misuse(f"input_ids is {got}, expected whole numbers of shape [batch, pos]")
-    return input_ids
+def _side(ids: object, lengths: Sequence[int] | None, name: str) -> Side:
+    if not isinstance(ids, Tensor):
+        raise Misuse(f"{name} is of type {type(ids).__name__}; write torch.tensor([tokens.ids])")
+    whole = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
+    if not whole or ids.ndim != 2 or not ids.numel():
+        got = f"{dtype_of(ids)}{list(ids.shape)}"
+        raise Misuse(f"{name} is {got}, expected whole numbers of shape [batch, pos]")
+    batch, n_pos = ids.shape
+    return Side(ids, tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch, name)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -57,6 +57,8 @@ class Session(Protocol):
         edits: "Mapping[str, Callable[[Tensor], Tensor]] | None" = None,
         lengths: Sequence[int] | None = None,
         grad: bool = False,
+        target_ids: "Tensor | None" = None,
+        target_lengths: Sequence[int] | None = None,
     ) -> "dict[str, Tensor]":
         """The values of the sites ``reads`` in one forward pass, which ends after the last site that is needed.
 
@@ -68,6 +70,9 @@ class Session(Protocol):
                 graph in this invoke are in force as well, before the edits.
             lengths: Tokens of each row; ``None``: no row is padded.
             grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass.
+            target_ids: Of an encoder-decoder model what its decoder is given, the start token first: ``[batch, pos]``,
+                as in ``MethodContext.target_ids``. ``input_ids`` are the sources then.
+            target_lengths: As ``lengths``, of the targets.
 
         Raises:
             CallerError: No such site, ids that the model cannot take, an edit that returned another shape. Uncaught, it
@@ -101,6 +106,10 @@ class MethodContext(Protocol):
     @property
     def input_ids(self) -> "Tensor":
         """The same tokens, ready for ``forward``: int64 ``[1, pos]`` on the model's device."""
+
+    @property
+    def target_ids(self) -> "Tensor | None":
+        """What the decoder of an encoder-decoder model is given in that prompt; ``None`` for other models."""
 
     def progress(self, done: float, total: float, message: str = "") -> None:
         """Tells the client how far the work is (``total`` 0: unknown), and gives the engine a turn."""
