@@ -13,7 +13,8 @@ LONGEST_SOURCE = 120
 _NODE = re.compile(r"\bnodes\[(\d+)\]")
 _OUTPUT = re.compile(r"\boutputs\[(['\"])(.*)\1\]")
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NOT_THE_USERS = [os.path.dirname(os.path.abspath(__file__)) + os.sep]
+"""Folders whose lines are nobody's own: this package, and libraries that call it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,20 @@ class Places:
         return self.named_in(path) or self.trace
 
 
+def pass_over(*files: str) -> None:
+    """From now on no line in the folders of these files counts as the user's own."""
+    folders = [os.path.dirname(os.path.abspath(file)) + os.sep for file in files]
+    _NOT_THE_USERS.extend(folder for folder in folders if folder not in _NOT_THE_USERS)
+
+
+def is_passed_over(file: str) -> bool:
+    """Whether lines of a file are nobody's own: those of this package, and of what is passed over."""
+    return file.startswith(tuple(_NOT_THE_USERS))
+
+
 def user_place() -> Place:
-    """The innermost line of the calling stack that lies outside this package."""
+    """The innermost line of the calling stack that lies outside this package, and outside what is passed over."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN_FOLDER):
+    while frame.f_back is not None and is_passed_over(frame.f_code.co_filename):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)

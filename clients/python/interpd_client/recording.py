@@ -111,6 +111,10 @@ class Recording:
         """Takes it that these are the tokens of a prompt."""
         self._tokens[invoke] = tokens
 
+    def know_tokens(self, invoke: int, ids: tuple[int, ...]) -> None:
+        """Notes the tokens of a prompt that was tokenised before."""
+        self._tokens[invoke] = Tokens(ids, (), (), "")
+
     def n_tokens(self) -> tuple[Lengths | None, ...]:
         """The numbers of tokens of each prompt, ``None`` where the service was not asked."""
         known = [self._tokens.get(invoke) for invoke in range(len(self.prompts))]
@@ -136,9 +140,12 @@ class Recording:
         """The error for a rule that the line being written breaks."""
         return InvalidGraph([Violation(code, "graph", message, user_place().shown)])
 
-    def build(self) -> Built:
-        """The graph of everything that has an effect; pure nodes that nothing uses are left out."""
-        kept = sorted(self._needed())
+    def build(self, *, with_idle_writes: bool = True) -> Built:
+        """The graph of everything that has an effect; pure nodes that nothing uses are left out.
+
+        ``with_idle_writes``: keep writes after which nothing that is returned is read, which the checker refuses.
+        """
+        kept = sorted(self._needed() if with_idle_writes else self._returned())
         moved = {old: new for new, old in enumerate(kept)}
         nodes = tuple(_renumbered(self.nodes[old], moved) for old in kept)
         outputs = {name: Ref(moved[ref.node], ref.output) for name, ref in self.outputs.items()}
@@ -148,8 +155,30 @@ class Recording:
     def _needed(self) -> set[int]:
         # a method may do its work (an artifact) without anything using what it returns
         waiting = [index for index, node in enumerate(self.nodes) if node.op == WRITE or self.schema(node.op).is_method]
-        waiting += [ref.node for ref in self.outputs.values()]
-        needed: set[int] = set()
+        return self._with_sources([*waiting, *(ref.node for ref in self.outputs.values())], set())
+
+    def _returned(self) -> set[int]:
+        """What returned values are made of, and the writes that may change it."""
+        needed = self._with_sources([ref.node for ref in self.outputs.values()], set())
+        writes = [index for index, node in enumerate(self.nodes) if node.op == WRITE]
+        while True:
+            last: dict[int, tuple[int, int]] = {}
+            for index in needed:
+                node = self.nodes[index]
+                if node.op == "site.read":
+                    last[node.invoke] = max(last.get(node.invoke, (-1, -1)), (self._order(node), index))
+            found = [index for index in writes if index not in needed and self._acts(index, last)]
+            if not found:
+                return needed
+            self._with_sources(found, needed)
+
+    def _acts(self, write: int, last_reads: Mapping[int, tuple[int, int]]) -> bool:
+        node = self.nodes[write]
+        # in a generation every write may change the tokens
+        return self.generation is not None or (self._order(node), write) < last_reads.get(node.invoke, (-1, -1))
+
+    def _with_sources(self, waiting: list[int], needed: set[int]) -> set[int]:
+        """``needed`` with the nodes of ``waiting`` and all that they are made of."""
         while waiting:
             index = waiting.pop()
             if index not in needed:

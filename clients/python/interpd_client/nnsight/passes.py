@@ -1,0 +1,341 @@
+"""One simulated forward pass, or generation: nnsight's own interleaver is walked through the layout of the model.
+
+nnsight decides who is served what, when and in which order, as it does with a real model; where the model would compute
+a tensor, stands a recorded one. What the block puts in its place becomes a write of the graph.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nnsight.intervention.source import NO_SKIP
+from torch import Tensor
+
+from interpd_client.nnsight.bonds import Absent, SiteBond
+from interpd_client.nnsight.errors import CannotRecord
+from interpd_client.nnsight.homes import Home, Homes
+from interpd_client.nnsight.layout import Event, Layout, Leaf, Other, mapped
+from interpd_client.nnsight.memory import Memory
+from interpd_client.nnsight.tensor import Recorded, part_of
+from interpd_client.nnsight.viewing import is_same_view
+from interpd_client.nnsight.views import Part, without_data
+
+if TYPE_CHECKING:
+    from interpd_client.nnsight.recorder import Recorder
+
+BEFORE, AFTER = -1, 1 << 30
+"""Times before the first and after the last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the batch: a prompt of the request."""
+
+    invoke: int
+    ids: tuple[int, ...]
+    padding: int
+    """Positions that nnsight puts before it."""
+
+
+@dataclass
+class Pass:
+    """One trace or generation, while its block runs.
+
+    Args:
+        recorder: Takes the operations.
+        layout: What the model does.
+        homes: Where its tensors are on the service.
+        rows: The batch.
+        n_steps: Forward passes of a generation; 0 for a trace.
+        root: nnsight's name of the model.
+    """
+
+    recorder: "Recorder"
+    layout: Layout
+    homes: Homes
+    rows: Sequence[Row]
+    n_steps: int
+    root: str
+    kept_out: tuple[tuple[int, ...], int] = ((), 0)
+    """Tokens that are not chosen, and at how many steps."""
+    on_serve: Callable[[Any, int], None] = lambda mediator, step: None
+    """Called with each worker that a step is about to serve."""
+    now: int = BEFORE
+    """The event at which the pass stands."""
+    step: int = 0
+    bonds: list[SiteBond] = field(default_factory=list)
+    skipped: str | None = None
+    _seen: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    """The tensors served in this step, by memory and geometry."""
+    put: dict[tuple[int, int], Any] = field(default_factory=dict)
+    """What the places of this step were set to."""
+
+    @property
+    def length(self) -> int:
+        """Positions of the longest prompt."""
+        return max(len(row.ids) + row.padding for row in self.rows)
+
+    def run(self, interleaver: Any, ids: Any = None) -> Any:
+        """Walks through the pass; what the model returns, ``None`` where nobody waits for it."""
+        out = None
+        for step in range(max(self.n_steps, 1)):
+            self._begin(step)
+            for event in self.layout.events:
+                if not interleaver.parked and not interleaver.observers:
+                    # nobody waits for anything any more
+                    break
+                out = self._visit(interleaver, event)
+            self.now = AFTER
+            if self.step < self.kept_out[1] and self.kept_out[0]:
+                self._keep_out(list(self.kept_out[0]))
+        return self._tree(self.layout.events[-1]) if out is None and "result" in interleaver.parked else out
+
+    def _keep_out(self, tokens: list[int]) -> None:
+        """Gives tokens no chance at this step; what the block saw of the logits stays as it was."""
+        event = self.layout.events[-1]
+        leaf = next(leaf for leaf in event.leaves if leaf.item == "logits")
+        logits, home = self.tensor(event, leaf), self.homes.of(event, leaf)
+        if home is None or not isinstance(logits, Recorded):
+            raise CannotRecord("the service offers no site for the logits of this model, so no token can be kept out")
+        changed = logits.clone()
+        changed[:, -1, tokens] = -torch.inf
+        bond = SiteBond(self, home)
+        for number, part in enumerate(_by_row(changed, len(self.rows))):
+            bond.put(number, part)
+
+    def end(self) -> None:
+        """The model is through: what is changed now changes nothing in it."""
+        for bond in self.bonds:
+            bond.is_over = True
+
+    def _begin(self, step: int) -> None:
+        self.end()
+        self.step, self.now, self.skipped = step, BEFORE, None
+        self._seen, self.put, self.bonds = {}, {}, []
+
+    def place(self, event: Event) -> str:
+        """nnsight's name of an event."""
+        return ".".join(part for part in (self.root, event.path, event.port) if part)
+
+    def _visit(self, interleaver: Any, event: Event) -> Any:
+        if self.skipped is not None:
+            return self._leave_skipped(interleaver, event)
+        self.now = event.time
+        name = self.place(event)
+        out = None
+        if name in interleaver.parked or interleaver.observers.get(name):
+            for mediator in interleaver._ready(name):
+                self.on_serve(mediator, self.step)
+            before = self._tree(event)
+            out = interleaver.handle(name, before)
+            self._take(event, before, out)
+        else:
+            interleaver.handle(name, None)
+        if event.port == "input":
+            self._gate(interleaver, event)
+        return out
+
+    def _gate(self, interleaver: Any, event: Event) -> None:
+        value = interleaver.handle(self.place(replace(event, port="skip")), NO_SKIP)
+        if value is NO_SKIP:
+            return
+        if self.n_steps:
+            raise CannotRecord(
+                f"`.skip` of {event.path!r} in a generation would leave its keys and values out of the cache, which "
+                "the service does not do; set its `.output` instead"
+            )
+        self.skipped = event.path
+        self._replacement = value
+
+    def _leave_skipped(self, interleaver: Any, event: Event) -> Any:
+        if event.path != self.skipped or event.port != "output":
+            return None
+        self.skipped, self.now = None, event.time
+        value = interleaver.handle(self.place(event), self._replacement)
+        self._take(event, self._tree(event), value)
+        return value
+
+    # what is served
+
+    def _tree(self, event: Event) -> Any:
+        def other(leaf: Any) -> Any:
+            if isinstance(leaf, Leaf):
+                return self.tensor(event, leaf)
+            return self._opaque(event, leaf.value) if isinstance(leaf, Other) else leaf
+
+        return mapped(event.tree, lambda tensor: tensor, other)
+
+    def _opaque(self, event: Event, value: Any) -> Any:
+        plain = value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
+        return value if plain else Absent(f"a {type(value).__name__} at {self.place(event)!r} stays on the service")
+
+    def tensor(self, event: Event, leaf: Leaf) -> Any:
+        """The tensor of the block for one that passes an event."""
+        put = self._replaced(leaf)
+        if put is not None:
+            return put
+        key = (leaf.memory, leaf.geometry)
+        if key not in self._seen:
+            self._seen[key] = self._fresh(event, leaf)
+        return self._seen[key]
+
+    def _replaced(self, leaf: Leaf) -> Any:
+        """What the tensor was exchanged for on its way, where it was."""
+        for tag in reversed(leaf.trail):
+            if tag in self.put:
+                same = self.layout.leaf(tag).geometry == leaf.geometry
+                return self.put[tag] if same else None
+        return None
+
+    def _was_replaced(self, leaf: Leaf) -> bool:
+        return any(tag in self.put for tag in leaf.trail)
+
+    def _fresh(self, event: Event, leaf: Leaf) -> Any:
+        known = self._known_ids(leaf)
+        if known is not None:
+            return known
+        was_replaced = self._was_replaced(leaf)
+        home = self.homes.own(event, leaf) if was_replaced else self.homes.of(event, leaf)
+        if home is None:
+            return Absent(
+                f"the service offers no site for this tensor at {self.place(event)!r}; those it offers are in "
+                "`client.model(...).manifest.sites`"
+            )
+        bond = SiteBond(self, home, is_entangled=was_replaced)
+        return self._bound(bond, leaf)
+
+    def _bound(self, bond: SiteBond, leaf: Leaf) -> Recorded:
+        self.bonds.append(bond)
+        home = bond.home
+        shape = self.local_shape(home)
+        dtype = getattr(torch, home.site.type.dtype)
+        shadow = without_data(shape, dtype, leaf.order)
+        n_values = len(self.rows) if home.by_row else 1
+        memory = Memory(shadow, [None] * n_values, by_row=home.by_row, bond=bond)
+        bond.memory = memory
+        return self.recorder.view(memory, (), shadow)
+
+    def local_shape(self, home: Home) -> tuple[int, ...]:
+        """The shape of a tensor in the block, padding included."""
+        n_here = 1 if self.step else self.length
+        sizes: dict[str, int] = {"pos": n_here, "query_pos": n_here, "key_pos": self.length + self.step}
+        shape = [sizes.get(dim.name, n_here) if dim.size is None else dim.size for dim in home.site.type.dims]
+        if home.by_row:
+            shape[0] = len(self.rows)
+        if home.last_only and home.position_dim is not None:
+            shape[home.position_dim] = 1
+        return tuple(shape)
+
+    def _known_ids(self, leaf: Leaf) -> Tensor | None:
+        """The token ids of the prompts, which are the user's own."""
+        first = self.layout.events[0].leaves[0]
+        if leaf.memory != first.memory or leaf.geometry != first.geometry or self.step:
+            return None
+        return torch.tensor([[*[0] * row.padding, *row.ids] for row in self.rows]) if self._even else None
+
+    @property
+    def _even(self) -> bool:
+        return all(row.padding == 0 for row in self.rows)
+
+    # what is put
+
+    def _take(self, event: Event, before: Any, after: Any) -> None:
+        """Writes what was put in the place of the tensors of an event."""
+        if after is before:
+            return
+        for leaf, old, new in _changes(event, event.tree, before, after):
+            if new is old or is_same_view(old, new):
+                continue
+            self._write(event, leaf, new)
+            self.put[leaf.tag] = new
+
+    def _write(self, event: Event, leaf: Leaf, value: Any) -> None:
+        home = self.homes.own(event, leaf)
+        if home is None:
+            raise CannotRecord(f"the service offers no site to write at {self.place(event)!r}")
+        if not home.site.writable:
+            raise CannotRecord(f"{home.site.name!r} can be read but not written on the service")
+        tensor = self._fitting(home, value)
+        bond = SiteBond(self, home, is_put=True)
+        old = self._seen.get((leaf.memory, leaf.geometry))
+        parts: list[Part | None] = [*(_by_row(tensor, len(self.rows)) if home.by_row else [part_of(tensor)])]
+        for number, part in enumerate(parts):
+            assert part is not None, "every row has a value"
+            if not _is_unchanged(old, number, part):
+                bond.put(number, part)
+                # read again where it is needed, so that gradients are taken of what the model goes on with
+                parts[number] = None
+        self._bind(tensor, bond, parts)
+        if not isinstance(value, Recorded):
+            self.recorder.frozen[id(value)] = (value, home.site.name)
+
+    def _bind(self, tensor: Recorded, bond: SiteBond, parts: list[Part | None]) -> None:
+        """From now on what the block holds is what the model goes on with."""
+        memory = tensor._memory
+        if tensor._steps or memory.bond is not None:
+            # a part of something, or what lies elsewhere in the model too: a change in place has no one meaning
+            memory.is_shared = True
+            return
+        memory.by_row, memory.rows = bond.home.by_row, parts
+        memory.bond, bond.memory = bond, memory
+        self.bonds.append(bond)
+
+    def _fitting(self, home: Home, value: Any) -> Recorded:
+        if not isinstance(value, Tensor):
+            raise CannotRecord(f"{home.site.name!r} takes a tensor, got {type(value).__name__}")
+        wanted, dtype = self.local_shape(home), home.site.type.dtype
+        if tuple(value.shape) != wanted or str(value.dtype) != f"torch.{dtype}":
+            got = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+            raise CannotRecord(
+                f"{home.site.name!r} is {dtype}{list(wanted)} here, got {got}; nnsight hands the model whatever it is "
+                "given, so give it the same shape and dtype"
+            )
+        return value if isinstance(value, Recorded) else self.recorder.from_user(value)
+
+
+def _is_unchanged(old: Any, number: int, part: Part) -> bool:
+    """Whether a row is set to what it holds anyway."""
+    return isinstance(old, Recorded) and not old._steps and old._memory.by_row and old._memory.rows[number] == part
+
+
+def _by_row(tensor: Recorded, n_rows: int) -> list[Part]:
+    from interpd_client.nnsight.memory import row_of
+
+    if n_rows == 1:
+        return [part_of(tensor)]
+    memory = tensor._memory
+    chosen = memory.chosen_rows(tensor._steps)
+    if chosen is not None and len(chosen) == n_rows:
+        return [memory.row(number) for number in chosen]
+    whole = part_of(tensor)
+    return [row_of(tensor._recorder, whole, number) for number in range(n_rows)]
+
+
+def _changes(event: Event, tree: Any, before: Any, after: Any) -> Iterator[tuple[Leaf, Any, Any]]:
+    """(leaf, old, new) for every tensor of an event. Raises ``CannotRecord`` for another structure."""
+    if isinstance(tree, Leaf):
+        yield tree, before, after
+    elif isinstance(tree, Other) or tree is None:
+        if after is not before and not _is_equal(before, after):
+            raise CannotRecord(
+                f"at {event.path + '.' + event.port!r} something is set that is no tensor ({type(before).__name__}), "
+                "which the service does not take"
+            )
+    else:
+        items = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree))
+        both_rows = isinstance(after, (tuple, list)) and isinstance(before, (tuple, list))
+        if (type(after) is not type(before) and not both_rows) or len(after) != len(before):
+            raise CannotRecord(
+                f"{event.path + '.' + event.port!r} is a {type(before).__name__} of {len(before)} items, so it must be "
+                f"set to one: got {type(after).__name__}"
+            )
+        for key, part in items:
+            yield from _changes(event, part, before[key], after[key])
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # whatever a stranger's comparison raises: it is not the same
+        return False
