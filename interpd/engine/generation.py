@@ -103,6 +103,11 @@ class GenerationBatch:
         """The requests in it, each once."""
         return list({member.run.id: member.run for member in self.members}.values())
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its prefill is behind it."""
+        return self._cache.n_columns > 0
+
     def step(self) -> list[Event]:
         """One forward pass and one new token per row. Raises what the model's forward raises; nothing is lost then."""
         before = self._cache.state()
@@ -125,7 +130,7 @@ class GenerationBatch:
         visits = visits_of(place for share in shares for place in share.run.program.places(share.steps))
         self._access.resident.set_attention(self.kind.eager_attention)
         inputs, places = self._inputs(frame)
-        inputs.update(keep_argument(frame, self._access.device))
+        inputs.update(keep_argument(frame, self._access.index_device))
         with told(self._access.driver.model, places):
             output = self._access.driver.run(inputs, visits, SharedPass(shares, frame).on_visit)
         self._cache.filled(frame.n_pos, output)
@@ -237,7 +242,7 @@ class GenerationBatch:
         if len(rows) == len(self.members):
             return
         self.members = [self.members[index] for index in rows]
-        if rows and self._cache.n_columns:
+        if rows and self.is_under_way:
             self._cache.keep(rows, self._n_needed)
 
     @property
@@ -252,7 +257,7 @@ class GenerationBatch:
         n_rows, n_columns = len(self.members), self._n_columns
         for other in others:
             rows, columns = n_rows + len(other.members), max(n_columns, other._n_columns)
-            if not self._obstacle(other) and rows * (columns + 1) <= max_tokens:
+            if not self.reason_apart(other) and rows * (columns + 1) <= max_tokens:
                 chosen.append(other)
                 n_rows, n_columns = rows, columns
         return chosen
@@ -261,10 +266,11 @@ class GenerationBatch:
     def _n_columns(self) -> int:
         return self._cache.n_columns + self._cache.n_source_columns
 
-    def _obstacle(self, other: "GenerationBatch") -> str:
+    def reason_apart(self, other: "GenerationBatch") -> str:
+        """Why it does not join ``other``, however much room there is; empty: it does."""
         if self.apart or other.apart:
             return "one is part of a batch that failed as a whole"
-        if not (self._cache.n_columns and other._cache.n_columns):
+        if not (self.is_under_way and other.is_under_way):
             return "one is before its prefill"
         return reason_apart(self.kind, other.kind) or self._cache.obstacle
 
@@ -278,13 +284,15 @@ class GenerationBatch:
         self._keep([index for index, member in enumerate(self.members) if member.is_going_on])
 
     def split(self) -> list["GenerationBatch"]:
-        """A batch for each request alone, each standing where this one stood."""
-        return [self._only(run) for run in self.runs]
+        """A batch for each request alone, each standing where this one stood, which is used up."""
+        parts = [self._only(run) for run in self.runs]
+        self.members, self._cache = [], type(self._cache)(self._access.resident.model.config)
+        return parts
 
     def _only(self, run: Run) -> "GenerationBatch":
         rows = [index for index, member in enumerate(self.members) if member.run is run]
         alone = GenerationBatch(self._access, [self.members[index] for index in rows], kind=self.kind, turn=self.turn)
-        if self._cache.n_columns:
+        if self.is_under_way:
             alone._cache = self._cache.copy_of(rows, alone._n_needed)
         return alone
 

@@ -94,9 +94,7 @@ class RowCache:
 
     def keep(self, rows: Sequence[int], n_columns: int) -> None:
         """Drops all rows but these, and all columns but the last ``n_columns``."""
-        for layer in self.past.layers:
-            if is_filled(layer):
-                layer.batch_select_indices(torch.tensor(rows, device=layer.keys.device))
+        keep_rows(self.past.layers, rows)
         self._narrow(n_columns)
 
     def _narrow(self, n_columns: int) -> None:
@@ -128,6 +126,17 @@ class RowCache:
 def is_filled(layer: CacheLayerMixin) -> bool:
     """Whether a layer of a cache holds anything."""
     return getattr(layer, "keys", None) is not None
+
+
+def keep_rows(layers: Sequence[CacheLayerMixin], rows: Sequence[int]) -> None:
+    """Drops all rows of ``layers`` but these, which ascend. Neighbours are not copied before the next pass."""
+    are_neighbours = rows[-1] - rows[0] == len(rows) - 1
+    for layer in filter(is_filled, layers):
+        if are_neighbours and type(layer) in _JOINABLE:
+            kept = slice(rows[0], rows[-1] + 1)
+            layer.keys, layer.values = layer.keys[kept], layer.values[kept]
+        else:
+            layer.batch_select_indices(torch.tensor(rows, device=layer.keys.device))
 
 
 def _count(layer: CacheLayerMixin, n_columns: int) -> None:

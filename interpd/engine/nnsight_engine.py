@@ -39,6 +39,8 @@ from interpd.plugin.registry import Registry
 from interpd.telemetry import Log
 
 MAX_BATCH_TOKENS = 8192
+MAX_PREFILL_TOKENS = 2048
+"""Positions of a prefill that several newcomers share while others generate; a longer one is a newcomer's alone."""
 
 log = Log("engine")
 
@@ -51,7 +53,7 @@ class NnsightEngine:
         registry: Operations, methods and artifact kinds.
         limits: What the manifest states and the checker enforces.
         share_passes: ``False`` runs every request alone.
-        max_batch_tokens: Positions of a shared pass at most, padding included.
+        max_batch_tokens: Positions of a shared pass at most, padding included; a row that prompts share counts once.
         packed_bytes: Bytes of weights on a CPU that may be kept a second time, for passes of several rows.
     """
 
@@ -88,7 +90,9 @@ class NnsightEngine:
 
     def tokenize(self, prompts: Sequence[Prompt]) -> tuple[Tokens, ...]:
         """The prompts as token ids, strings and offsets. Raises ``InvalidRequest``."""
-        return tuple(self._access.resident.tokenize(prompt) for prompt in prompts)
+        # the prompts of a sweep are few, given many times
+        tokens = {prompt: self._access.resident.tokenize(prompt) for prompt in dict.fromkeys(prompts)}
+        return tuple(tokens[prompt] for prompt in prompts)
 
     def put_blob(self, digest: str, tensor: TensorData) -> None:
         """Keeps an uploaded constant. Raises ``DataLoss`` when content and digest disagree."""
@@ -201,8 +205,6 @@ class NnsightEngine:
         self._store.close()
         # a model that was given by somebody goes back to him
         self._access.resident.set_attention(eager=False)
-        # a model that was given by somebody goes back to him
-        self._access.resident.set_attention(eager=False)
 
     def _next_turn(self) -> int:
         self._turn += 1
@@ -262,7 +264,10 @@ class NnsightEngine:
         others = [run for run in waiting if run is not first and run.phase is first.phase]
         others.sort(key=lambda run: run.turn)
         candidates = [self._candidate(run) for run in others] if self._share_passes else []
-        chosen = bucket(self._candidate(first), candidates, max_tokens=self._max_batch_tokens)
+        # others decode and wait for their next token meanwhile
+        is_waited_for = first.phase is Phase.GENERATION and self._batches
+        most = min(self._max_batch_tokens, MAX_PREFILL_TOKENS) if is_waited_for else self._max_batch_tokens
+        chosen = bucket(self._candidate(first), candidates, max_tokens=most)
         runs = [self._runs[candidate.run_id] for candidate in chosen]
         for run in runs:
             self._take_turn(run)
@@ -275,9 +280,7 @@ class NnsightEngine:
         return Candidate(run.id, self._kind(run), lengths, row_keys(run))
 
     def _kind(self, run: Run) -> PassClass:
-        return pass_class(
-            run.program, stateful=self._stateful, long_from=self._long_from, adapter=run.adapter_key
-        )
+        return pass_class(run.program, stateful=self._stateful, long_from=self._long_from, adapter=run.adapter_key)
 
     def _take_turn(self, run: Run) -> None:
         run.turn = self._next_turn()
@@ -308,8 +311,11 @@ class NnsightEngine:
             running.turn = min(running.turn, place)
         members = [member for run in runs for member in members_of(run.access, run)]
         batch = GenerationBatch(runs[0].access, members, kind=self._kind(runs[0]), turn=self._next_turn())
-        self._batches.append(batch)
         self._step_batch(batch)
+        if self._share_passes and batch.members:
+            for why in {running.reason_apart(batch) for running in self._batches if running.members} - {""}:
+                log.debug("a generation does not join others", run=runs[0].id, why=why)
+        self._batches.append(batch)
 
     def _join(self, batch: GenerationBatch) -> None:
         """Takes into ``batch`` whoever can step with it."""
@@ -324,20 +330,20 @@ class NnsightEngine:
 
     def _step_batch(self, batch: GenerationBatch) -> None:
         batch.turn = self._next_turn()
-        runs = batch.runs
+        runs, is_prefill = batch.runs, not batch.is_under_way
         self._busy(runs, "pass")
         error = _tried(lambda: self._events.extend(batch.step()))
         if error is not None and len(runs) == 1:
             runs[0].fail(blamed_on(error, runs[0].program))
         elif error is not None:
-            self._batches.remove(batch)
             parts = batch.split()
             for alone in parts:
                 self._batches.append(alone)
                 self._step_batch(alone)
-            if not any(run.phase is Phase.ENDED and run.error for run in runs):
-                for alone in parts:
-                    alone.apart = True
+            is_guilty = any(run.error is not None for run in runs)
+            for alone in parts:
+                # steps are smaller than prefills: those may be shared although these cannot
+                alone.apart = not is_guilty and not is_prefill
 
     def _step_method(self, run: Run) -> None:
         self._take_turn(run)

@@ -14,7 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_outputs import BaseModelOutput
 
 from interpd.engine.inputs import padded_right
-from interpd.engine.kv_cache import RowCache, is_filled
+from interpd.engine.kv_cache import RowCache, is_filled, keep_rows
 
 
 class TwoSidedCache(RowCache):
@@ -86,8 +86,8 @@ class TwoSidedCache(RowCache):
         """Drops all rows but these, and all columns but the last ``n_columns`` and those that a source needs."""
         super().keep(rows, n_columns)
         self._lengths = [self._lengths[row] for row in rows]
+        keep_rows(self._sources.layers, rows)
         for layer in filter(is_filled, self._sources.layers):
-            layer.batch_select_indices(torch.tensor(rows, device=layer.keys.device))
             layer.keys, layer.values = (kept[..., : self.n_source_columns, :] for kept in (layer.keys, layer.values))
         if self._encoded is not None:
             self._encoded = self._encoded[list(rows), : self.n_source_columns]

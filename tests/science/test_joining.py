@@ -1,9 +1,12 @@
 """Generations that are joined while they are under way, against the same generations alone."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
+from interpd.engine import nnsight_engine
 from interpd.graph.ir import Generation, Ref, Steps
 from interpd.graph.run import Cancelled
 from interpd.graph.types import TensorData
@@ -166,18 +169,51 @@ def test_a_join_stays_within_the_positions_of_a_pass():
     assert len({tokens(outcome) for outcome in outcomes}) == 1
 
 
-def test_columns_that_only_leavers_needed_go_with_them(gpt2):
+@contextmanager
+def passes(bench):
+    """A list that grows by (rows, positions, cached columns) of each pass of the model."""
     seen = []
-    hook = gpt2.model.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs["past_key_values"].get_seq_length()), with_kwargs=True
-    )
+
+    def note(module, args, kwargs):
+        cache = kwargs.get("past_key_values")
+        seen.append((*kwargs["input_ids"].shape, cache.get_seq_length() if cache else 0))
+
+    hook = bench.model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        arriving(gpt2, [(0, generate(LONG, n=4)), (1, generate("Lisbon", n=10))])
+        yield seen
     finally:
         hook.remove()
+
+
+def test_columns_that_only_leavers_needed_go_with_them(gpt2):
+    with passes(gpt2) as seen:
+        arriving(gpt2, [(0, generate(LONG, n=4)), (1, generate("Lisbon", n=10))])
     n_long, n_short = (gpt2.ids(text).shape[1] for text in (LONG, "Lisbon"))
-    assert max(seen) >= n_long
-    assert seen[-1] == n_short + 8
+    assert max(columns for _, _, columns in seen) >= n_long
+    assert seen[-1] == (1, 1, n_short + 8)
+
+
+def test_prefills_steps_and_plain_passes_take_turns_however_many_wait(gpt2):
+    crowd = [generate(text) for text in ("a", "The cat sat on", LONG)]
+    plain = [ask([read("logits")], {"logits": 0}, text) for text in ("The dog", LONG)]
+    with passes(gpt2) as seen:
+        arriving(gpt2, [(0, generate("Lisbon", n=20)), *((2, one) for one in (*crowd, *plain))])
+    kinds = "".join("step " if cached else "prefill/pass " for _, _, cached in seen).split()
+    # those who came in between wait for one step at most before each of theirs
+    first, last = kinds.index("prefill/pass", 1), max(i for i, kind in enumerate(kinds) if kind == "prefill/pass")
+    between = kinds[first : last + 1]
+    assert between.count("prefill/pass") == len(crowd) + len(plain)
+    assert between.count("step") in (2, 3)
+
+
+def test_newcomers_of_similar_length_share_their_prefill_within_bounds(gpt2, monkeypatch):
+    newcomers = [(2, generate("The cat sat on the mat", n=2)) for _ in range(5)]
+    n_prompt = gpt2.ids("The cat sat on the mat").shape[1]
+    for most, sizes in ((2048, [5]), (2 * n_prompt, [2, 2, 1])):
+        monkeypatch.setattr(nnsight_engine, "MAX_PREFILL_TOKENS", most)
+        with passes(gpt2) as seen:
+            arriving(gpt2, [(0, generate("Lisbon", n=20)), *newcomers])
+        assert [rows for rows, n_pos, cached in seen if not cached][1:] == sizes
 
 
 def test_a_row_that_fails_or_is_cancelled_leaves_its_company_as_it_was(exact):
@@ -205,6 +241,31 @@ def test_those_left_by_a_pass_that_failed_are_joined_again(gpt2):
     found = arriving(gpt2, [(0, requests[0]), (1, requests[1]), (1, bad)])
     assert found[2].error
     assert found[0].done.cost.shared_with[-1] == 2
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+def test_a_step_that_fails_half_way_through_the_layers_is_as_if_it_had_not_been(architecture):
+    bench = Bench.tiny(architecture, dtype=torch.float64)
+    requests = [steered(bench, prompt, seed, n=10) for seed, prompt in enumerate((LONG, "Lisbon"))]
+    alone = [bench.run(request) for request in requests]
+    n_shared = 0
+
+    def fail_now_and_then(module, args, output):
+        nonlocal n_shared
+        n_shared += output.shape[0] > 1
+        if output.shape[0] > 1 and n_shared in (2, 5):
+            raise torch.OutOfMemoryError("too big")
+
+    hook = bench.model.model.layers[1].register_forward_hook(fail_now_and_then)
+    try:
+        # the prefill of both, and a step
+        for arrivals in ((0, 0), (0, 2)):
+            n_shared = 1 if arrivals == (0, 0) else 0
+            for outcome, wanted in zip(arriving(bench, list(zip(arrivals, requests, strict=True))), alone, strict=True):
+                assert_alike(outcome, wanted, EXACT)
+    finally:
+        hook.remove()
+    assert n_shared == 2
 
 
 def test_what_is_too_big_together_goes_on_apart(gpt2):
