@@ -111,6 +111,36 @@ def test_a_model_is_loaded_and_unloaded(run, tmp_path):
     assert "no model 'more'" in run("sites", "more", code=3)
 
 
+def test_an_encoder_decoder_model_is_served_with_targets(run, daemon, tmp_path):
+    import interpd_client
+
+    from interpd.testing.tiny_models import save_tiny
+
+    assert "BartForConditionalGeneration" in run("load", f"{save_tiny(tmp_path / 'bart', 'bart')}=bart")
+    layers = {line.split()[0]: line for line in run("models").splitlines() if line.strip()}
+    assert " 2+3 " in layers["bart"]
+    assert "in a generation at step 0 only" in run("sites", "bart", "--match", "encoder.embed")
+    answer = json.loads(run("generate", "bart", "The cat", "--target", "sat", "--max-new-tokens", "3", "--json"))
+    assert len(answer["token_ids"]) == 3
+    reads = [Node("site.read", params={"site": name}) for name in ("encoder.embed", "decoder.embed")]
+    file, out = tmp_path / "sides.json", tmp_path / "sides.npz"
+    file.write_text(graph_to_json(Graph(tuple(reads), {"enc": Ref(0), "dec": Ref(1)})))
+    asked = ("run", str(file), "--model", "bart", "--prompt", "The cat", "--target", "sat on the mat")
+    run(*asked, "--out", str(out))
+    assert "give one for each, or none" in run(*asked, "--target", "twice", code=3)
+    with interpd_client.connect(daemon.address) as client, np.load(out) as arrays:
+        model = client.model("bart")
+        with model.trace("The cat", target="sat on the mat") as t:
+            t.save(logits=t.logits)
+        (tokens,) = t.result.tokens
+        assert tokens == model.tokenize("The cat", target="sat on the mat")
+        assert arrays["enc"].shape[1] == len(tokens.ids)
+        assert arrays["dec"].shape[1] == len(tokens.target.ids) == t.result["logits"].shape[1]
+        assert model.generate("The cat", target="sat", max_new_tokens=3).run().token_ids == tuple(answer["token_ids"])
+    assert "no encoder-decoder model" in run("generate", "facts", PROMPT, "--target", "x", code=3)
+    run("unload", "bart")
+
+
 def test_the_doctor_finds_the_daemon(run):
     findings = {finding["what"]: finding for finding in json.loads(run("doctor", "--json"))}
     assert findings["daemon"]["state"] == "ok"
