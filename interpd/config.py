@@ -64,7 +64,9 @@ class WorkerConfig:
     load_timeout_s: float = key(1800.0, "A model that takes longer to load has failed.")
     batch_wait_ms: float = key(2.0, "How long an idle engine waits for company when a first request arrives.")
     share_passes: bool = key(True, "Whether strangers' requests may share a forward pass.")
-    max_batch_tokens: int = key(8192, "Positions in one shared pass, padding included.")
+    max_batch_tokens: int = key(
+        8192, "Positions in one shared pass, padding included; a row that prompts share counts once."
+    )
     packed_bytes: int = key(
         2 << 30,
         "Bytes of a model's float32 weights on a CPU that are kept a second time, laid out for passes of several rows.",

@@ -101,9 +101,10 @@ class Cost:
     """What a run used."""
 
     n_tokens: int
-    """Positions computed for this run, prompts (both sides) and generated tokens."""
+    """Positions that went through the model for this run, prompts (both sides) and generated tokens. Those whose layers
+    equal prompts shared count for each of them: whoever shares, a request costs the same."""
     n_layers_run: int
-    """The deepest layer that ran, as a count; equal to the model's layers unless the pass stopped early."""
+    """The deepest layer that ran for it, as a count; equal to the model's layers unless its passes stopped early."""
     n_passes: int
     bytes_returned: int
     queued_ms: float = 0.0

@@ -167,7 +167,7 @@ class Limits:
     """Bounds on one request. ``None`` nowhere: everything that a stranger sends is bounded."""
 
     n_nodes: int = 10_000
-    n_prompts: int = 64
+    n_prompts: int = 512
     n_tokens: int = 8_192
     """Positions of all prompts together, and new tokens."""
     n_outputs: int = 1_024

@@ -346,7 +346,7 @@ def test_a_plugin_that_wants_a_tuple_gets_no_single_integer(manifest, ask):
     [
         ({"prompts": (Prompt(text="x" * 600_000),)}, "600000 characters in all, at most 524288 are tokenised"),
         ({"prompts": (Prompt(messages=(("user", "x" * 600_000),)),)}, "600005 characters in all"),
-        ({"prompts": (Prompt(text="x"),) * 65}, "65 prompts, at most 64 are allowed"),
+        ({"prompts": (Prompt(text="x"),) * 513}, "513 prompts, at most 512 are allowed"),
         ({"prompts": (Prompt(token_ids=(1,) * 9_000),)}, "9000 positions in all, at most 8192"),
         ({"generation": Generation(max_new_tokens=1, stop_strings=("x",) * 257)}, "257 stop strings, at most 256"),
         ({"generation": Generation(max_new_tokens=1, stop_token_ids=(1,) * 257)}, "257 stop tokens, at most 256"),
