@@ -144,7 +144,8 @@ class Execution:
         if spot is None or frame is None:
             raise InternalError(f"{step.name}: the pass did not come by {step.binding.site.name!r}")
         if step.op == READ:
-            return (self._read(step, step.binding, spot, frame),)
+            # values of a request are together on one device, wherever the layers are that they come from
+            return (self._read(step, step.binding, spot, frame).to(self._access.device),)
         self._write(step, step.binding, spot, frame)
         return ()
 
@@ -167,7 +168,7 @@ class Execution:
         if self._fresh_order != binding.location.order:
             self._fresh, self._fresh_order = {}, binding.location.order
         if key not in self._fresh:
-            value = rows.read(spot.tensor(binding), binding, row, frame)
+            value = rows.read(spot.tensor(binding), binding, row, frame).to(self._access.device)
             # another site of this place is made of the new handle from now on, and needs a new one to be read again
             self._forget_fresh(step.invoke)
             self._fresh[key] = value if value.requires_grad else value.detach().requires_grad_()

@@ -39,6 +39,10 @@ class ModelAccess:
         self.store = store
         self.weights = Weights(resident.model)
         self.device: torch.device = resident.model.device
+        """Where inputs go, and where all values of requests are, on whichever devices the layers may be."""
+        devices = {parameter.device for parameter in resident.model.parameters()}
+        self.index_device = self.device if len(devices) == 1 else torch.device("cpu")
+        """Where indices are made that the model's own code applies to tensors of any of its layers."""
         arguments = inspect.signature(resident.model.forward).parameters
         self.can_keep_logits = "logits_to_keep" in arguments
         """Whether the model can compute logits at some positions only."""
@@ -76,7 +80,7 @@ class ModelAccess:
         return torch.tensor([list(ids)], dtype=torch.int64, device=self.device)
 
     def parameter(self, name: str) -> Tensor:
-        """A weight or buffer of the model, not copied.
+        """A weight or buffer of the model, not copied where it is on the device of all values.
 
         Raises ``CallerError`` for one of a module that the adapter in force changes: it is not what runs.
         """
@@ -86,7 +90,7 @@ class ModelAccess:
                 f"adapter {self.adapter.info.name!r} changes module {owner!r}, so {name!r} is not what runs: read it "
                 "in a request without the adapter, or call the module"
             )
-        return self.resident.parameter(name)
+        return self.resident.parameter(name).to(self.device)
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """A module applied to ``x``, also in the middle of a pass. Raises ``CallerError``."""
@@ -94,7 +98,7 @@ class ModelAccess:
             output = self.driver.model.get_submodule(module)(x)
         if not isinstance(output, Tensor):
             raise CallerError(f"module {module!r} returns {type(output).__name__}, not a tensor: it cannot be called")
-        return output
+        return output.to(self.device)
 
     def artifact_names(self, schema: OpSchema, params: Mapping[str, Any]) -> dict[str, str]:
         """The artifacts that a call names, by parameter."""

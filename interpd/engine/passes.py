@@ -88,7 +88,7 @@ def run_plain_pass(access: ModelAccess, runs: Sequence[Run], *, eager: bool, row
     frame = with_kept_logits(access, Frame(max(prompt.lengths.pos or 0 for prompt in prompts)), steps)
     places = {place for share in shares for place in _places(share)}
     places.update(lineup.places(max((place.order for place in places), default=BEFORE)))
-    inputs = {**prompt_inputs(prompts, access.device), **keep_argument(frame, access.device)}
+    inputs = {**prompt_inputs(prompts, access.device), **keep_argument(frame, access.index_device)}
     own = [[share.run.program.tokens[invoke].lengths for invoke in share.execution.rows] for share in shares]
     access.resident.set_attention(eager)
     on_visit = SharedPass(shares, frame, lineup).on_visit
