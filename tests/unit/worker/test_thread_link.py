@@ -60,13 +60,25 @@ async def test_a_thread_that_was_told_to_end_answers_as_a_process_that_is_gone(l
         await link.tokenize([Prompt(text="ab")])
 
 
-async def test_whoever_waits_for_an_answer_hears_of_the_end(link):
-    link.submit([request("r-1", "fake.hang", seconds=0.5)])
+async def test_whoever_waits_for_an_answer_hears_of_the_end():
+    entered, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeEngine):
+        def tokenize(self, prompts):
+            entered.set()
+            may_go_on.wait(20.0)
+            return super().tokenize(prompts)
+
+    starter = ThreadStarter(lambda options, report: Slow())
+    link = starter.start("fake/0.1", OPTIONS, lambda link, events: None)
+    await link.start()
     waiting = asyncio.ensure_future(link.tokenize([Prompt(text="ab")]))
-    await asyncio.sleep(0)
+    await asyncio.to_thread(entered.wait, 20.0)
     link.kill()
     with pytest.raises(WorkerLost, match="it was stopped"):
         await waiting
+    may_go_on.set()
+    starter.join(10.0)
 
 
 @pytest.mark.parametrize("asked", [{"num_gpus": 1.0}, {"num_cpus": 4.0}, {"replicas": 2}])
