@@ -4,7 +4,7 @@ A shared pass gives each request the numbers that it would have got alone, so on
 different keeps requests apart; the rest is a matter of padding, which costs time and nothing else.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from interpd.engine.planning import Program
@@ -115,20 +115,27 @@ def bucket(first: Candidate, others: Iterable[Candidate], *, max_tokens: int) ->
     """Those that share the pass of ``first``: as many of ``others``, in their order, as fit beside it.
 
     A candidate fits when its class allows it, the pass stays within ``max_tokens`` positions (padding included) and
-    no more than ``MAX_PADDING`` of it is padding, or no more than was there before. A row that several share counts
-    once; one that joins in the middle of the pass counts as if it were there from the start.
+    no more than ``MAX_PADDING`` of it is padding, or no more than was there before, or the pass is no larger than the
+    two that it takes the place of. A row that several share counts once; one that joins in the middle of the pass
+    counts as if it were there from the start.
     """
     chosen, rows = [first], first.rows
     for candidate in others:
         if reason_apart(first.kind, candidate.kind):
             continue
         together = rows | candidate.rows
-        lengths = tuple(together.values())
+        if _size(together) > max_tokens:
+            continue
         limit = max(MAX_PADDING, padding(tuple(rows.values())))
-        if len(lengths) * max(lengths) <= max_tokens and padding(lengths) <= limit:
+        if padding(tuple(together.values())) <= limit or _size(together) <= _size(rows) + _size(candidate.rows):
             chosen.append(candidate)
             rows = together
     return chosen
+
+
+def _size(rows: Mapping[Hashable, int]) -> int:
+    """Positions of a pass of these rows, padding included."""
+    return len(rows) * max(rows.values())
 
 
 def padding(lengths: Sequence[int]) -> float:

@@ -66,3 +66,18 @@ def test_rows_of_one_request_are_never_parted():
 def test_whoever_runs_alone_takes_no_company():
     shy = PassClass(False, False, False, "reproducible runs take a pass of their own")
     assert names(bucket(candidate("a", 8, kind=shy), [candidate("b", 8)], max_tokens=100)) == ["a"]
+
+
+def sharing(name, *rows):
+    return Candidate(name, PLAIN, tuple(length for _, length in rows), tuple(key for key, _ in rows))
+
+
+def test_a_row_that_several_share_counts_once():
+    chosen = bucket(sharing("a", ("same", 8)), [sharing("b", ("same", 8)), candidate("c", 8)], max_tokens=16)
+    assert names(chosen) == ["a", "b", "c"]
+
+
+def test_padding_that_costs_less_than_a_second_pass_keeps_nobody_out():
+    first, second = (sharing(name, ("source", 9), (name, 5)) for name in "ab")
+    assert names(bucket(first, [second], max_tokens=100)) == ["a", "b"]
+    assert names(bucket(first, [candidate("c", 5)], max_tokens=100)) == ["a"]
