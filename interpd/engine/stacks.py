@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from interpd.engine.model_config import has_encoder, n_layers, text_config
+from interpd.errors import FeatureUnsupported
 from interpd.plugin.site_table import SiteRow, SiteTable
 
 
@@ -30,7 +31,15 @@ class Stack:
 
 
 def stacks_of(model: nn.Module, table: SiteTable) -> tuple[Stack, ...]:
-    """The stacks of a model, in the order in which they run."""
+    """The stacks of a model, in the order in which they run.
+
+    Raises ``FeatureUnsupported`` for a table of one stack that is given for a model of two.
+    """
+    if table.encoder is None and has_encoder(model):
+        raise FeatureUnsupported(
+            f"the site table {table.family!r} has no table of the encoder, which {type(model).__name__} has: give it "
+            "one as `encoder`"
+        )
     if table.encoder is None:
         return (Stack(table, n_layers(model), 0, text_config(model)),)
     encoder, root = model.get_encoder(), _path_of(model, model.get_encoder())

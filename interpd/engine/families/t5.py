@@ -28,10 +28,8 @@ from interpd.engine.families.vocabulary import (
 )
 from interpd.plugin.site_table import SiteRow, SiteTable
 
-_SCORES_DOC = (
-    "attention scores before the mask: products of q and k, not scaled, plus the bias by position; softmax of both is "
-    "pattern"
-)
+_SCORES_DOC = "products of q and k, not scaled, plus the bias by position; pattern is softmax(scores + mask)"
+_CROSS_SCORES_DOC = "products of q and k, not scaled; pattern is softmax(scores + mask)"
 _FINAL_DOC = (
     "output of the final norm; where the model ties its embeddings, its logits are made of this divided by the square "
     "root of d_model"
@@ -96,7 +94,7 @@ def _decoder_rows(block: str, *, gated: bool) -> Rows:
         SiteRow("embed", STREAM, "decoder.embed_tokens", doc=EMBED_DOC),
         *decoder_stream_rows(block, cross, mid, item=0),
         *_attention_rows(f"{block}.layer.0.SelfAttention"),
-        *cross_rows(f"{block}.layer.1.EncDecAttention", ("q", "k", "v", "o")),
+        *cross_rows(f"{block}.layer.1.EncDecAttention", ("q", "k", "v", "o"), _CROSS_SCORES_DOC),
         *_mlp_rows(f"{block}.layer.2.DenseReluDense", gated=gated),
     )
 

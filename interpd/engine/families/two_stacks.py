@@ -10,7 +10,7 @@ in a generation they are made at step 0, and what is written there is kept for a
 from collections.abc import Mapping
 from dataclasses import replace
 
-from interpd.engine.families.vocabulary import NO_ROTARY, PATTERN_DOC, SCORES_DOC, STREAM, Rows
+from interpd.engine.families.vocabulary import K_DOC, NO_ROTARY, PATTERN_DOC, Q_DOC, SCORES_DOC, STREAM, V_DOC, Rows
 from interpd.plugin.site_table import SiteRow
 
 SOURCE = "src_pos"
@@ -21,6 +21,8 @@ _POSITIONS = ("pos", "query_pos", "key_pos")
 
 ROTARY_ABSENT = {"layers.{i}.attn.q_rot": NO_ROTARY, "layers.{i}.attn.k_rot": NO_ROTARY}
 
+# an encoder caches nothing
+_ENCODER_DOCS = {Q_DOC: "queries of the source", K_DOC: "keys of the source", V_DOC: "values of the source"}
 CROSS_DOC = "residual stream between self-attention and cross-attention"
 MID_DOC = "residual stream between cross-attention and MLP"
 
@@ -28,7 +30,11 @@ MID_DOC = "residual stream between cross-attention and MLP"
 def of_encoder(rows: Rows) -> Rows:
     """The rows of one stack as those of an encoder."""
     return tuple(
-        replace(row, axes=tuple(SOURCE if axis in _POSITIONS else axis for axis in row.axes))
+        replace(
+            row,
+            axes=tuple(SOURCE if axis in _POSITIONS else axis for axis in row.axes),
+            doc=_ENCODER_DOCS.get(row.doc, row.doc),
+        )
         for row in _on_side(rows, "encoder")
     )
 
@@ -55,7 +61,7 @@ def _on_side(rows: Rows, side: str) -> Rows:
     )
 
 
-def cross_rows(attention: str, names: tuple[str, str, str, str]) -> Rows:
+def cross_rows(attention: str, names: tuple[str, str, str, str], scores_doc: str = SCORES_DOC) -> Rows:
     """Cross-attention: rows without the side; ``names``: the projections of queries, keys, values and of the output."""
     q, k, v, out = names
     stem, taps = "layers.{i}.cross_attn", f"{attention}.interpd_taps"
@@ -64,7 +70,7 @@ def cross_rows(attention: str, names: tuple[str, str, str, str]) -> Rows:
         SiteRow(f"{stem}.q", _HEADS, f"{attention}.{q}", view="heads", doc="queries of the decoder"),
         SiteRow(f"{stem}.k", _SOURCE_KV, f"{attention}.{k}", view="heads", doc=f"keys of the source; {kept}"),
         SiteRow(f"{stem}.v", _SOURCE_KV, f"{attention}.{v}", view="heads", doc=f"values of the source; {kept}"),
-        SiteRow(f"{stem}.scores", CROSS, f"{taps}.scores", eager_attention=True, doc=SCORES_DOC),
+        SiteRow(f"{stem}.scores", CROSS, f"{taps}.scores", eager_attention=True, doc=scores_doc),
         SiteRow(f"{stem}.pattern", CROSS, f"{taps}.pattern", eager_attention=True, doc=PATTERN_DOC),
         SiteRow(
             f"{stem}.z",

@@ -109,6 +109,16 @@ def test_a_site_that_means_another_module_fails_the_self_test(residents):
     assert "is not decoder.layers.1.resid_pre + decoder.layers.1.attn.out" in failures[name]
 
 
+def test_a_table_of_one_stack_is_refused_for_a_model_of_two():
+    from dataclasses import replace
+
+    from interpd.engine.families.bart import BART
+    from interpd.engine.stacks import stacks_of
+
+    with pytest.raises(FeatureUnsupported, match="the site table 'bart' has no table of the encoder"):
+        stacks_of(tiny_model("bart").model, replace(BART, encoder=None))
+
+
 def test_eager_attention_adds_the_bias_by_position(residents):
     resident = residents("t5")
     model, ids = resident.model, torch.tensor([[5, 6, 7, 8]])
