@@ -108,7 +108,9 @@ class ThreadStarter:
     def placed(self, spec: ModelSpec) -> ModelSpec:
         """``spec``. Raises ``InvalidRequest`` for what means processes."""
         for name, advice in _OF_PROCESSES.items():
-            if getattr(spec, name) != getattr(_PLAIN, name):
+            # a number above 1 spreads a model over the first GPUs that this process sees
+            is_spread = name == "num_gpus" and spec.num_gpus > 1
+            if getattr(spec, name) != getattr(_PLAIN, name) and not is_spread:
                 raise InvalidRequest(f"model {spec.name!r}: {name} is for models in processes of their own; {advice}")
         return spec
 
