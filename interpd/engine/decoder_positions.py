@@ -32,7 +32,7 @@ def told(model: nn.Module, places: Tensor | None) -> Iterator[None]:
         return
 
     def read(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        found = module.forward(args[0], 0, position_ids=places.flatten())
+        found = module.forward(args[0], 0, position_ids=places.flatten().to(output.device))
         return found.reshape(*places.shape, found.shape[-1])
 
     handle = table.register_forward_hook(read)
