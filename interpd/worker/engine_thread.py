@@ -111,7 +111,8 @@ class EngineThread:
     def stop(self, timeout_s: float = 5.0) -> None:
         """Ends the thread after its current step and closes the engine."""
         self._inbox.put(None)
-        if self._thread.ident is not None:
+        # not before it has begun, and not by itself: the garbage collector may end us on any thread
+        if self._thread.ident not in (None, threading.get_ident()):
             self._thread.join(timeout_s)
 
     def _run(self, made: "Future[Engine]") -> None:
