@@ -63,7 +63,7 @@ def _measured(claims: Sequence[Claim], quick: bool, broken: list[str]) -> Iterat
             # a benchmark that breaks says so, and the others are still measured
             except Exception:
                 broken.append(claim.name)
-                console.print(f"{claim.name} broke\n{traceback.format_exc()}", markup=False)
+                console.print(f"{claim.name} broke\n{traceback.format_exc()}", markup=False, soft_wrap=True)
                 continue
             for row in rows:
                 console.print(f"{row.name}: {row.ratio:.2f} (at least {row.at_least:.2f})")

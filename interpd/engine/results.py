@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interpd.engine.runs import Run
-from interpd.engine.tensors import to_data
+from interpd.engine.tensors import all_finite, to_data
 from interpd.errors import CallerError, InternalError
 from interpd.graph.digest import graph_digest
 from interpd.graph.ir import Ref
@@ -35,7 +35,7 @@ def results_of(run: Run) -> tuple[list[Result], list[str], list[str]]:
         if value is None:
             warnings.append(f"output {name!r} is absent: the generation ended before its steps")
             continue
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value.is_floating_point() and not all_finite(value):
             non_finite.append(name)
         found.append(Result(run.id, name, to_data(value), _axes(run, name, value)))
     return found, non_finite, warnings

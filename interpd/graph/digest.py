@@ -15,8 +15,9 @@ from interpd.graph.types import TensorData
 
 def blob_digest(tensor: TensorData) -> str:
     """Hexadecimal SHA-256 over dtype, shape and bytes."""
-    head = f"{tensor.dtype}{list(tensor.shape)}\n".encode()
-    return hashlib.sha256(head + tensor.data).hexdigest()
+    digest = hashlib.sha256(f"{tensor.dtype}{list(tensor.shape)}\n".encode())
+    digest.update(tensor.data)
+    return digest.hexdigest()
 
 
 def graph_digest(graph: Graph, prompts: Sequence[Prompt], generation: Generation | None) -> str:

@@ -65,7 +65,7 @@ class TensorData:
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEM_BYTES:
@@ -85,12 +85,15 @@ class TensorData:
         return cls(str(array.dtype), tuple(array.shape), little.tobytes())
 
     def to_numpy(self) -> np.ndarray:
-        """The tensor as a numpy array; ``bfloat16``, which numpy lacks, comes back exactly, as ``float32``."""
+        """The tensor as a numpy array; ``bfloat16``, which numpy lacks, comes back exactly, as ``float32``.
+
+        The array is a copy unless ``data`` can be written to, which is how bytes are given away.
+        """
         if self.dtype == "bfloat16":
             bits = np.frombuffer(self.data, dtype="<u2").astype(np.uint32) << 16
             return bits.view(np.float32).reshape(self.shape)
         flat = np.frombuffer(self.data, dtype=np.dtype(self.dtype).newbyteorder("<"))
-        return flat.reshape(self.shape).astype(self.dtype)
+        return flat.reshape(self.shape).astype(self.dtype, copy=memoryview(self.data).readonly)
 
     @property
     def type(self) -> TensorType:

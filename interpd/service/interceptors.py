@@ -95,39 +95,34 @@ def _streaming(
 ) -> Callable[[bytes, Context], Any]:
     async def stream(data: bytes, context: Context) -> None:
         async with _surrounded(context, name) as call:
-            stuck = await _written(function(parse(request_type, data), call), context, options.stall_s)
-            if stuck is not None:
-                # no status can overtake the message that nobody takes
-                await stuck
-                raise DeadlineExceeded(f"nothing was read for {options.stall_s:g} s", stage="streaming")
+            await _write_all(function(parse(request_type, data), call), context, options.stall_s)
 
     return stream
 
 
-async def _written(
-    responses: AsyncGenerator[Message, None], context: Context, stall_s: float
-) -> asyncio.Future[None] | None:
-    """``None`` once all responses are sent, or the write that takes too long; the generator is closed either way.
+async def _write_all(responses: AsyncGenerator[Message, None], context: Context, stall_s: float) -> None:
+    """Sends all responses; the generator is closed whatever happens, and as soon as a write takes too long.
 
     A loop of our own instead of grpc's: an error in the middle becomes a status, and a generator whose reader went away
-    is closed at once.
+    is closed at once. Raises ``DeadlineExceeded``.
     """
+    loop, stalled = asyncio.get_running_loop(), list[asyncio.Task[None]]()
     async with aclosing(responses):
         async for response in responses:
-            write = asyncio.ensure_future(context.write(response.SerializeToString()))
+            data = response.SerializeToString()
+            # a timer and not a task with a timeout: a large result is thousands of these
+            timer = loop.call_later(stall_s, lambda: stalled.append(asyncio.ensure_future(responses.aclose())))
             try:
-                await asyncio.wait((write,), timeout=stall_s)
-            except asyncio.CancelledError:
-                write.cancel()
-                raise
-            if not write.done():
-                return write
-            try:
-                write.result()
+                await context.write(data)
             except grpc.aio.BaseError as error:
                 # a write fails when its reader has gone, which the context may not know yet
                 raise _ReaderGone from error
-    return None
+            finally:
+                timer.cancel()
+            if stalled:
+                # no status can overtake the message that nobody took
+                await stalled[0]
+                raise DeadlineExceeded(f"nothing was read for {stall_s:g} s", stage="streaming")
 
 
 class _ReaderGone(Exception):

@@ -126,7 +126,7 @@ async def _assembled(parts: AsyncIterator[Any], assembler: ByteAssembler) -> byt
             raise InvalidRequest("after its header an upload has chunks only")
         whole = assembler.feed(part.chunk)
         if whole is not None:
-            return whole
+            return bytes(whole)
     raise DataLoss("the upload ended before its last chunk; send it again")
 
 

@@ -86,7 +86,7 @@ class GraphServicer:
         finally:
             self._entering.pop(run.run_id).set()
         # nothing waits between taking hold and following, so that a hold is always let go
-        async with aclosing(_followed(handle, 0, lambda event: pb.RunGraphResponse(event=event))) as responses:
+        async with aclosing(_followed(handle, 0, lambda **event: pb.RunGraphResponse(event=event))) as responses:
             async for response in responses:
                 yield response
 
@@ -119,7 +119,7 @@ class GraphServicer:
     def attach_run(self, request: pb.AttachRunRequest, call: Call) -> AsyncGenerator[pb.AttachRunResponse, None]:
         """The events of a known run from a number on."""
         handle = self._front.attach(request.run_id)
-        return _followed(handle, request.from_number, lambda event: pb.AttachRunResponse(event=event))
+        return _followed(handle, request.from_number, lambda **event: pb.AttachRunResponse(event=event))
 
     async def cancel_run(self, request: pb.CancelRunRequest, call: Call) -> pb.CancelRunResponse:
         """Nothing, once the run's end is under way. A run that has ended and is no longer kept may be cancelled too."""
@@ -150,18 +150,16 @@ def _untokenisable(error: InvalidRequest) -> Violation:
     return Violation("BAD_PROMPT", "prompts", error.message)
 
 
-async def _followed(
-    handle: RunHandle, start: int, respond: Callable[[run_pb2.RunEvent], _M]
-) -> AsyncGenerator[_M, None]:
+async def _followed(handle: RunHandle, start: int, respond: Callable[..., _M]) -> AsyncGenerator[_M, None]:
     """One response per message, none made before the one before it was sent; whoever stops reading lets the run go."""
     try:
-        yield respond(accepted_to_proto(handle.run_id, start))
+        yield accepted_to_proto(handle.run_id, start, respond)
         number = start
         event = None
         async with aclosing(handle.events(start)) as events:
             async for event in events:
-                for proto in event_to_protos(event, number):
-                    yield respond(proto)
+                for response in event_to_protos(event, number, respond):
+                    yield response
                 number += 1
         if event is None:
             raise InvalidRequest(f"run {handle.run_id!r} ended before event {start}", run=handle.run_id)

@@ -6,6 +6,9 @@ piece says where it belongs and carries its CRC-32, so that a missing, doubled, 
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from interpd.errors import DataLoss, LimitExceeded
 from interpd.wire.v1 import tensor_pb2 as pb
@@ -14,13 +17,18 @@ CHUNK_BYTES = 1 << 20
 """Bytes of a piece that we send."""
 
 
-def chunks_of(data: bytes) -> Iterator[pb.Chunk]:
-    """The pieces of ``data``, each made when it is asked for; one empty piece for no bytes."""
+def pieces_of(data: bytes | memoryview) -> Iterator[dict[str, Any]]:
+    """The fields of a ``Chunk`` for each piece of ``data``, made when it is asked for; an empty piece for no bytes."""
     view = memoryview(data)
     for offset in range(0, max(len(data), 1), CHUNK_BYTES):
         piece = bytes(view[offset : offset + CHUNK_BYTES])
         last = offset + len(piece) >= len(data)
-        yield pb.Chunk(offset=offset, data=piece, crc32=zlib.crc32(piece), last=last)
+        yield {"offset": offset, "data": piece, "crc32": zlib.crc32(piece), "last": last}
+
+
+def chunks_of(data: bytes | memoryview) -> Iterator[pb.Chunk]:
+    """The pieces of ``data`` as messages."""
+    return (pb.Chunk(**fields) for fields in pieces_of(data))
 
 
 class ByteAssembler:
@@ -44,30 +52,31 @@ class ByteAssembler:
             )
         self._total_bytes = total_bytes
         self._what = what
-        self._pieces: list[bytes] = []
+        # takes no memory before it is written to, and then large pages where the system has them
+        self._bytes = memoryview(np.empty(total_bytes, np.uint8))
         self._n_bytes = 0
 
-    def feed(self, chunk: pb.Chunk) -> bytes | None:
-        """The whole byte string after its last piece, ``None`` before. Raises ``DataLoss``."""
+    def feed(self, chunk: pb.Chunk) -> memoryview | None:
+        """The whole byte string after its last piece, ``None`` before; the receiver's own. Raises ``DataLoss``."""
         # each look at the field of a message copies it
-        data = chunk.data
-        if chunk.offset != self._n_bytes:
-            raise self._damaged(f"a piece begins at byte {chunk.offset}, expected {self._n_bytes}")
+        data, begin = chunk.data, self._n_bytes
+        if chunk.offset != begin:
+            raise self._damaged(f"a piece begins at byte {chunk.offset}, expected {begin}")
         if zlib.crc32(data) != chunk.crc32:
             raise self._damaged(f"the piece at byte {chunk.offset} does not have its checksum")
-        end = self._n_bytes + len(data)
+        end = begin + len(data)
         if end > self._total_bytes:
             raise self._damaged(f"{end} bytes arrived, {self._total_bytes} were announced")
         # an endless stream of empty pieces would never reach its end
         if not data and not chunk.last:
             raise self._damaged(f"an empty piece at byte {chunk.offset} is not the last one")
-        self._pieces.append(data)
+        self._bytes[begin:end] = data
         self._n_bytes = end
         if not chunk.last:
             return None
         if end != self._total_bytes:
             raise self._damaged(f"it ends after {end} of {self._total_bytes} bytes")
-        return b"".join(self._pieces)
+        return self._bytes
 
     def _damaged(self, how: str) -> DataLoss:
         return DataLoss(f"{self._what} arrived damaged: {how}; send it again")

@@ -4,19 +4,24 @@ All messages of one event carry the event's number, so a client that lost its co
 that it does not have completely, and an unfinished tensor comes again from its beginning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from interpd import errors
 from interpd.graph import run
 from interpd.graph.types import ITEM_BYTES, TensorData
-from interpd.wire.chunks import ByteAssembler, chunks_of
+from interpd.wire.chunks import ByteAssembler, pieces_of
 from interpd.wire.problems import Problems
 from interpd.wire.prompts import tokens_from_proto, tokens_to_proto
 from interpd.wire.schemas import plain
 from interpd.wire.tensors import DTYPE_TO_PROTO, dtype_from_proto, shape_from_proto
 from interpd.wire.v1 import run_pb2 as pb
 from interpd.wire.v1 import tensor_pb2
+
+_M = TypeVar("_M", bound=Message)
 
 RESULT_BYTES = 4 << 30
 """Largest result that an assembler takes unless told otherwise."""
@@ -32,29 +37,35 @@ _PROVENANCE = ("graph_digest", "model", "model_revision", "engine", "dtype", "de
 _COST = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "queued_ms", "run_ms")
 
 
-def accepted_to_proto(run_id: str, number: int) -> pb.RunEvent:
-    """The first message of a stream: which run it is and which event comes next."""
-    return pb.RunEvent(number=number, accepted=pb.Accepted(run_id=run_id))
+def accepted_to_proto(run_id: str, number: int, make: Callable[..., _M] = pb.RunEvent) -> _M:
+    """The first message of a stream: which run it is and which event comes next. ``make`` as in ``event_to_protos``."""
+    return make(number=number, accepted=pb.Accepted(run_id=run_id))
 
 
-def event_to_protos(event: run.Event, number: int) -> Iterator[pb.RunEvent]:
+def event_to_protos(event: run.Event, number: int, make: Callable[..., _M] = pb.RunEvent) -> Iterator[_M]:
     """The messages of one event, each made when it is asked for.
 
     Raises the error of a ``Failed`` event, and ``errors.Cancelled`` for a ``Cancelled`` one: these end the stream.
+
+    Args:
+        event: What happened.
+        number: Of the event.
+        make: Makes a message of the fields of a ``RunEvent``. One that is put into another is copied, with all its
+            bytes: whoever needs the other makes it here.
     """
     match event:
         case run.Result():
-            yield from _result_to_protos(event, number)
+            yield from _result_to_protos(event, number, make)
         case run.Queued():
-            yield pb.RunEvent(number=number, queued=pb.Queued(position=event.position, reason=event.reason))
+            yield make(number=number, queued=pb.Queued(position=event.position, reason=event.reason))
         case run.Started():
-            yield pb.RunEvent(number=number, started=pb.Started(tokens=map(tokens_to_proto, event.tokens)))
+            yield make(number=number, started=pb.Started(tokens=map(tokens_to_proto, event.tokens)))
         case run.Progress():
-            yield pb.RunEvent(number=number, progress=pb.Progress(**plain(event, _PROGRESS)))
+            yield make(number=number, progress=pb.Progress(**plain(event, _PROGRESS)))
         case run.TokenGenerated():
-            yield pb.RunEvent(number=number, token=pb.GeneratedToken(**plain(event, _TOKEN)))
+            yield make(number=number, token=pb.GeneratedToken(**plain(event, _TOKEN)))
         case run.Done():
-            yield pb.RunEvent(number=number, done=_done_to_proto(event))
+            yield make(number=number, done=_done_to_proto(event))
         case run.Failed():
             raise event.error
         case run.Cancelled():
@@ -63,7 +74,7 @@ def event_to_protos(event: run.Event, number: int) -> Iterator[pb.RunEvent]:
             raise TypeError(f"a {type(event).__name__} has no place on the wire")
 
 
-def _result_to_protos(event: run.Result, number: int) -> Iterator[pb.RunEvent]:
+def _result_to_protos(event: run.Result, number: int, make: Callable[..., _M]) -> Iterator[_M]:
     tensor = event.tensor
     header = tensor_pb2.TensorHeader(
         tensor_id=number,
@@ -74,9 +85,9 @@ def _result_to_protos(event: run.Result, number: int) -> Iterator[pb.RunEvent]:
         partial=event.partial,
         total_bytes=len(tensor.data),
     )
-    yield pb.RunEvent(number=number, tensor_header=header)
-    for chunk in chunks_of(tensor.data):
-        yield pb.RunEvent(number=number, tensor_chunk=tensor_pb2.TensorChunk(tensor_id=number, chunk=chunk))
+    yield make(number=number, tensor_header=header)
+    for fields in pieces_of(tensor.data):
+        yield make(number=number, tensor_chunk={"tensor_id": number, "chunk": fields})
 
 
 def _done_to_proto(event: run.Done) -> pb.Done:

@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,8 +13,10 @@ import psutil
 
 from interpd import telemetry
 from interpd.engine.plan import Engine
+from interpd.graph.run import Event
 from interpd.worker.host import ReplicaHost
 from interpd.worker.options import Busy, ReplicaOptions
+from interpd.worker.pieces import PIECE_BYTES, Piece, carried_bytes, cut
 
 
 class ReplicaActor(ReplicaHost):
@@ -22,6 +25,18 @@ class ReplicaActor(ReplicaHost):
     def __init__(self, options: ReplicaOptions) -> None:
         _prepare_process(options)
         super().__init__(options, lambda: _make_engine(options, self.report))
+        self._cut: deque[Event | Piece] = deque()
+
+    async def take(self) -> list[Event | Piece]:
+        """The events that nobody has taken, large results in pieces, few of which are on their way at once."""
+        if not self._cut:
+            self._cut.extend(cut(await super().take()))
+        batch, n_bytes = [], 0
+        while self._cut and n_bytes < PIECE_BYTES:
+            item = self._cut.popleft()
+            n_bytes += carried_bytes(item)
+            batch.append(item)
+        return batch
 
     async def busy(self) -> Busy:
         """What the engine's thread does now, and what the process has taken of the machine."""

@@ -20,14 +20,11 @@ import psutil
 from interpd.engine.plan import Engine
 from interpd.errors import InterpdError, ModelNotReady
 from interpd.graph.ir import Prompt
-from interpd.graph.run import Event, Result, RunRequest, Tokens
+from interpd.graph.run import Event, RunRequest, Tokens
 from interpd.graph.schema import AdapterInfo, ArtifactInfo, Manifest
 from interpd.graph.types import TensorData
 from interpd.worker.engine_thread import EngineThread
 from interpd.worker.options import LOADING, Busy, ReplicaOptions
-
-BATCH_BYTES = 16 << 20
-"""Results beyond this travel apart from those that follow."""
 
 
 class ReplicaHost:
@@ -121,20 +118,13 @@ class ReplicaHost:
                 self._thread.failure.result()
             self._has_out.clear()
             await self._has_out.wait()
-        return self._next_batch()
+        events = list(self._out)
+        self._out.clear()
+        return events
 
     async def busy(self) -> Busy:
         """What the engine's thread does now; for the watchdog."""
         return replace(self._thread.busy(), resident_bytes=psutil.Process().memory_info().rss)
-
-    def _next_batch(self) -> list[Event]:
-        """What is there, but few large results at once: each batch is one object in Ray's store."""
-        batch, n_bytes = [], 0
-        while self._out and n_bytes < BATCH_BYTES:
-            event = self._out.popleft()
-            n_bytes += len(event.tensor.data) if isinstance(event, Result) else 0
-            batch.append(event)
-        return batch
 
     def _deliver(self, events: Sequence[Event]) -> None:
         self._tell_loop(self._put_out, events)

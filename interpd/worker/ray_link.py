@@ -16,6 +16,7 @@ from interpd.worker.actor import ReplicaActor
 from interpd.worker.gpus import with_gpus
 from interpd.worker.host_link import RETRY_AFTER_S, Deliver, HostLink
 from interpd.worker.options import ENGINE_FACTORY, ReplicaOptions
+from interpd.worker.pieces import Joiner
 
 
 class RayLink(HostLink):
@@ -34,6 +35,8 @@ class RayLink(HostLink):
         self._deliver = deliver
         self._requests: list[RunRequest] = []
         self._cancels: list[str] = []
+        self._joiner = Joiner()
+        self._next: Any = None
 
     def submit(self, requests: Sequence[RunRequest]) -> None:
         """Sends requests with all others of this turn of the event loop."""
@@ -47,10 +50,16 @@ class RayLink(HostLink):
 
     async def take(self) -> list[Event]:
         """The events that nobody has taken, once there are some."""
-        try:
-            return await self.actor.take.remote()
-        except RayError as error:
-            raise WorkerLost(f"died ({type(error).__name__})") from error
+        events: list[Event] = []
+        while not events:
+            try:
+                items = await (self._next or self.actor.take.remote())
+            except RayError as error:
+                raise WorkerLost(f"died ({type(error).__name__})") from error
+            # asked for before these are looked at: the host then has the next ones ready
+            self._next = self.actor.take.remote()
+            events = self._joiner.join(items)
+        return events
 
     def kill(self) -> None:
         """Ends the process."""

@@ -204,4 +204,4 @@ def _downloaded(parts: Iterable[Any], what: str) -> bytes:
         raise DataLoss(f"{what} ended before its last chunk; ask for it again")
     if (found := hashlib.sha256(data).hexdigest()) != header.digest:
         raise DataLoss(f"{what} has the digest {found}, its header says {header.digest!r}; ask for it again")
-    return data
+    return bytes(data)
