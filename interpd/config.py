@@ -16,7 +16,15 @@ from typing import Any, get_type_hints
 
 from interpd.errors import InvalidRequest
 from interpd.graph.schema import Limits
-from interpd.specs import AdapterSpec, ModelSpec, checked_adapter, checked_model, parse_adapter, with_revision
+from interpd.specs import (
+    AdapterSpec,
+    DeviceMap,
+    ModelSpec,
+    checked_adapter,
+    checked_model,
+    parse_adapter,
+    with_revision,
+)
 
 ENV_PREFIX = "INTERPD_"
 ENV_RESERVED = ("INTERPD_CONFIG", "INTERPD_SHARED", "INTERPD_REQUIRE_SHARED", "INTERPD_SERVER")
@@ -287,6 +295,8 @@ def _typed(value: Any, type_: Any, where: str) -> Any:
         return _items(value, (str, dict), where)
     if type_ == tuple[str, ...]:
         return _items(value, (str,), where)
+    if type_ == DeviceMap:
+        return value if isinstance(value, str) else _device_table(value, where)
     if type_ == tuple[AdapterSpec, ...]:
         return tuple(_adapter(name, text, where) for name, text in _table(value, where).items())
     if isinstance(type_, GenericAlias):
@@ -303,6 +313,10 @@ def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{where}: expected a table, got {value!r}")
     return value
+
+
+def _device_table(value: Any, where: str) -> tuple[tuple[str, int], ...]:
+    return tuple((path, _typed(number, int, f"{where}.{path}")) for path, number in _table(value, where).items())
 
 
 def _adapter(name: str, source: Any, where: str) -> AdapterSpec:

@@ -9,6 +9,10 @@ from interpd.errors import InvalidRequest
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 """In which a model may be computed."""
 MOST_REPLICAS = 64
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""How a model may be spread over several GPUs, as ``accelerate`` spells it; ``auto`` is ``balanced``."""
+DeviceMap = str | tuple[tuple[str, int], ...]
+"""One of ``DEVICE_MAPS``, or (path of a module, number of a GPU) of each part; empty: one device."""
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
@@ -48,6 +52,9 @@ class ModelSpec:
     """How many processes hold a copy."""
     adapters: tuple[AdapterSpec, ...] = ()
     """Loaded with it; a table in the file, name to ``SOURCE[@REVISION]``."""
+    device_map: DeviceMap = ""
+    """How it is spread over ``num_gpus`` GPUs: a policy, or a table of module paths and GPU numbers. Empty: not at all,
+    or ``auto`` where ``num_gpus`` is above 1."""
 
 
 def checked_model(spec: ModelSpec, where: str = "model") -> ModelSpec:
@@ -66,10 +73,33 @@ def checked_model(spec: ModelSpec, where: str = "model") -> ModelSpec:
         raise InvalidRequest(f"{where}: dtype {spec.dtype!r} is none of {', '.join(DTYPES)}")
     if not _DEVICE.fullmatch(spec.device):
         raise InvalidRequest(f"{where}: device {spec.device!r} is none of auto, cpu, cuda, cuda:N")
+    spec = _spread(spec, where)
     names = [adapter.name for adapter in spec.adapters]
     if twice := next((adapter for adapter in names if names.count(adapter) > 1), ""):
         raise InvalidRequest(f"{where}: adapter {twice!r} is there twice")
     return replace(spec, name=name)
+
+
+def _spread(spec: ModelSpec, where: str) -> ModelSpec:
+    """``spec`` with the device map and the number of GPUs that it means."""
+    wanted, n_gpus = spec.device_map, spec.num_gpus
+    if not isinstance(wanted, str):
+        if not wanted or any(number < 0 for _, number in wanted):
+            raise InvalidRequest(f"{where}: device_map wants paths of modules with numbers of GPUs, from 0")
+        n_needed = max(number for _, number in wanted) + 1
+        if n_gpus and n_needed > n_gpus:
+            raise InvalidRequest(f"{where}: device_map names GPU {n_needed - 1}, num_gpus is {n_gpus:g}")
+        n_gpus = n_gpus or float(n_needed)
+    elif wanted and wanted not in DEVICE_MAPS:
+        raise InvalidRequest(f"{where}: device_map {wanted!r} is none of {', '.join(DEVICE_MAPS)}, and no table")
+    elif wanted and n_gpus < 2:
+        raise InvalidRequest(f"{where}: device_map {wanted!r} is for several GPUs: set num_gpus, got {n_gpus:g}")
+    if n_gpus > 1 and n_gpus != int(n_gpus):
+        raise InvalidRequest(f"{where}: num_gpus above 1 must be a whole number, got {n_gpus:g}")
+    wanted = wanted or ("auto" if n_gpus > 1 else "")
+    if wanted and spec.device not in ("auto", "cuda"):
+        raise InvalidRequest(f"{where}: device {spec.device!r} is one device, num_gpus {n_gpus:g} asks for several")
+    return replace(spec, device_map=wanted, num_gpus=n_gpus)
 
 
 def with_revision(text: str) -> tuple[str, str | None]:

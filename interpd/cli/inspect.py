@@ -12,7 +12,7 @@ from interpd.cli.loading import progress_shown
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import keys, parse_model
 from interpd.errors import InvalidRequest
-from interpd.specs import parse_adapter
+from interpd.specs import DEVICE_MAPS, parse_adapter
 
 if TYPE_CHECKING:
     from interpd_client import Client
@@ -55,6 +55,8 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="NAME=SOURCE[@REVISION]",
         help="a PEFT adapter to load with it; again for each further one",
     )
+    text = "how it is spread over several GPUs (default: auto where --num-gpus is above 1)"
+    load_parser.add_argument("--device-map", default="", choices=DEVICE_MAPS, help=text)
     unload_parser = add("unload", unload, "take a model away from the running daemon")
     unload_parser.add_argument("model", metavar="MODEL")
 
@@ -201,7 +203,7 @@ def load(args: argparse.Namespace) -> int:
     """Loads a model and waits until it serves."""
     spec = parse_model(args.source)
     with connect(args) as client:
-        names = ("dtype", "device", "num_gpus", "num_cpus", "replicas")
+        names = ("dtype", "device", "num_gpus", "num_cpus", "replicas", "device_map")
         options = {name: getattr(args, name) for name in names}
         adapters = tuple(parse_adapter(f"{spec.name}:{text}")[1] for text in args.adapter)
         with progress_shown(client):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from interpd.engine.adapters import Adapter
+from interpd.engine.model_config import devices_of
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.resident import ResidentModel
 from interpd.engine.store import Store
@@ -40,8 +41,8 @@ class ModelAccess:
         self.weights = Weights(resident.model)
         self.device: torch.device = resident.model.device
         """Where inputs go, and where all values of requests are, on whichever devices the layers may be."""
-        devices = {parameter.device for parameter in resident.model.parameters()}
-        self.index_device = self.device if len(devices) == 1 else torch.device("cpu")
+        is_spread = len(devices_of(resident.model)) > 1
+        self.index_device = torch.device("cpu") if is_spread else self.device
         """Where indices are made that the model's own code applies to tensors of any of its layers."""
         arguments = inspect.signature(resident.model.forward).parameters
         self.can_keep_logits = "logits_to_keep" in arguments

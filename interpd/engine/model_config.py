@@ -60,6 +60,11 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
+    """Where the weights are: one device, or several, in the order of the modules."""
+    return tuple(dict.fromkeys(parameter.device for parameter in model.parameters()))
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
     """The dtype of the first floating weight."""
     return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())

@@ -13,7 +13,7 @@ from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
 from interpd.engine.decoder_positions import can_be_padded
 from interpd.engine.families import table_of
-from interpd.engine.model_config import device_of, dtype_of, n_vocab, text_config
+from interpd.engine.model_config import devices_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
 from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, raw_bindings
@@ -209,7 +209,7 @@ def _info(loaded: Loaded, stacks: Sequence[Stack], sizes: Mapping[str, int]) -> 
         sizes=sizes,
         max_positions=getattr(config, "max_position_embeddings", None) or 0,
         dtype=dtype_name(dtype_of(model)),
-        device=str(device_of(model)),
+        device=", ".join(map(str, devices_of(model))),
         has_chat_template=bool(loaded.tokenizer is not None and loaded.tokenizer.chat_template),
         n_encoder_layers=stacks[-1].first_layer,
     )

@@ -4,7 +4,7 @@ import dataclasses
 
 from interpd.graph.schema import AbsentSite, Limits, Manifest, ModelInfo
 from interpd.graph.types import TensorType
-from interpd.specs import AdapterSpec, ModelSpec, checked_adapter
+from interpd.specs import AdapterSpec, DeviceMap, ModelSpec, checked_adapter
 from interpd.wire import schemas
 from interpd.wire.problems import Problems, build
 from interpd.wire.schemas import plain
@@ -77,6 +77,7 @@ def model_spec_to_proto(spec: ModelSpec) -> model_service_pb2.ModelSpec:
     problems = Problems()
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(ModelSpec)}
     fields["adapters"] = [adapter_spec_to_proto(adapter) for adapter in spec.adapters]
+    fields["device_map"] = _device_map_to_proto(spec.device_map, problems)
     proto = build(model_service_pb2.ModelSpec, problems, "spec", **fields)
     problems.raise_if_any()
     return proto
@@ -104,7 +105,18 @@ def model_spec_from_proto(proto: model_service_pb2.ModelSpec) -> ModelSpec:
         num_cpus=proto.num_cpus if proto.HasField("num_cpus") else 0.0,
         replicas=replicas,
         adapters=tuple(map(adapter_spec_from_proto, proto.adapters)),
+        device_map=proto.device_map.policy or tuple((one.module, one.gpu) for one in proto.device_map.modules) or "",
     )
+
+
+def _device_map_to_proto(device_map: DeviceMap, problems: Problems) -> model_service_pb2.DeviceMap | None:
+    if isinstance(device_map, str):
+        return model_service_pb2.DeviceMap(policy=device_map) if device_map else None
+    parts = [
+        build(model_service_pb2.ModuleDevice, problems, f"device_map.{path}", module=path, gpu=gpu)
+        for path, gpu in device_map
+    ]
+    return model_service_pb2.DeviceMap(modules=parts)
 
 
 def adapter_spec_to_proto(spec: AdapterSpec) -> model_service_pb2.AdapterSpec:

@@ -20,6 +20,7 @@ from interpd.engine.resident import Loaded
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
 from interpd.plugin.model import LoadedModel
 from interpd.worker.checkpoint import Checkpoint, Report, folder_revision, inspect_checkpoint, no_report
+from interpd.worker.device_map import spread
 from interpd.worker.hub import fetch, is_hub_id
 from interpd.worker.shards import file_states, stored_dtype
 from interpd.worker.tokenizer_files import load_tokenizers
@@ -62,6 +63,7 @@ def load_model(spec: ModelSpec, registry: ModelBuilders | None = None, report: R
     revision = commit or _local_revision(spec, folder, report)
     with _told(report):
         model = _load_weights(folder, checkpoint, device, dtype)
+    model = _placed(model, spec, device, report)
     tokenizers = load_tokenizers(folder, has_encoder=bool(model.config.is_encoder_decoder))
     if file_states(checkpoint.files) != before:
         raise InvalidRequest(f"the weights in {str(folder)!r} changed while they were loaded: load them again")
@@ -169,7 +171,14 @@ def _load_weights(
             f"the weights in {str(folder)!r} lack {len(missing)} tensors of {architecture.__name__}, "
             f"such as {missing[0]!r}; they would be random"
         )
-    return _moved(model, device, str(folder))
+    return model
+
+
+def _placed(model: PreTrainedModel, spec: ModelSpec, device: torch.device, report: Report) -> PreTrainedModel:
+    if spec.device_map:
+        report("spreading the weights over GPUs")
+        return spread(model, spec.device_map, int(spec.num_gpus), spec.source)
+    return _moved(model, device, spec.source)
 
 
 def _architecture(folder: Path, checkpoint: Checkpoint) -> tuple[Any, type[PreTrainedModel]]:

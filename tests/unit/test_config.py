@@ -49,7 +49,7 @@ def test_models_come_as_tables_with_the_defaults_filled_in(tmp_path):
     )
     assert load_config(environ={}).models == (
         ModelSpec("org/gpt", name="gpt", revision="abc", dtype="bfloat16"),
-        ModelSpec("org/llama", name="big", num_gpus=2.0, dtype="float32"),
+        ModelSpec("org/llama", name="big", num_gpus=2.0, dtype="float32", device_map="auto"),
     )
 
 

@@ -26,49 +26,53 @@ from . import manifest_pb2 as interpd_dot_v1_dot_manifest__pb2
 from . import prompt_pb2 as interpd_dot_v1_dot_prompt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einterpd/v1/model_service.proto\x12\ninterpd.v1\x1a\x19interpd/v1/manifest.proto\x1a\x17interpd/v1/prompt.proto\"\xdf\x01\n\tModelSpec\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x10\n\x08num_gpus\x18\x06 \x01(\x01\x12\x15\n\x08num_cpus\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08replicas\x18\x08 \x01(\rH\x01\x88\x01\x01\x12)\n\x08\x61\x64\x61pters\x18\t \x03(\x0b\x32\x17.interpd.v1.AdapterSpecB\x0b\n\t_num_cpusB\x0b\n\t_replicas\"=\n\x0b\x41\x64\x61pterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\"\xb0\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.interpd.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12#\n\x04info\x18\x04 \x01(\x0b\x32\x15.interpd.v1.ModelInfo\x12\x12\n\nn_replicas\x18\x05 \x01(\r\x12\x0f\n\x07n_ready\x18\x06 \x01(\r\x12\x12\n\nn_restarts\x18\x07 \x01(\r\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.interpd.v1.ModelStatus\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"c\n\x10GetModelResponse\x12\'\n\x06status\x18\x01 \x01(\x0b\x32\x17.interpd.v1.ModelStatus\x12&\n\x08manifest\x18\x02 \x01(\x0b\x32\x14.interpd.v1.Manifest\"7\n\x10LoadModelRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.interpd.v1.ModelSpec\"<\n\x11LoadModelResponse\x12\'\n\x06status\x18\x01 \x01(\x0b\x32\x17.interpd.v1.ModelStatus\"#\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"J\n\x12LoadAdapterRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.interpd.v1.AdapterSpec\"?\n\x13LoadAdapterResponse\x12(\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x17.interpd.v1.AdapterInfo\"6\n\x14UnloadAdapterRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\x17\n\x15UnloadAdapterResponse\"E\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07prompts\x18\x02 \x03(\x0b\x32\x12.interpd.v1.Prompt\"6\n\x10TokenizeResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.interpd.v1.Tokens*\xa8\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x04\x12\x1a\n\x16MODEL_STATE_RESTARTING\x10\x05\x32\xa9\x04\n\x0cModelService\x12K\n\nListModels\x12\x1d.interpd.v1.ListModelsRequest\x1a\x1e.interpd.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.interpd.v1.GetModelRequest\x1a\x1c.interpd.v1.GetModelResponse\x12H\n\tLoadModel\x12\x1c.interpd.v1.LoadModelRequest\x1a\x1d.interpd.v1.LoadModelResponse\x12N\n\x0bUnloadModel\x12\x1e.interpd.v1.UnloadModelRequest\x1a\x1f.interpd.v1.UnloadModelResponse\x12N\n\x0bLoadAdapter\x12\x1e.interpd.v1.LoadAdapterRequest\x1a\x1f.interpd.v1.LoadAdapterResponse\x12T\n\rUnloadAdapter\x12 .interpd.v1.UnloadAdapterRequest\x1a!.interpd.v1.UnloadAdapterResponse\x12\x45\n\x08Tokenize\x12\x1b.interpd.v1.TokenizeRequest\x1a\x1c.interpd.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einterpd/v1/model_service.proto\x12\ninterpd.v1\x1a\x19interpd/v1/manifest.proto\x1a\x17interpd/v1/prompt.proto\"\x8a\x02\n\tModelSpec\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x10\n\x08num_gpus\x18\x06 \x01(\x01\x12\x15\n\x08num_cpus\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08replicas\x18\x08 \x01(\rH\x01\x88\x01\x01\x12)\n\x08\x61\x64\x61pters\x18\t \x03(\x0b\x32\x17.interpd.v1.AdapterSpec\x12)\n\ndevice_map\x18\n \x01(\x0b\x32\x15.interpd.v1.DeviceMapB\x0b\n\t_num_cpusB\x0b\n\t_replicas\"F\n\tDeviceMap\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12)\n\x07modules\x18\x02 \x03(\x0b\x32\x18.interpd.v1.ModuleDevice\"+\n\x0cModuleDevice\x12\x0e\n\x06module\x18\x01 \x01(\t\x12\x0b\n\x03gpu\x18\x02 \x01(\r\"=\n\x0b\x41\x64\x61pterSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\"\xb0\x01\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.interpd.v1.ModelState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12#\n\x04info\x18\x04 \x01(\x0b\x32\x15.interpd.v1.ModelInfo\x12\x12\n\nn_replicas\x18\x05 \x01(\r\x12\x0f\n\x07n_ready\x18\x06 \x01(\r\x12\x12\n\nn_restarts\x18\x07 \x01(\r\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.interpd.v1.ModelStatus\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"c\n\x10GetModelResponse\x12\'\n\x06status\x18\x01 \x01(\x0b\x32\x17.interpd.v1.ModelStatus\x12&\n\x08manifest\x18\x02 \x01(\x0b\x32\x14.interpd.v1.Manifest\"7\n\x10LoadModelRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.interpd.v1.ModelSpec\"<\n\x11LoadModelResponse\x12\'\n\x06status\x18\x01 \x01(\x0b\x32\x17.interpd.v1.ModelStatus\"#\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"J\n\x12LoadAdapterRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.interpd.v1.AdapterSpec\"?\n\x13LoadAdapterResponse\x12(\n\x07\x61\x64\x61pter\x18\x01 \x01(\x0b\x32\x17.interpd.v1.AdapterInfo\"6\n\x14UnloadAdapterRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\x17\n\x15UnloadAdapterResponse\"E\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x07prompts\x18\x02 \x03(\x0b\x32\x12.interpd.v1.Prompt\"6\n\x10TokenizeResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.interpd.v1.Tokens*\xa8\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x04\x12\x1a\n\x16MODEL_STATE_RESTARTING\x10\x05\x32\xa9\x04\n\x0cModelService\x12K\n\nListModels\x12\x1d.interpd.v1.ListModelsRequest\x1a\x1e.interpd.v1.ListModelsResponse\x12\x45\n\x08GetModel\x12\x1b.interpd.v1.GetModelRequest\x1a\x1c.interpd.v1.GetModelResponse\x12H\n\tLoadModel\x12\x1c.interpd.v1.LoadModelRequest\x1a\x1d.interpd.v1.LoadModelResponse\x12N\n\x0bUnloadModel\x12\x1e.interpd.v1.UnloadModelRequest\x1a\x1f.interpd.v1.UnloadModelResponse\x12N\n\x0bLoadAdapter\x12\x1e.interpd.v1.LoadAdapterRequest\x1a\x1f.interpd.v1.LoadAdapterResponse\x12T\n\rUnloadAdapter\x12 .interpd.v1.UnloadAdapterRequest\x1a!.interpd.v1.UnloadAdapterResponse\x12\x45\n\x08Tokenize\x12\x1b.interpd.v1.TokenizeRequest\x1a\x1c.interpd.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'interpd.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1314
-  _globals['_MODELSTATE']._serialized_end=1482
+  _globals['_MODELSTATE']._serialized_start=1474
+  _globals['_MODELSTATE']._serialized_end=1642
   _globals['_MODELSPEC']._serialized_start=99
-  _globals['_MODELSPEC']._serialized_end=322
-  _globals['_ADAPTERSPEC']._serialized_start=324
-  _globals['_ADAPTERSPEC']._serialized_end=385
-  _globals['_MODELSTATUS']._serialized_start=388
-  _globals['_MODELSTATUS']._serialized_end=564
-  _globals['_LISTMODELSREQUEST']._serialized_start=566
-  _globals['_LISTMODELSREQUEST']._serialized_end=585
-  _globals['_LISTMODELSRESPONSE']._serialized_start=587
-  _globals['_LISTMODELSRESPONSE']._serialized_end=648
-  _globals['_GETMODELREQUEST']._serialized_start=650
-  _globals['_GETMODELREQUEST']._serialized_end=682
-  _globals['_GETMODELRESPONSE']._serialized_start=684
-  _globals['_GETMODELRESPONSE']._serialized_end=783
-  _globals['_LOADMODELREQUEST']._serialized_start=785
-  _globals['_LOADMODELREQUEST']._serialized_end=840
-  _globals['_LOADMODELRESPONSE']._serialized_start=842
-  _globals['_LOADMODELRESPONSE']._serialized_end=902
-  _globals['_UNLOADMODELREQUEST']._serialized_start=904
-  _globals['_UNLOADMODELREQUEST']._serialized_end=939
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=941
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=962
-  _globals['_LOADADAPTERREQUEST']._serialized_start=964
-  _globals['_LOADADAPTERREQUEST']._serialized_end=1038
-  _globals['_LOADADAPTERRESPONSE']._serialized_start=1040
-  _globals['_LOADADAPTERRESPONSE']._serialized_end=1103
-  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1105
-  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1159
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1161
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1184
-  _globals['_TOKENIZEREQUEST']._serialized_start=1186
-  _globals['_TOKENIZEREQUEST']._serialized_end=1255
-  _globals['_TOKENIZERESPONSE']._serialized_start=1257
-  _globals['_TOKENIZERESPONSE']._serialized_end=1311
-  _globals['_MODELSERVICE']._serialized_start=1485
-  _globals['_MODELSERVICE']._serialized_end=2038
+  _globals['_MODELSPEC']._serialized_end=365
+  _globals['_DEVICEMAP']._serialized_start=367
+  _globals['_DEVICEMAP']._serialized_end=437
+  _globals['_MODULEDEVICE']._serialized_start=439
+  _globals['_MODULEDEVICE']._serialized_end=482
+  _globals['_ADAPTERSPEC']._serialized_start=484
+  _globals['_ADAPTERSPEC']._serialized_end=545
+  _globals['_MODELSTATUS']._serialized_start=548
+  _globals['_MODELSTATUS']._serialized_end=724
+  _globals['_LISTMODELSREQUEST']._serialized_start=726
+  _globals['_LISTMODELSREQUEST']._serialized_end=745
+  _globals['_LISTMODELSRESPONSE']._serialized_start=747
+  _globals['_LISTMODELSRESPONSE']._serialized_end=808
+  _globals['_GETMODELREQUEST']._serialized_start=810
+  _globals['_GETMODELREQUEST']._serialized_end=842
+  _globals['_GETMODELRESPONSE']._serialized_start=844
+  _globals['_GETMODELRESPONSE']._serialized_end=943
+  _globals['_LOADMODELREQUEST']._serialized_start=945
+  _globals['_LOADMODELREQUEST']._serialized_end=1000
+  _globals['_LOADMODELRESPONSE']._serialized_start=1002
+  _globals['_LOADMODELRESPONSE']._serialized_end=1062
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1064
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1099
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1101
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1122
+  _globals['_LOADADAPTERREQUEST']._serialized_start=1124
+  _globals['_LOADADAPTERREQUEST']._serialized_end=1198
+  _globals['_LOADADAPTERRESPONSE']._serialized_start=1200
+  _globals['_LOADADAPTERRESPONSE']._serialized_end=1263
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1265
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1319
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1321
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1344
+  _globals['_TOKENIZEREQUEST']._serialized_start=1346
+  _globals['_TOKENIZEREQUEST']._serialized_end=1415
+  _globals['_TOKENIZERESPONSE']._serialized_start=1417
+  _globals['_TOKENIZERESPONSE']._serialized_end=1471
+  _globals['_MODELSERVICE']._serialized_start=1645
+  _globals['_MODELSERVICE']._serialized_end=2198
 # @@protoc_insertion_point(module_scope)

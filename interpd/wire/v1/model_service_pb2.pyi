@@ -25,7 +25,7 @@ MODEL_STATE_UNLOADING: ModelState
 MODEL_STATE_RESTARTING: ModelState
 
 class ModelSpec(_message.Message):
-    __slots__ = ("source", "name", "revision", "dtype", "device", "num_gpus", "num_cpus", "replicas", "adapters")
+    __slots__ = ("source", "name", "revision", "dtype", "device", "num_gpus", "num_cpus", "replicas", "adapters", "device_map")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class ModelSpec(_message.Message):
     NUM_CPUS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MAP_FIELD_NUMBER: _ClassVar[int]
     source: str
     name: str
     revision: str
@@ -44,7 +45,24 @@ class ModelSpec(_message.Message):
     num_cpus: float
     replicas: int
     adapters: _containers.RepeatedCompositeFieldContainer[AdapterSpec]
-    def __init__(self, source: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., num_gpus: _Optional[float] = ..., num_cpus: _Optional[float] = ..., replicas: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterSpec, _Mapping]]] = ...) -> None: ...
+    device_map: DeviceMap
+    def __init__(self, source: _Optional[str] = ..., name: _Optional[str] = ..., revision: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., num_gpus: _Optional[float] = ..., num_cpus: _Optional[float] = ..., replicas: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterSpec, _Mapping]]] = ..., device_map: _Optional[_Union[DeviceMap, _Mapping]] = ...) -> None: ...
+
+class DeviceMap(_message.Message):
+    __slots__ = ("policy", "modules")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    MODULES_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    modules: _containers.RepeatedCompositeFieldContainer[ModuleDevice]
+    def __init__(self, policy: _Optional[str] = ..., modules: _Optional[_Iterable[_Union[ModuleDevice, _Mapping]]] = ...) -> None: ...
+
+class ModuleDevice(_message.Message):
+    __slots__ = ("module", "gpu")
+    MODULE_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    module: str
+    gpu: int
+    def __init__(self, module: _Optional[str] = ..., gpu: _Optional[int] = ...) -> None: ...
 
 class AdapterSpec(_message.Message):
     __slots__ = ("name", "source", "revision")

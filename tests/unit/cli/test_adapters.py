@@ -44,9 +44,10 @@ def test_a_run_names_its_adapter(run, transport):
     assert "no adapter 'dee'; did you mean 'de'?" in run("generate", "llama", "two", "--adapter", "dee", code=3)
 
 
-def test_a_model_is_loaded_with_adapters(run, transport, monkeypatch):
+def test_a_model_is_loaded_with_adapters_and_spread(run, transport, monkeypatch):
     specs = []
     load = transport.load
     monkeypatch.setattr(transport, "load", lambda spec, timeout_s: specs.append(spec) or load(spec, timeout_s))
-    run("load", "org/base=base", "--adapter", "fr=/fr", "--adapter", "de=org/de@abc")
+    run("load", "org/base=base", "--adapter", "fr=/fr", "--adapter", "de=org/de@abc", "--device-map", "balanced")
+    assert specs[0].device_map == "balanced"
     assert specs[0].adapters == (AdapterSpec("fr", "/fr"), AdapterSpec("de", "org/de", "abc"))

@@ -17,10 +17,14 @@ from interpd.graph.schema import AdapterInfo
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
 from interpd.sdk import hookimpl, method
+from interpd.specs import checked_model
 from interpd.testing.several_devices import several_devices
 from interpd.testing.tiny_adapters import save_adapter
-from interpd.testing.tiny_models import tiny_llama
+from interpd.testing.tiny_models import save_tiny, tiny_gpt2, tiny_llama
 from interpd.worker.device_map import dispatched
+from interpd.worker.loading import load_model
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ("The cat sat on the mat.", "Lisbon is the", "Once upon a time")
 MAP = {
@@ -49,6 +53,18 @@ def plugin():
     module = ModuleType("two")
     module.interpd_register_methods = hookimpl(lambda: [sides])
     return module
+
+
+TIED = {
+    "transformer.wte": "cpu:0",
+    "transformer.wpe": "cpu:0",
+    "transformer.drop": "cpu:0",
+    "transformer.h.0": "cpu:0",
+    "transformer.h.1": "cpu:1",
+    "transformer.h.2": "cpu:1",
+    "transformer.ln_f": "cpu:1",
+    "lm_head": "cpu:0",
+}
 
 
 def engine_of(model, tokenizer):
@@ -176,6 +192,10 @@ def test_the_stand_ins_refuse_what_cuda_refuses(two):
     assert (labels["model.embed_tokens.weight"], labels["lm_head.weight"]) == (0, 1)
 
 
+def test_the_manifest_names_all_devices(one, two):
+    assert (one.describe().model.device, two.describe().model.device) == ("cpu", "cpu:0, cpu:1")
+
+
 def test_every_site_passes_its_test_on_two_devices(one, two):
     names = lambda engine: [site.name for site in engine.describe().absent_sites]  # noqa: E731
     assert names(two) == names(one)
@@ -211,3 +231,34 @@ def test_an_adapter_lies_where_its_modules_lie(both, one, two, folder):
         engine.put_adapter(AdapterInfo("a", str(folder), "sha256:a"), str(folder))
     for name in ("reads", "gradients"):
         both(RunRequest("run", "tiny", (Prompt(text=TEXTS[0]),), GRAPHS[name], adapter="a"))
+
+
+def test_tied_embeddings_lie_together():
+    single, spread = tiny_gpt2(), tiny_gpt2()
+    request = RunRequest("run", "tiny", (Prompt(text=TEXTS[0]),), GRAPHS["reads"])
+    expected = outcome(engine_of(single.model.eval().requires_grad_(False), single.tokenizer), request)
+    with several_devices(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = dispatched(spread.model.eval().requires_grad_(False), TIED)
+        assert outcome(engine_of(model, spread.tokenizer), request) == expected
+
+
+@pytest.mark.gpu
+def test_two_gpus_give_what_one_gives(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    folder, registry = save_tiny(tmp_path / "llama", "llama"), load_registry(())
+    specs = [ModelSpec(str(folder), name="tiny", device="cuda", num_gpus=n) for n in (1, 2)]
+    engines = [NnsightEngine(make_resident(load_model(checked_model(spec)), registry), registry) for spec in specs]
+    assert engines[1].describe().model.device == "cuda:0, cuda:1"
+    options = Generation(max_new_tokens=5, ignore_eos=True)
+    for name, graph in GRAPHS.items():
+        expected, found = (
+            outcome(engine, RunRequest("run", "tiny", (Prompt(text=TEXTS[0]),), graph))["run"][1:] for engine in engines
+        )
+        for (_, one), (_, other) in zip(expected, found, strict=True):
+            torch.testing.assert_close(*(torch.from_numpy(data.to_numpy()) for data in (other, one)), msg=name)
+    requests = [
+        RunRequest(f"run-{i}", "tiny", (Prompt(text=text),), Graph((), {}), options) for i, text in enumerate(TEXTS)
+    ]
+    assert outcome(engines[1], *requests) == outcome(engines[0], *requests)
