@@ -212,9 +212,10 @@ def test_a_method_sees_its_values_together(both):
     assert len(found["run"]) == 2
 
 
-def test_requests_share_passes(both):
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1] * 3], ids=["of three prompts", "of one"])
+def test_requests_share_passes(both, texts):
     graphs = [GRAPHS["reads"], GRAPHS["a write on the other device"], GRAPHS["some logits"]]
-    both(*(RunRequest(f"run-{i}", "tiny", (Prompt(text=text),), graphs[i]) for i, text in enumerate(TEXTS)))
+    both(*(RunRequest(f"run-{i}", "tiny", (Prompt(text=text),), graphs[i]) for i, text in enumerate(texts)))
 
 
 def test_generations_join_and_leave(both):
