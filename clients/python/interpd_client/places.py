@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 
 LONGEST_SOURCE = 120
 """Characters of a line of the user's program that messages quote."""
@@ -78,9 +79,12 @@ def is_passed_over(file: str) -> bool:
     return file.startswith(tuple(_NOT_THE_USERS))
 
 
-def user_place() -> Place:
-    """The innermost line of the calling stack that lies outside this package, and outside what is passed over."""
-    frame = sys._getframe(1)
+def user_place(frame: FrameType | None = None) -> Place:
+    """The innermost line of a stack that lies outside this package, and outside what is passed over.
+
+    ``frame``: the innermost frame of the stack; by default that of the caller.
+    """
+    frame = frame or sys._getframe(1)
     while frame.f_back is not None and is_passed_over(frame.f_code.co_filename):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)

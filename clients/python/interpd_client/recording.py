@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
 
 from interpd.errors import InvalidGraph, Violation
 from interpd.graph.ir import Arg, Generation, Graph, Node, Prompt, Ref, Steps, node_references
@@ -44,6 +45,8 @@ class Recording:
     blobs: dict[str, TensorData] = field(default_factory=dict)
     steps: Steps | None = None
     """The steps of a generation that reads and writes now apply to."""
+    frame: FrameType | None = None
+    """Where the lines that are being recorded stand, where that is not the stack that records them."""
     closed: bool = False
     _n_writes: dict[tuple[int, str], int] = field(default_factory=dict)
     _tokens: dict[int, Tokens] = field(default_factory=dict)
@@ -65,8 +68,12 @@ class Recording:
         if node.op in STEPPED:
             node = replace(node, steps=self.steps)
         self.nodes.append(node)
-        self.places.append(user_place())
+        self.places.append(self.place())
         return len(self.nodes) - 1
+
+    def place(self) -> Place:
+        """The user's line that is being recorded."""
+        return user_place(self.frame)
 
     def schema(self, op: str) -> OpSchema:
         """The schema of an operation of this model's workers. Raises ``UnknownName``."""

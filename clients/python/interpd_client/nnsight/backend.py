@@ -29,6 +29,7 @@ from interpd_client.nnsight.layout import layout_of
 from interpd_client.nnsight.passes import Pass, Row
 from interpd_client.nnsight.recorder import Recorder
 from interpd_client.nnsight.results import Block, LoggedScope, Sender, settle
+from interpd_client.nnsight.taker import Taker
 from interpd_client.nnsight.tokens import GeneratedIds
 from interpd_client.places import is_passed_over, pass_over, user_place
 from interpd_client.recording import Recording
@@ -220,11 +221,12 @@ class Session:
     def interleave(self, envoy: Any, fn: Any, *args: Any, batcher: Any = None, **kwargs: Any) -> Any:
         """What ``Envoy.interleave`` does, with a simulated pass in the place of the model."""
         interleaver = envoy.interleaver
-        interleaver.batcher = batcher
         batcher.add(*args, **kwargs)
         with torch._C.DisableTorchFunction():
-            this, plan = self._pass(envoy, batch_of(batcher, fn), getattr(fn, "__name__", str(fn)))
+            name = kind_of(fn)
+            this, plan = self._pass(envoy, batch_of(batcher, fn), name)
         ids = None if plan is None else GeneratedIds(self.recorder, this, plan)
+        interleaver.batcher = Taker(batcher, interleaver, this)
         interleaver.mediators = envoy._edits + interleaver.mediators
         mediators = list(interleaver.mediators)
         self._watch(mediators, this)
@@ -255,8 +257,6 @@ class Session:
 
     def _pass(self, envoy: Any, batch: Batch, name: str) -> tuple[Pass, Plan | None]:
         module, recording = envoy._module, self.recorder.recording
-        if name not in ("__call__", "_call", "forward", "generate"):
-            raise CannotRecord(f"the service runs forwards and generations, not {name!r}")
         plan = None
         if name == "generate":
             self._refuse_company()
@@ -294,6 +294,14 @@ class Session:
             rows.append(Row(len(recording.prompts) - 1, text.ids, text.padding))
             recording.know_tokens(rows[-1].invoke, text.ids)
         return tuple(rows)
+
+
+def kind_of(fn: Any) -> str:
+    """The name of what a trace runs. Raises ``CannotRecord`` for what is neither a forward nor a generation."""
+    name = fn if isinstance(fn, str) else getattr(fn, "__name__", str(fn))
+    if name not in ("__call__", "_call", "forward", "generate"):
+        raise CannotRecord(f"the service runs forwards and generations, not {name!r}")
+    return name
 
 
 def _generation_flags(module: nn.Module) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class SiteBond:
         recorder = self.owner.recorder
         return Part(recorder.node("tensor.getitem", part.ref, recorder.index(rest)))
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether some rows have padded positions."""
+        return not self.step and any(row.padding for row in self.owner.rows)
+
     def write(self, row: int, value: Part) -> bool:
         """A change in place. Raises ``CannotRecord`` where no write has the same effect."""
         home, now = self.home, self.owner.now
@@ -179,6 +184,11 @@ class WeightBond:
     def read_positions(self, row: int, step: Index) -> Part | None:
         """Nothing: a weight is read whole."""
         return None
+
+    @property
+    def has_padding(self) -> bool:
+        """Never."""
+        return False
 
     def write(self, row: int, value: Part) -> bool:
         """Never. Raises ``CannotRecord``."""

@@ -12,5 +12,6 @@ class CannotRecord(RuntimeError):
     """
 
     def __init__(self, what: str, place: Place | None = None) -> None:
+        self.what = what
         self.place = place or user_place()
         super().__init__(f"{self.place.shown}\n    {what}")

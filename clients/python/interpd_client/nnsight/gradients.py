@@ -166,6 +166,11 @@ class _Edited:
         """Nothing: a gradient is taken whole."""
         return None
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether some rows have padded positions."""
+        return any(part is not None and part.padding is not None for part in self._old)
+
     def write(self, row: int, value: Part) -> bool:
         """Notes how much the gradient changed."""
         old = self._old[row]

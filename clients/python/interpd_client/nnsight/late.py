@@ -11,7 +11,7 @@ from torch import Tensor
 from interpd_client.nnsight.errors import CannotRecord
 from interpd_client.nnsight.layout import mapped
 from interpd_client.nnsight.memory import Memory
-from interpd_client.nnsight.tensor import Recorded, recorded
+from interpd_client.nnsight.tensor import Recorded
 from interpd_client.nnsight.views import Nodes, Part, Steps
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ def call_later(
 
     def one(shadow: Tensor, pick: Callable[[Any], Tensor]) -> Recorded:
         memory = Late(shadow, lambda resolve: pick(compute(resolve)), tensors, is_certain=certain)
-        made = recorded(recorder, memory, (), shadow)
-        recorder.made.append(made)
-        return made
+        return recorder.view(memory, (), shadow)
 
     if isinstance(out, Tensor):
         return one(out, lambda whole: whole)

@@ -19,6 +19,11 @@ class Bond(Protocol):
         """What ``step`` picks of the site, where only that can be asked for; ``None`` where it cannot."""
         ...
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether some rows of it have padded positions."""
+        ...
+
     def write(self, row: int, value: Part) -> bool:
         """Puts a value in force at the site, unless the model is done with the memory; whether it did."""
         ...
@@ -44,6 +49,12 @@ class Memory:
         self.bond = bond
         self.is_shared = False
         """Whether a place of the model was set to a part of it, or to what lies at another place already."""
+
+    @property
+    def has_padding(self) -> bool:
+        """Whether the tensor has padded positions, which its value lacks."""
+        known = any(row is not None and row.padding is not None for row in self.rows)
+        return known or (self.bond is not None and self.bond.has_padding)
 
     def row(self, number: int) -> Part:
         """The value of one row."""

@@ -6,6 +6,7 @@ a tensor, stands a recorded one. What the block puts in its place becomes a writ
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from interpd_client.nnsight.memory import Memory
 from interpd_client.nnsight.tensor import Recorded, part_of
 from interpd_client.nnsight.viewing import is_same_view
 from interpd_client.nnsight.views import Part, without_data
+from interpd_client.places import user_place
 
 if TYPE_CHECKING:
     from interpd_client.nnsight.recorder import Recorder
@@ -61,8 +63,10 @@ class Pass:
     """Tokens that are not chosen, and at how many steps."""
     on_serve: Callable[[Any, int], None] = lambda mediator, step: None
     """Called with each worker that a step is about to serve."""
-    now: int = BEFORE
+    event: Event = field(init=False)
     """The event at which the pass stands."""
+    now: int = BEFORE
+    """Its time."""
     step: int = 0
     bonds: list[SiteBond] = field(default_factory=list)
     skipped: str | None = None
@@ -78,13 +82,16 @@ class Pass:
 
     def run(self, interleaver: Any, ids: Any = None) -> Any:
         """Walks through the pass; what the model returns, ``None`` where nobody waits for it."""
-        out = None
+        out = checked = None
         for step in range(max(self.n_steps, 1)):
             self._begin(step)
             for event in self.layout.events:
                 if not interleaver.parked and not interleaver.observers:
                     # nobody waits for anything any more
                     break
+                if interleaver.parked is not checked:
+                    self._check_waiting(interleaver)
+                    checked = interleaver.parked
                 out = self._visit(interleaver, event)
             self.now = AFTER
             if self.step < self.kept_out[1] and self.kept_out[0]:
@@ -121,40 +128,56 @@ class Pass:
     def _visit(self, interleaver: Any, event: Event) -> Any:
         if self.skipped is not None:
             return self._leave_skipped(interleaver, event)
-        self.now = event.time
+        self.now, self.event = event.time, event
         name = self.place(event)
-        out = None
+        value = None
         if name in interleaver.parked or interleaver.observers.get(name):
             for mediator in interleaver._ready(name):
                 self.on_serve(mediator, self.step)
-            before = self._tree(event)
-            out = interleaver.handle(name, before)
-            self._take(event, before, out)
-        else:
-            interleaver.handle(name, None)
+            value = self._tree(event)
+        out = interleaver.handle(name, value)
         if event.port == "input":
-            self._gate(interleaver, event)
+            replacement = interleaver.handle(self.place(replace(event, port="skip")), NO_SKIP)
+            if replacement is not NO_SKIP:
+                self.skipped, self._replacement = event.path, replacement
         return out
-
-    def _gate(self, interleaver: Any, event: Event) -> None:
-        value = interleaver.handle(self.place(replace(event, port="skip")), NO_SKIP)
-        if value is NO_SKIP:
-            return
-        if self.n_steps:
-            raise CannotRecord(
-                f"`.skip` of {event.path!r} in a generation would leave its keys and values out of the cache, which "
-                "the service does not do; set its `.output` instead"
-            )
-        self.skipped = event.path
-        self._replacement = value
 
     def _leave_skipped(self, interleaver: Any, event: Event) -> Any:
         if event.path != self.skipped or event.port != "output":
             return None
-        self.skipped, self.now = None, event.time
-        value = interleaver.handle(self.place(event), self._replacement)
-        self._take(event, self._tree(event), value)
-        return value
+        self.skipped, self.now, self.event = None, event.time, event
+        self.take(self._tree(event), self._replacement)
+        return interleaver.handle(self.place(event), self._replacement)
+
+    def check_skip(self) -> None:
+        """Raises ``CannotRecord`` where modules cannot be skipped."""
+        if self.n_steps:
+            raise CannotRecord(
+                "`.skip` in a generation would leave the keys and values of a module out of the cache, which the "
+                "service does not do; set its `.output` instead"
+            )
+
+    def _check_waiting(self, interleaver: Any) -> None:
+        """Raises ``CannotRecord``, at the line of the block that waits for it, for a place that is no module's."""
+        for mediator in interleaver.mediators:
+            place = None if mediator.pending is None else mediator.pending.provider
+            if place is not None and place not in self._places and not self._is_a_modules(place):
+                mediator.worker.throw(
+                    CannotRecord(
+                        f"{place!r} is an operation inside a module's forward (`.source`), which runs on the service; "
+                        "read the inputs and outputs of modules, or the canonical sites of `client.model(...).trace`",
+                        user_place(mediator.worker.gr_frame),
+                    )
+                )
+
+    @cached_property
+    def _places(self) -> frozenset[str]:
+        return frozenset(self.place(event) for event in self.layout.events) | {"result"}
+
+    def _is_a_modules(self, place: str) -> bool:
+        path, _, _ = place.rpartition(".")
+        modules = dict(self.recorder.model.named_modules(remove_duplicate=False))
+        return path.removeprefix(self.root).lstrip(".") in modules or path.startswith(f"{self.root}.generator")
 
     # what is served
 
@@ -240,10 +263,9 @@ class Pass:
 
     # what is put
 
-    def _take(self, event: Event, before: Any, after: Any) -> None:
-        """Writes what was put in the place of the tensors of an event."""
-        if after is before:
-            return
+    def take(self, before: Any, after: Any) -> None:
+        """Writes what was put in the place of the tensors of the event at hand. Raises ``CannotRecord``."""
+        event = self.event
         for leaf, old, new in _changes(event, event.tree, before, after):
             if new is old or is_same_view(old, new):
                 continue

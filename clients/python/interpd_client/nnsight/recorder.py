@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from nnsight.intervention.source import Controller
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -139,7 +140,11 @@ class Recorder(TorchFunctionMode):
     def view(self, memory: Memory, steps: Any, shadow: Tensor) -> Recorded:
         """A tensor that looks at a memory."""
         made = recorded(self, memory, steps, shadow)
+        made._place = self.recording.place()
         self.made.append(made)
+        if steps and memory.has_padding and memory.chosen_rows(steps) is None:
+            # raised here for a view of what is padding
+            memory.part(self, steps)
         return made
 
     def wrapped(self, out: Any, node: int) -> Any:
@@ -264,21 +269,11 @@ class Recorder(TorchFunctionMode):
             for path, module in self.model.named_modules():
                 schema = self.recording.manifest.modules.get(path)
                 if schema is not None and schema.d_in is not None:
-                    stack.enter_context(_forward(module, self._applied(path, module)))
+                    stack.enter_context(_applied(module, self._apply(path), schema.d_in))
             yield
 
-    def _applied(self, path: str, module: nn.Module) -> Callable[..., Any]:
-        own = module.forward
-        schema = self.recording.manifest.modules[path]
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            x = args[0] if len(args) == 1 and not kwargs else None
-            fits = isinstance(x, Tensor) and x.ndim > 0 and x.shape[-1] == schema.d_in and x.is_floating_point()
-            if not fits:
-                return own(*args, **kwargs)
-            return function_of("interpd::module")(self, path, (x,), {})
-
-        return forward
+    def _apply(self, path: str) -> Callable[[Tensor], Tensor]:
+        return lambda x: function_of("interpd::module")(self, path, (x,), {})
 
 
 def shadow_of(tensor: Tensor) -> Tensor:
@@ -305,16 +300,34 @@ def _parameter_names(model: nn.Module, recording: Recording) -> dict[int, str]:
     return {id(tensor): name for name, tensor in reversed(named) if name in known}
 
 
+class Applied(Controller):
+    """A module's forward in a block: on a value of the block it is applied on the service.
+
+    nnsight takes it for its own, which it runs for anything else.
+    """
+
+    def __init__(self, module: nn.Module, own: Any, apply: Callable[[Tensor], Tensor], d_in: int) -> None:
+        super().__init__(module, own.state)
+        self._own = own
+        self._apply = apply
+        self._d_in = d_in
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module gives."""
+        x = args[0] if len(args) == 1 and not kwargs else None
+        fits = isinstance(x, Tensor) and x.ndim > 0 and x.is_floating_point() and x.shape[-1] == self._d_in
+        return self._apply(x) if fits else self._own(*args, **kwargs)
+
+
 @contextmanager
-def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """``module`` with another forward, which nnsight's own would run."""
-    slot = module.__dict__
-    before = slot.get("forward")
-    slot["forward"] = forward
+def _applied(module: nn.Module, apply: Callable[[Tensor], Tensor], d_in: int) -> Iterator[None]:
+    """``module`` with another forward, in the slot where nnsight keeps its own."""
+    slot, own = module.__dict__, module.__dict__.get("forward")
+    if not isinstance(own, Controller):
+        yield
+        return
+    slot["forward"] = Applied(module, own, apply, d_in)
     try:
         yield
     finally:
-        if before is None:
-            slot.pop("forward")
-        else:
-            slot["forward"] = before
+        slot["forward"] = own

@@ -106,7 +106,8 @@ class Finished:
         if array is None:
             raise CannotRecord(
                 "one prompt of the batch ended before this step of the generation, where nnsight would go on with "
-                "padding tokens; generate the prompts apart, or with `eos_token_id=None`"
+                "padding tokens; generate the prompts apart, or with `eos_token_id=None`",
+                value._place,
             )
         # bfloat16 comes as float32, which holds it exactly
         return torch.from_numpy(array.copy()).to(value.dtype)
@@ -185,7 +186,10 @@ def _named(recorder: Recorder, values: Iterable[Recorded], block: Block) -> dict
     by_ref: dict[Ref, str] = {}
     names: dict[int, str] = {}
     for value in values:
-        ref = part_of(value).whole()
+        try:
+            ref = part_of(value).whole()
+        except CannotRecord as error:
+            raise CannotRecord(error.what, value._place) from None
         if ref not in by_ref:
             by_ref[ref] = _free(spoken.get(id(value), "value"), recorder.recording.outputs)
             recorder.recording.save(by_ref[ref], ref)

@@ -9,6 +9,7 @@ from torch import Tensor
 from interpd_client.nnsight.errors import CannotRecord
 from interpd_client.nnsight.memory import Memory
 from interpd_client.nnsight.views import Part, Steps
+from interpd_client.places import Place
 
 if TYPE_CHECKING:
     from interpd_client.nnsight.recorder import Recorder
@@ -27,6 +28,7 @@ class Recorded(Tensor):
     _memory: Memory
     _steps: Steps
     _shadow: Tensor
+    _place: Place
     _worker: Any
     """Which block was running when it was made."""
 

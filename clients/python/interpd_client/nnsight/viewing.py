@@ -93,7 +93,7 @@ def _expanded(recorder: "Recorder", func: Any, args: tuple[Any, ...], kwargs: di
 def _broadcast_tensors(recorder: "Recorder", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensors = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
-    return [tensor.expand(shape) for tensor in tensors]
+    return tuple(tensor.expand(shape) for tensor in tensors)
 
 
 def _diagonal(recorder: "Recorder", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -209,11 +209,14 @@ def _refuse_masks(index: tuple[Any, ...]) -> None:
 def _without_data(index: tuple[Any, ...]) -> tuple[Any, ...]:
     from interpd_client.nnsight.recorder import shadow_of
 
-    return tuple(shadow_of(torch.as_tensor(part)) if not _is_view_part(part) else part for part in index)
+    def one(part: Any) -> Any:
+        if is_basic((part,)):
+            return part
+        # a tensor of one index selects as an integer does, whichever it is
+        shadow = shadow_of(torch.as_tensor(part))
+        return shadow if shadow.ndim else 0
 
-
-def _is_view_part(part: Any) -> bool:
-    return is_basic((part,))
+    return tuple(one(part) for part in index)
 
 
 def _beside_padding(tensor: Recorded, index: tuple[Any, ...], part: Part) -> tuple[Any, ...]:
