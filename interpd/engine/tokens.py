@@ -1,6 +1,5 @@
 """Prompts as token ids, strings and offsets."""
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from interpd.errors import InvalidRequest
@@ -34,7 +33,8 @@ def tokenize(tokenizer: PreTrainedTokenizerFast | None, prompt: Prompt, *, n_voc
     if tokenizer is None:
         raise InvalidRequest(f"{problem or 'the model has no tokenizer'}: give the prompt as token_ids")
     if prompt.messages is not None:
-        return _from_text(tokenizer, _render(tokenizer, prompt.messages), n_vocab, add_special_tokens=False)
+        # the template brings the special tokens; the tokenizer's own would double them
+        return _from_text(tokenizer, _render(tokenizer, prompt), n_vocab, add_special_tokens=False)
     return _from_text(tokenizer, prompt.text or "", n_vocab, add_special_tokens=prompt.add_special_tokens)
 
 
@@ -72,17 +72,21 @@ def check_ids(ids: tuple[int, ...], n_vocab: int, of: str = "prompt") -> None:
             raise InvalidRequest(f"token id {id_!r} {where} is outside the vocabulary of {n_vocab}")
 
 
-def _render(tokenizer: PreTrainedTokenizerFast, messages: tuple[tuple[str, str], ...]) -> str:
+def _render(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> str:
     if not tokenizer.chat_template:
         raise InvalidRequest("the model's tokenizer has no chat template: give the prompt as text")
-    if not messages:
+    if not prompt.messages:
         raise InvalidRequest("the prompt has no messages")
-    turns = [{"role": role, "content": content} for role, content in messages]
+    turns = [{"role": role, "content": content} for role, content in prompt.messages]
+    opens, continues = prompt.add_generation_prompt, prompt.continue_final_message
+    if opens is None:
+        opens = not continues and turns[-1]["role"] != "assistant"
     try:
         return tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=turns[-1]["role"] != "assistant"
+            turns, tokenize=False, add_generation_prompt=opens, continue_final_message=continues
         )
-    except TemplateError as error:
+    # a template is a program of whoever made the checkpoint: whatever it raises is about these messages
+    except Exception as error:
         raise InvalidRequest(f"the chat template refuses these messages: {error}") from error
 
 

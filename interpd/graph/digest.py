@@ -50,7 +50,12 @@ def _source(prompt: Prompt) -> dict[str, Any]:
     if prompt.text is not None:
         return {"text": prompt.text, "add_special_tokens": prompt.add_special_tokens}
     if prompt.messages is not None:
-        return {"messages": [list(message) for message in prompt.messages]}
+        tree: dict[str, Any] = {"messages": [list(message) for message in prompt.messages]}
+        if prompt.add_generation_prompt is not None:
+            tree["add_generation_prompt"] = prompt.add_generation_prompt
+        if prompt.continue_final_message:
+            tree["continue_final_message"] = True
+        return tree
     return {"token_ids": list(prompt.token_ids or ())}
 
 

@@ -108,6 +108,10 @@ class Prompt:
     add_special_tokens: bool = True
     """Whether the tokenizer adds its own special tokens (texts only; a chat template brings its own). A target gets no
     end token: it would end what is to be continued."""
+    add_generation_prompt: bool | None = None
+    """Whether the turn of the assistant is opened after the messages; ``None``: unless the last one is its own."""
+    continue_final_message: bool = False
+    """Whether the last message is left open, to be continued (messages only)."""
     target_text: str | None = None
     target_ids: tuple[int, ...] | None = None
     """The target as it is, without the decoder start token."""

@@ -128,6 +128,10 @@ def _prompt_problems(subject: Subject, prompt: Prompt) -> Iterator[str]:
         yield f"wants exactly one of text, messages and token_ids, got {' and '.join(forms) or 'none'}"
     if prompt.messages is not None and not subject.manifest.model.has_chat_template:
         yield f"has messages, but model {subject.manifest.model.name!r} has no chat template: give text"
+    if prompt.messages is None and (prompt.continue_final_message or prompt.add_generation_prompt is not None):
+        yield "says how its last message ends, but has no messages"
+    if prompt.continue_final_message and prompt.add_generation_prompt:
+        yield "wants its last message continued and another turn opened: one of them"
     d_vocab = subject.manifest.model.sizes.get("d_vocab")
     # an encoder may have a vocabulary of its own, which only the worker knows
     yield from _foreign_ids(prompt.token_ids, None if subject.manifest.model.has_encoder else d_vocab)

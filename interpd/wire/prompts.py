@@ -22,7 +22,11 @@ def prompt_to_proto(prompt: Prompt, path: str, problems: Problems) -> pb.Prompt:
     content: Any = prompt.text
     if prompt.messages is not None:
         sent = [build(pb.ChatMessage, problems, path, role=role, content=text) for role, text in prompt.messages]
-        content = pb.ChatMessages(messages=sent)
+        content = pb.ChatMessages(
+            messages=sent,
+            add_generation_prompt=prompt.add_generation_prompt,
+            continue_final_message=prompt.continue_final_message,
+        )
     elif prompt.token_ids is not None:
         content = build(pb.TokenIds, problems, path, ids=prompt.token_ids)
     fields = {_CONTENT[given[0]]: content, "add_special_tokens": prompt.add_special_tokens}
@@ -49,8 +53,14 @@ def prompt_from_proto(proto: pb.Prompt, path: str, problems: Problems) -> Prompt
         case "text":
             return Prompt(text=proto.text, add_special_tokens=special, **target)
         case "chat":
-            messages = tuple((message.role, message.content) for message in proto.chat.messages)
-            return Prompt(messages=messages, add_special_tokens=special, **target)
+            chat = proto.chat
+            return Prompt(
+                messages=tuple((message.role, message.content) for message in chat.messages),
+                add_generation_prompt=chat.add_generation_prompt if chat.HasField("add_generation_prompt") else None,
+                continue_final_message=chat.continue_final_message,
+                add_special_tokens=special,
+                **target,
+            )
         case "token_ids":
             return Prompt(token_ids=tuple(proto.token_ids.ids), add_special_tokens=special, **target)
     problems.add(path, "one of text, chat and token_ids is needed, got none")

@@ -22,6 +22,10 @@ class RunOptions(TypedDict, total=False):
     """Name of the model's PEFT adapter that is in force. Default: none, the model as it is."""
     add_special_tokens: bool
     """Whether the tokenizer adds its own beginning to prompts of text. Default true."""
+    add_generation_prompt: bool
+    """Whether the turn of the assistant is opened after chat messages. Default: unless the last one is its own."""
+    continue_final_message: bool
+    """Whether the last chat message is left open, to be continued. Default false."""
 
 
 class SamplingOptions(TypedDict, total=False):

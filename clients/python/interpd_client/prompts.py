@@ -19,12 +19,19 @@ TargetLike: TypeAlias = str | Sequence[int] | np.ndarray
 """What the decoder of an encoder-decoder model is given: text or token ids, without its start token."""
 
 
-def as_prompt(value: PromptLike, *, add_special_tokens: bool = True, target: TargetLike | None = None) -> Prompt:
+NO_OPTIONS: RunOptions = {}
+
+
+def as_prompt(value: PromptLike, options: RunOptions = NO_OPTIONS, *, target: TargetLike | None = None) -> Prompt:
     """``value`` as one prompt. Raises ``TypeError`` for what is none, several texts included.
 
-    ``add_special_tokens``: whether the tokenizer adds its own special tokens to a text.
+    Args:
+        value: What somebody wrote.
+        options: Whose ``add_special_tokens`` is for texts, whose ``add_generation_prompt`` and
+            ``continue_final_message`` are for chats.
+        target: What the decoder of an encoder-decoder model is given.
     """
-    prompt = _as_source(value, add_special_tokens=add_special_tokens)
+    prompt = _as_source(value, options)
     if target is None:
         return prompt
     if prompt.target_text is not None or prompt.target_ids is not None:
@@ -43,14 +50,22 @@ def with_target(value: PromptLike | None, target: TargetLike | None, options: Ru
         return value
     if value is None:
         raise TypeError("a target belongs to a prompt: give both to `t.prompt(source, target=...)`")
-    return as_prompt(value, add_special_tokens=options.get("add_special_tokens", True), target=target)
+    return as_prompt(value, options, target=target)
 
 
-def _as_source(value: PromptLike, *, add_special_tokens: bool) -> Prompt:
+def _as_source(value: PromptLike, options: RunOptions) -> Prompt:
     if isinstance(value, Prompt):
         return value
+    ends = {name: options[name] for name in ("add_generation_prompt", "continue_final_message") if name in options}
+    prompt = _without_ends(value, options)
+    if ends and prompt.messages is None:
+        raise TypeError(f"{' and '.join(ends)} say how a chat ends, but the prompt is no list of messages: {value!r}")
+    return replace(prompt, **ends) if ends else prompt  # pyright: ignore[reportArgumentType]
+
+
+def _without_ends(value: PromptLike, options: RunOptions) -> Prompt:
     if isinstance(value, str):
-        return Prompt(text=value, add_special_tokens=add_special_tokens)
+        return Prompt(text=value, add_special_tokens=options.get("add_special_tokens", True))
     if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
         raise _no_prompt(value)
     items: list[object] = value.tolist() if isinstance(value, np.ndarray) else list(value)
@@ -71,8 +86,14 @@ def _no_prompt(value: object) -> TypeError:
 
 
 def _message(item: object) -> tuple[str, str]:
-    if isinstance(item, Mapping) and set(item) == {"role", "content"}:
-        return (str(item["role"]), str(item["content"]))
-    if isinstance(item, tuple) and len(item) == 2:
-        return (str(item[0]), str(item[1]))
-    raise TypeError(f"a chat message is {{'role': ..., 'content': ...}} or a (role, content) pair, got {item!r}")
+    pair: object = item
+    if isinstance(item, Mapping):
+        if more := sorted(set(map(str, item)) - {"role", "content"}):
+            raise TypeError(f"a chat message has a role and a content, {', '.join(more)} cannot be taken: {item!r}")
+        pair = (item.get("role"), item.get("content"))
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"a chat message is {{'role': ..., 'content': ...}} or a (role, content) pair, got {item!r}")
+    role, content = pair
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise TypeError(f"role and content of a chat message are texts (no images, audio or tool calls), got {item!r}")
+    return role, content

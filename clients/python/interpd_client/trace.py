@@ -96,8 +96,7 @@ class TraceDraft(PromptTrace):
         ``target``: what the decoder of an encoder-decoder model is given after its start token.
         """
         recording = self._recording
-        special = self._options.get("add_special_tokens", True)
-        recording.prompts.append(as_prompt(prompt, add_special_tokens=special, target=target))
+        recording.prompts.append(as_prompt(prompt, self._options, target=target))
         number = len(recording.prompts) - 1
         return self._one_prompt(recording, self._context.table, lambda: number)
 

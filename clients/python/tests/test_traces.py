@@ -155,6 +155,34 @@ def test_what_is_no_prompt_is_refused(model, written):
         model.trace(written)
 
 
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            "are texts \\(no images, audio or tool calls\\)",
+        ),
+        ({"role": "assistant", "content": None}, "are texts"),
+        ({"role": "assistant", "content": "", "tool_calls": []}, "tool_calls cannot be taken"),
+        (("user", 7), "are texts"),
+        ({"content": "hi"}, "are texts"),
+    ],
+)
+def test_what_a_template_cannot_be_given_as_text_is_refused(model, message, why):
+    with pytest.raises(TypeError, match=why):
+        model.trace([message])
+
+
+def test_how_a_chat_ends_is_an_option_of_the_trace(model):
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "He"}]
+    (prompt,) = model.trace(chat, continue_final_message=True).request.prompts
+    assert prompt.continue_final_message
+    (prompt,) = model.generate(chat[:1], max_new_tokens=1, add_generation_prompt=False).request.prompts
+    assert prompt.add_generation_prompt is False
+    with pytest.raises(TypeError, match="continue_final_message say how a chat ends, but the prompt is no list"):
+        model.trace("text", continue_final_message=True)
+
+
 def interpd_op(name, **options):
     from interpd.graph.schema import OpSchema, ParamSchema, PortSchema
     from interpd.graph.types import Dim, TensorType

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17interpd/v1/prompt.proto\x12\ninterpd.v1\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"9\n\x0c\x43hatMessages\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.interpd.v1.ChatMessage\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xfd\x01\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.interpd.v1.ChatMessagesH\x00\x12)\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x14.interpd.v1.TokenIdsH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\x15\n\x0btarget_text\x18\x05 \x01(\tH\x01\x12*\n\ntarget_ids\x18\x06 \x01(\x0b\x32\x14.interpd.v1.TokenIdsH\x01\x42\t\n\x07\x63ontentB\x08\n\x06targetB\x15\n\x13_add_special_tokens\"\xec\x01\n\nGeneration\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\r\x12\x11\n\tdo_sample\x18\x02 \x01(\x08\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\x05top_p\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x0cstop_strings\x18\x07 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\x84\x01\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0f\n\x07strings\x18\x02 \x03(\t\x12*\n\x07offsets\x18\x03 \x03(\x0b\x32\x19.interpd.v1.CharacterSpan\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\"\n\x06target\x18\x05 \x01(\x0b\x32\x12.interpd.v1.Tokens\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17interpd/v1/prompt.proto\x12\ninterpd.v1\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x97\x01\n\x0c\x43hatMessages\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.interpd.v1.ChatMessage\x12\"\n\x15\x61\x64\x64_generation_prompt\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x1e\n\x16\x63ontinue_final_message\x18\x03 \x01(\x08\x42\x18\n\x16_add_generation_prompt\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xfd\x01\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.interpd.v1.ChatMessagesH\x00\x12)\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x14.interpd.v1.TokenIdsH\x00\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12\x15\n\x0btarget_text\x18\x05 \x01(\tH\x01\x12*\n\ntarget_ids\x18\x06 \x01(\x0b\x32\x14.interpd.v1.TokenIdsH\x01\x42\t\n\x07\x63ontentB\x08\n\x06targetB\x15\n\x13_add_special_tokens\"\xec\x01\n\nGeneration\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\r\x12\x11\n\tdo_sample\x18\x02 \x01(\x08\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x12\n\x05top_p\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x0cstop_strings\x18\x07 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x08 \x03(\r\x12\x12\n\nignore_eos\x18\t \x01(\x08\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\x84\x01\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0f\n\x07strings\x18\x02 \x03(\t\x12*\n\x07offsets\x18\x03 \x03(\x0b\x32\x19.interpd.v1.CharacterSpan\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\"\n\x06target\x18\x05 \x01(\x0b\x32\x12.interpd.v1.Tokens\"+\n\rCharacterSpan\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATMESSAGE']._serialized_start=39
   _globals['_CHATMESSAGE']._serialized_end=83
-  _globals['_CHATMESSAGES']._serialized_start=85
-  _globals['_CHATMESSAGES']._serialized_end=142
-  _globals['_TOKENIDS']._serialized_start=144
-  _globals['_TOKENIDS']._serialized_end=167
-  _globals['_PROMPT']._serialized_start=170
-  _globals['_PROMPT']._serialized_end=423
-  _globals['_GENERATION']._serialized_start=426
-  _globals['_GENERATION']._serialized_end=662
-  _globals['_TOKENS']._serialized_start=665
-  _globals['_TOKENS']._serialized_end=797
-  _globals['_CHARACTERSPAN']._serialized_start=799
-  _globals['_CHARACTERSPAN']._serialized_end=842
+  _globals['_CHATMESSAGES']._serialized_start=86
+  _globals['_CHATMESSAGES']._serialized_end=237
+  _globals['_TOKENIDS']._serialized_start=239
+  _globals['_TOKENIDS']._serialized_end=262
+  _globals['_PROMPT']._serialized_start=265
+  _globals['_PROMPT']._serialized_end=518
+  _globals['_GENERATION']._serialized_start=521
+  _globals['_GENERATION']._serialized_end=757
+  _globals['_TOKENS']._serialized_start=760
+  _globals['_TOKENS']._serialized_end=892
+  _globals['_CHARACTERSPAN']._serialized_start=894
+  _globals['_CHARACTERSPAN']._serialized_end=937
 # @@protoc_insertion_point(module_scope)

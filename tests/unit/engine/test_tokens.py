@@ -10,6 +10,11 @@ from interpd.testing.tiny_models import tiny_tokenizer
 
 PLAIN = tiny_tokenizer()
 CHAT = tiny_tokenizer(with_bos=True, with_chat=True)
+TURNS = tiny_tokenizer(with_bos=True)
+TURNS.chat_template = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}[end]\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 
 
 def tokens(tokenizer, **prompt):
@@ -43,6 +48,38 @@ def test_a_turn_of_the_assistant_is_not_opened_twice():
     assert found.text == "<s><user> Hello\n<assistant> Hi\n"
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (("user", "Hello"),),
+        (("system", "Be brief."), ("user", "Hello")),
+        (("user", "Hello"), ("assistant", "Hi"), ("user", "Bye")),
+        (("user", "Hello"), ("assistant", "Hi")),
+    ],
+)
+def test_a_chat_has_the_tokens_that_its_template_gives(messages):
+    turns = [{"role": role, "content": content} for role, content in messages]
+    for options in (
+        {"add_generation_prompt": True},
+        {"add_generation_prompt": False},
+        {"continue_final_message": True},
+    ):
+        expected = TURNS.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
+        found = tokens(TURNS, messages=messages, **options)
+        assert found.ids == tuple(expected)
+        assert "".join(found.text[start:end] for start, end in found.offsets) == found.text
+        # no second beginning beside that of the template
+        assert found.ids.count(TURNS.bos_token_id) == 1
+
+
+def test_how_a_chat_ends_may_be_said():
+    chat = (("user", "Hello"), ("assistant", "Hi"))
+    assert tokens(TURNS, messages=chat[:1]).text.endswith("[assistant] ")
+    assert tokens(TURNS, messages=chat[:1], add_generation_prompt=False).text.endswith("Hello[end]\n")
+    assert tokens(TURNS, messages=chat).text.endswith("Hi[end]\n")
+    assert tokens(TURNS, messages=chat, continue_final_message=True).text.endswith("[assistant] Hi")
+
+
 def test_ids_are_taken_as_they_are():
     found = tokens(CHAT, token_ids=(5, 300, 5))
     assert (found.ids, found.offsets) == ((5, 300, 5), ((0, 0),) * 3)
@@ -72,11 +109,29 @@ def test_a_tokenizer_without_a_template_refuses_chat():
         tokens(PLAIN, messages=(("user", "Hello"),))
 
 
-def test_what_a_template_raises_is_the_callers():
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages[7].content }}", "refuses these messages: "),
+        ("{{ messages[0].content + 1 }}", "refuses these messages: "),
+        ("{{ 1 / 0 }}", "refuses these messages: "),
+        ("{% for message in messages %}", "refuses these messages: "),
+        ("{{ messages.__class__.__mro__ }}", "refuses these messages: "),
+    ],
+)
+def test_what_a_template_raises_is_the_callers(template, message):
     strict = tiny_tokenizer()
-    strict.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(InvalidRequest, match="roles must alternate"):
+    strict.chat_template = template
+    with pytest.raises(InvalidRequest, match=message):
         tokens(strict, messages=(("user", "Hello"),))
+
+
+def test_a_message_that_the_template_leaves_out_cannot_be_continued():
+    quiet = tiny_tokenizer()
+    quiet.chat_template = "{{ messages[0].content }}"
+    with pytest.raises(InvalidRequest, match=r"refuses these messages: .*final message"):
+        tokens(quiet, messages=(("user", "Hello"), ("assistant", "Hi there")), continue_final_message=True)
 
 
 def test_a_model_without_a_tokenizer_takes_ids_only():

@@ -271,8 +271,9 @@ def test_modules_apply_to_any_value_of_their_width(manifest, ask, read):
         Prompt(messages=(("user", "hi"),)),
         Prompt(token_ids=(50,)),
         Prompt(token_ids=()),
+        Prompt(text="a", continue_final_message=True),
     ],
-    ids=["nothing", "two forms", "no chat template", "beyond the vocabulary", "no tokens"],
+    ids=["nothing", "two forms", "no chat template", "beyond the vocabulary", "no tokens", "no last message"],
 )
 def test_prompts_are_exactly_one_thing_that_the_model_can_take(found, ask, read, prompt):
     assert found(ask(read(), outputs={"x": 0}, prompts=(prompt,))) == [("BAD_PROMPT", "prompts[0]")]

@@ -34,6 +34,10 @@ def test_everything_else_counts():
         (Graph(GRAPH.nodes, {"y": Ref(2)}), PROMPTS, None),
         (GRAPH, (Prompt(text="hello", add_special_tokens=False),), None),
         (GRAPH, (Prompt(token_ids=(1, 2)),), None),
+        (GRAPH, (Prompt(messages=(("user", "hello"),)),), None),
+        (GRAPH, (Prompt(messages=(("user", "hello"),), add_generation_prompt=True),), None),
+        (GRAPH, (Prompt(messages=(("user", "hello"),), add_generation_prompt=False),), None),
+        (GRAPH, (Prompt(messages=(("user", "hello"),), continue_final_message=True),), None),
         (GRAPH, PROMPTS, Generation(3)),
     ]
     assert len({base, *(graph_digest(*item) for item in changed)}) == len(changed) + 1

@@ -30,6 +30,8 @@ REQUEST = RunRequest(
     prompts=(
         Prompt(text="Elena was born in", add_special_tokens=False),
         Prompt(messages=(("system", ""), ("user", "hi"))),
+        Prompt(messages=(("user", "hi"),), add_generation_prompt=False),
+        Prompt(messages=(("user", "hi"), ("assistant", "He")), continue_final_message=True),
         Prompt(token_ids=(0, 2**31)),
         Prompt(text="a", target_text=""),
         Prompt(token_ids=(1,), target_ids=(0, 7)),
