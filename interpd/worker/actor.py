@@ -58,6 +58,9 @@ def _prepare_process(options: ReplicaOptions) -> None:
         sys.path.remove(os.getcwd())
     telemetry.configure("info" if options.trace_hooks else "warning")
     os.environ["OMP_NUM_THREADS"] = str(max(1, math.ceil(options.spec.num_cpus)))
+    # threads that wait for one another spin by default: with anything else on the machine, the daemon itself included,
+    # a pass of two threads then takes up to ten times as long as with one
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not options.spec.num_gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
