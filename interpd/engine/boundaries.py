@@ -36,7 +36,7 @@ class Boundaries:
     companions: tuple[Location, ...] = ()
     """Further arguments of the blocks, such as masks, that have the rows of the start; by order."""
     stale: frozenset[Location] = frozenset()
-    """Places whose rows stay those of the start, whatever changes: who reads there gets a pass without changes."""
+    """Places whose rows do not change with the stream's: whoever reads there gets a pass in which none do."""
 
 
 @torch.no_grad()

@@ -124,7 +124,7 @@ class Lineup:
             return stage, changed
         for item in self._following(visit):
             full = tensors[item]
-            # a mask that nobody needs is None, one that is the same for all rows has one
+            # a mask that nobody needs is None, and what is the same for all rows has one row
             if isinstance(full, Tensor) and len(full) == len(self.start.sources):
                 changed[item] = self._taken(full, self._origins)
         return stage, changed
