@@ -8,6 +8,7 @@
     │   ├── NotFound
     │   │   ├── ModelNotFound
     │   │   ├── ArtifactNotFound
+    │   │   ├── AdapterNotFound     unknown, or it could not be loaded
     │   │   ├── BlobNotFound        a digest that was never uploaded (or has expired)
     │   │   └── RunNotFound
     │   ├── PreconditionFailed
