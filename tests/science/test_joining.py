@@ -8,7 +8,7 @@ import torch
 
 from interpd.engine import nnsight_engine
 from interpd.graph.ir import Generation, Ref, Steps
-from interpd.graph.run import Cancelled
+from interpd.graph.run import Cancelled, TokenGenerated
 from interpd.graph.types import TensorData
 from interpd.testing.bench import Bench, ask, call, read, write
 from interpd.testing.tiny_models import ARCHITECTURES
@@ -123,6 +123,14 @@ def test_a_seed_gives_its_tokens_whoever_arrives_and_whenever(gpt2):
     assert [tokens(outcome) for outcome in together] == alone
 
 
+def test_tokens_stream_by_the_steps_of_their_own_request(gpt2):
+    arrivals = [(0, generate(LONG, n=9)), (3, generate(PROMPTS[0], n=5, stream_tokens=True))]
+    _, streaming = arriving(gpt2, arrivals)
+    told = [event for event in streaming.events if isinstance(event, TokenGenerated)]
+    assert [event.step for event in told] == [0, 1, 2, 3, 4]
+    assert tuple(event.token_id for event in told) == tokens(streaming)
+
+
 def test_prompts_that_exchange_values_keep_doing_so_among_arrivals(gpt2):
     nodes = [
         read(SITE, positions=(-1,), steps=Steps(1, None)),
@@ -235,11 +243,21 @@ def test_a_row_that_fails_or_is_cancelled_leaves_its_company_as_it_was(exact):
 
 
 def test_those_left_by_a_pass_that_failed_are_joined_again(gpt2):
+    def broken(module, args):
+        if (args[0].abs() > 1e20).any():
+            raise RuntimeError("the device is broken")
+
     requests = [generate("The cat sat", n=12), generate("The cat ran", n=12)]
-    out_of_range = TensorData.from_numpy(np.array([[10_000]]))
-    bad = generate("Lisbon", [write(out_of_range, "transformer.wte.input", steps=Steps(2, 3))])
-    found = arriving(gpt2, [(0, requests[0]), (1, requests[1]), (1, bad)])
-    assert found[2].error
+    alone = [tokens(gpt2.run(request)) for request in requests]
+    too_much = TensorData.from_numpy(np.full(24, 1e30, "float32"))
+    bad = generate("Lisbon", [write(too_much, SITE, steps=Steps(2, 3))])
+    hook = gpt2.model.transformer.h[2].register_forward_pre_hook(broken)
+    try:
+        found = arriving(gpt2, [(0, requests[0]), (1, requests[1]), (1, bad)])
+    finally:
+        hook.remove()
+    assert "the device is broken" in found[2].error.message
+    assert [tokens(outcome) for outcome in found[:2]] == alone
     assert found[0].done.cost.shared_with[-1] == 2
 
 
