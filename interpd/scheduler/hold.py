@@ -37,6 +37,10 @@ class Hold:
         """The run's events from number ``start`` on, ending with its terminal event."""
         return self._run.read(start)
 
+    def has(self, number: int) -> bool:
+        """Whether the event of this number has happened."""
+        return self._run.log.has(number)
+
     def cancel(self) -> None:
         """Ends the run with ``Cancelled``."""
         self._holder.stop(self._run)

@@ -75,6 +75,9 @@ class RunHandle(Protocol):
         what was read is dropped. Raises ``RunNotFound`` when ``start`` lies before what is kept.
         """
 
+    def has(self, number: int) -> bool:
+        """Whether the event of this number has happened, so that ``events`` gives it without waiting."""
+
     def cancel(self) -> None:
         """Ends the run with ``Cancelled``; nothing happens when it has ended."""
 

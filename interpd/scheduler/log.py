@@ -41,6 +41,10 @@ class EventLog:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def has(self, number: int) -> bool:
+        """Whether the event of this number has happened."""
+        return number < self._first + len(self._events)
+
     async def read(self, start: int) -> AsyncIterator[Event]:
         """Events from number ``start`` on; ends after the terminal one. Raises ``RunNotFound`` for dropped events."""
         number = start
@@ -51,7 +55,7 @@ class EventLog:
                     "submit with keep_s > 0 to read them twice",
                     run=self._run_id,
                 )
-            if number < self._first + len(self._events):
+            if self.has(number):
                 event = self._events[number - self._first]
                 yield event
                 number += 1

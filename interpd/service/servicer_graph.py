@@ -9,7 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,7 +21,7 @@ from interpd.scheduler.interface import Front, RunHandle
 from interpd.service.aside import Aside
 from interpd.service.interceptors import Call
 from interpd.service.messages import report_to_proto, violations_to_proto
-from interpd.wire.events import accepted_to_proto, event_to_protos
+from interpd.wire.events import accepted_to_proto, event_fields
 from interpd.wire.graphs import request_from_proto, spec_from_proto
 from interpd.wire.v1 import graph_service_pb2 as pb
 from interpd.wire.v1 import run_pb2
@@ -34,6 +34,12 @@ LARGE_BYTES = 8 << 10
 
 LONGEST_LINE = 64
 """Large messages that may wait for their check."""
+
+PACKET_BYTES = 64 << 10
+"""Of results in one response, unless one piece alone has more."""
+
+PACKET_MESSAGES = 64
+"""In one response."""
 
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
@@ -86,7 +92,7 @@ class GraphServicer:
         finally:
             self._entering.pop(run.run_id).set()
         # nothing waits between taking hold and following, so that a hold is always let go
-        async with aclosing(_followed(handle, 0, lambda **event: pb.RunGraphResponse(event=event))) as responses:
+        async with aclosing(_followed(handle, 0, pb.RunGraphResponse)) as responses:
             async for response in responses:
                 yield response
 
@@ -119,7 +125,7 @@ class GraphServicer:
     def attach_run(self, request: pb.AttachRunRequest, call: Call) -> AsyncGenerator[pb.AttachRunResponse, None]:
         """The events of a known run from a number on."""
         handle = self._front.attach(request.run_id)
-        return _followed(handle, request.from_number, lambda **event: pb.AttachRunResponse(event=event))
+        return _followed(handle, request.from_number, pb.AttachRunResponse)
 
     async def cancel_run(self, request: pb.CancelRunRequest, call: Call) -> pb.CancelRunResponse:
         """Nothing, once the run's end is under way. A run that has ended and is no longer kept may be cancelled too."""
@@ -150,18 +156,62 @@ def _untokenisable(error: InvalidRequest) -> Violation:
     return Violation("BAD_PROMPT", "prompts", error.message)
 
 
-async def _followed(handle: RunHandle, start: int, respond: Callable[..., _M]) -> AsyncGenerator[_M, None]:
-    """One response per message, none made before the one before it was sent; whoever stops reading lets the run go."""
+async def _followed(handle: RunHandle, start: int, response: type[_M]) -> AsyncGenerator[_M, None]:
+    """Responses with all messages of a run; whoever stops reading lets the run go.
+
+    Small messages that are at hand together share a response. No more than one large one is made before the one before
+    it was sent.
+    """
     try:
-        yield accepted_to_proto(handle.run_id, start, respond)
-        number = start
-        event = None
+        yield response(event=accepted_to_proto(handle.run_id, start))
+        number, event, packet = start, None, _Packet(response)
         async with aclosing(handle.events(start)) as events:
             async for event in events:
-                for response in event_to_protos(event, number, respond):
-                    yield response
+                try:
+                    for fields in event_fields(event, number):
+                        if packet.is_full_with(fields):
+                            yield packet.take()
+                        packet.add(fields)
+                except InterpdError:
+                    # what ends the stream comes after all that happened before
+                    if packet:
+                        yield packet.take()
+                    raise
                 number += 1
+                if packet and not handle.has(number):
+                    yield packet.take()
         if event is None:
             raise InvalidRequest(f"run {handle.run_id!r} ended before event {start}", run=handle.run_id)
     finally:
         handle.release()
+
+
+class _Packet(Generic[_M]):
+    """Messages of a run that travel together."""
+
+    def __init__(self, response: type[_M]) -> None:
+        self._response = response
+        self._fields: list[dict[str, Any]] = []
+        self._n_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._fields)
+
+    def is_full_with(self, fields: dict[str, Any]) -> bool:
+        """Whether what is in it has to go before this message."""
+        too_large = self._n_bytes + _data_bytes(fields) > PACKET_BYTES
+        return bool(self) and (too_large or len(self._fields) == PACKET_MESSAGES)
+
+    def add(self, fields: dict[str, Any]) -> None:
+        """Puts a message in."""
+        self._fields.append(fields)
+        self._n_bytes += _data_bytes(fields)
+
+    def take(self) -> _M:
+        """The response with all that is in it."""
+        (first, *more), self._fields, self._n_bytes = self._fields, [], 0
+        return self._response(event=first, more=more)
+
+
+def _data_bytes(fields: dict[str, Any]) -> int:
+    return len(fields["tensor_chunk"]["chunk"]["data"]) if "tensor_chunk" in fields else 0

@@ -4,11 +4,9 @@ All messages of one event carry the event's number, so a client that lost its co
 that it does not have completely, and an unfinished tensor comes again from its beginning.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
-from typing import TypeVar
-
-from google.protobuf.message import Message
+from typing import Any
 
 from interpd import errors
 from interpd.graph import run
@@ -20,8 +18,6 @@ from interpd.wire.schemas import plain
 from interpd.wire.tensors import DTYPE_TO_PROTO, dtype_from_proto, shape_from_proto
 from interpd.wire.v1 import run_pb2 as pb
 from interpd.wire.v1 import tensor_pb2
-
-_M = TypeVar("_M", bound=Message)
 
 RESULT_BYTES = 4 << 30
 """Largest result that an assembler takes unless told otherwise."""
@@ -37,35 +33,36 @@ _PROVENANCE = ("graph_digest", "model", "model_revision", "engine", "dtype", "de
 _COST = ("n_tokens", "n_layers_run", "n_passes", "bytes_returned", "queued_ms", "run_ms")
 
 
-def accepted_to_proto(run_id: str, number: int, make: Callable[..., _M] = pb.RunEvent) -> _M:
-    """The first message of a stream: which run it is and which event comes next. ``make`` as in ``event_to_protos``."""
-    return make(number=number, accepted=pb.Accepted(run_id=run_id))
+def accepted_to_proto(run_id: str, number: int) -> pb.RunEvent:
+    """The first message of a stream: which run it is and which event comes next."""
+    return pb.RunEvent(number=number, accepted=pb.Accepted(run_id=run_id))
 
 
-def event_to_protos(event: run.Event, number: int, make: Callable[..., _M] = pb.RunEvent) -> Iterator[_M]:
-    """The messages of one event, each made when it is asked for.
+def event_to_protos(event: run.Event, number: int) -> Iterator[pb.RunEvent]:
+    """The messages of one event, each made when it is asked for. Raises as ``event_fields`` does."""
+    return (pb.RunEvent(**fields) for fields in event_fields(event, number))
+
+
+def event_fields(event: run.Event, number: int) -> Iterator[dict[str, Any]]:
+    """The fields of each message of one event, made when they are asked for.
+
+    A message that is put into another is copied, with all its bytes; fields are not.
 
     Raises the error of a ``Failed`` event, and ``errors.Cancelled`` for a ``Cancelled`` one: these end the stream.
-
-    Args:
-        event: What happened.
-        number: Of the event.
-        make: Makes a message of the fields of a ``RunEvent``. One that is put into another is copied, with all its
-            bytes: whoever needs the other makes it here.
     """
     match event:
         case run.Result():
-            yield from _result_to_protos(event, number, make)
+            yield from _result_fields(event, number)
         case run.Queued():
-            yield make(number=number, queued=pb.Queued(position=event.position, reason=event.reason))
+            yield {"number": number, "queued": pb.Queued(position=event.position, reason=event.reason)}
         case run.Started():
-            yield make(number=number, started=pb.Started(tokens=map(tokens_to_proto, event.tokens)))
+            yield {"number": number, "started": pb.Started(tokens=map(tokens_to_proto, event.tokens))}
         case run.Progress():
-            yield make(number=number, progress=pb.Progress(**plain(event, _PROGRESS)))
+            yield {"number": number, "progress": pb.Progress(**plain(event, _PROGRESS))}
         case run.TokenGenerated():
-            yield make(number=number, token=pb.GeneratedToken(**plain(event, _TOKEN)))
+            yield {"number": number, "token": pb.GeneratedToken(**plain(event, _TOKEN))}
         case run.Done():
-            yield make(number=number, done=_done_to_proto(event))
+            yield {"number": number, "done": _done_to_proto(event)}
         case run.Failed():
             raise event.error
         case run.Cancelled():
@@ -74,7 +71,7 @@ def event_to_protos(event: run.Event, number: int, make: Callable[..., _M] = pb.
             raise TypeError(f"a {type(event).__name__} has no place on the wire")
 
 
-def _result_to_protos(event: run.Result, number: int, make: Callable[..., _M]) -> Iterator[_M]:
+def _result_fields(event: run.Result, number: int) -> Iterator[dict[str, Any]]:
     tensor = event.tensor
     header = tensor_pb2.TensorHeader(
         tensor_id=number,
@@ -85,9 +82,9 @@ def _result_to_protos(event: run.Result, number: int, make: Callable[..., _M]) -
         partial=event.partial,
         total_bytes=len(tensor.data),
     )
-    yield make(number=number, tensor_header=header)
+    yield {"number": number, "tensor_header": header}
     for fields in pieces_of(tensor.data):
-        yield make(number=number, tensor_chunk={"tensor_id": number, "chunk": fields})
+        yield {"number": number, "tensor_chunk": {"tensor_id": number, "chunk": fields}}
 
 
 def _done_to_proto(event: run.Done) -> pb.Done:

@@ -147,8 +147,9 @@ class EventsOfMessages:
 
     def _read(self) -> Iterator[Event]:
         for message in self._messages:
-            event = self._assembler.feed(message.event)
-            if event is not None:
-                yield event
+            for part in (message.event, *message.more):
+                event = self._assembler.feed(part)
+                if event is not None:
+                    yield event
         if not self._is_closed:
             self._assembler.finish()

@@ -26,7 +26,7 @@ from . import run_pb2 as interpd_dot_v1_dot_run__pb2
 from . import tensor_pb2 as interpd_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einterpd/v1/graph_service.proto\x12\ninterpd.v1\x1a\x14interpd/v1/run.proto\x1a\x17interpd/v1/tensor.proto\"9\n\x14ValidateGraphRequest\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.interpd.v1.RunSpec\"8\n\tViolation\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\tNodeTypes\x12\'\n\x07outputs\x18\x01 \x03(\x0b\x32\x16.interpd.v1.TensorType\x12\x0c\n\x04text\x18\x02 \x01(\t\"@\n\nOutputType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0b\x32\x16.interpd.v1.TensorType\"\xae\x01\n\x08\x45stimate\x12\x15\n\x08n_tokens\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cn_layers_run\x18\x02 \x01(\r\x12\x10\n\x08n_passes\x18\x03 \x01(\r\x12\x1b\n\x0e\x62ytes_returned\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x17\n\nlive_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x42\x0b\n\t_n_tokensB\x11\n\x0f_bytes_returnedB\r\n\x0b_live_bytes\"\xf3\x01\n\x15ValidateGraphResponse\x12)\n\nviolations\x18\x01 \x03(\x0b\x32\x15.interpd.v1.Violation\x12$\n\x05types\x18\x02 \x03(\x0b\x32\x15.interpd.v1.NodeTypes\x12&\n\x08\x65stimate\x18\x03 \x01(\x0b\x32\x14.interpd.v1.Estimate\x12\r\n\x05notes\x18\x04 \x03(\t\x12\x10\n\x08n_tokens\x18\x05 \x03(\r\x12\'\n\x07outputs\x18\x06 \x03(\x0b\x32\x16.interpd.v1.OutputType\x12\x17\n\x0fn_target_tokens\x18\x07 \x03(\r\"X\n\x0fRunGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x04spec\x18\x02 \x01(\x0b\x32\x13.interpd.v1.RunSpec\x12\x0e\n\x06keep_s\x18\x03 \x01(\x01\"7\n\x10RunGraphResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.interpd.v1.RunEvent\"7\n\x10\x41ttachRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_number\x18\x02 \x01(\x04\"8\n\x11\x41ttachRunResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.interpd.v1.RunEvent\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponse2\xc3\x02\n\x0cGraphService\x12T\n\rValidateGraph\x12 .interpd.v1.ValidateGraphRequest\x1a!.interpd.v1.ValidateGraphResponse\x12G\n\x08RunGraph\x12\x1b.interpd.v1.RunGraphRequest\x1a\x1c.interpd.v1.RunGraphResponse0\x01\x12J\n\tAttachRun\x12\x1c.interpd.v1.AttachRunRequest\x1a\x1d.interpd.v1.AttachRunResponse0\x01\x12H\n\tCancelRun\x12\x1c.interpd.v1.CancelRunRequest\x1a\x1d.interpd.v1.CancelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1einterpd/v1/graph_service.proto\x12\ninterpd.v1\x1a\x14interpd/v1/run.proto\x1a\x17interpd/v1/tensor.proto\"9\n\x14ValidateGraphRequest\x12!\n\x04spec\x18\x01 \x01(\x0b\x32\x13.interpd.v1.RunSpec\"8\n\tViolation\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"B\n\tNodeTypes\x12\'\n\x07outputs\x18\x01 \x03(\x0b\x32\x16.interpd.v1.TensorType\x12\x0c\n\x04text\x18\x02 \x01(\t\"@\n\nOutputType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04type\x18\x02 \x01(\x0b\x32\x16.interpd.v1.TensorType\"\xae\x01\n\x08\x45stimate\x12\x15\n\x08n_tokens\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cn_layers_run\x18\x02 \x01(\r\x12\x10\n\x08n_passes\x18\x03 \x01(\r\x12\x1b\n\x0e\x62ytes_returned\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x17\n\nlive_bytes\x18\x05 \x01(\x04H\x02\x88\x01\x01\x42\x0b\n\t_n_tokensB\x11\n\x0f_bytes_returnedB\r\n\x0b_live_bytes\"\xf3\x01\n\x15ValidateGraphResponse\x12)\n\nviolations\x18\x01 \x03(\x0b\x32\x15.interpd.v1.Violation\x12$\n\x05types\x18\x02 \x03(\x0b\x32\x15.interpd.v1.NodeTypes\x12&\n\x08\x65stimate\x18\x03 \x01(\x0b\x32\x14.interpd.v1.Estimate\x12\r\n\x05notes\x18\x04 \x03(\t\x12\x10\n\x08n_tokens\x18\x05 \x03(\r\x12\'\n\x07outputs\x18\x06 \x03(\x0b\x32\x16.interpd.v1.OutputType\x12\x17\n\x0fn_target_tokens\x18\x07 \x03(\r\"X\n\x0fRunGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x04spec\x18\x02 \x01(\x0b\x32\x13.interpd.v1.RunSpec\x12\x0e\n\x06keep_s\x18\x03 \x01(\x01\"[\n\x10RunGraphResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.interpd.v1.RunEvent\x12\"\n\x04more\x18\x02 \x03(\x0b\x32\x14.interpd.v1.RunEvent\"7\n\x10\x41ttachRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_number\x18\x02 \x01(\x04\"\\\n\x11\x41ttachRunResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.interpd.v1.RunEvent\x12\"\n\x04more\x18\x02 \x03(\x0b\x32\x14.interpd.v1.RunEvent\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponse2\xc3\x02\n\x0cGraphService\x12T\n\rValidateGraph\x12 .interpd.v1.ValidateGraphRequest\x1a!.interpd.v1.ValidateGraphResponse\x12G\n\x08RunGraph\x12\x1b.interpd.v1.RunGraphRequest\x1a\x1c.interpd.v1.RunGraphResponse0\x01\x12J\n\tAttachRun\x12\x1c.interpd.v1.AttachRunRequest\x1a\x1d.interpd.v1.AttachRunResponse0\x01\x12H\n\tCancelRun\x12\x1c.interpd.v1.CancelRunRequest\x1a\x1d.interpd.v1.CancelRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,15 +48,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNGRAPHREQUEST']._serialized_start=767
   _globals['_RUNGRAPHREQUEST']._serialized_end=855
   _globals['_RUNGRAPHRESPONSE']._serialized_start=857
-  _globals['_RUNGRAPHRESPONSE']._serialized_end=912
-  _globals['_ATTACHRUNREQUEST']._serialized_start=914
-  _globals['_ATTACHRUNREQUEST']._serialized_end=969
-  _globals['_ATTACHRUNRESPONSE']._serialized_start=971
-  _globals['_ATTACHRUNRESPONSE']._serialized_end=1027
-  _globals['_CANCELRUNREQUEST']._serialized_start=1029
-  _globals['_CANCELRUNREQUEST']._serialized_end=1063
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1065
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1084
-  _globals['_GRAPHSERVICE']._serialized_start=1087
-  _globals['_GRAPHSERVICE']._serialized_end=1410
+  _globals['_RUNGRAPHRESPONSE']._serialized_end=948
+  _globals['_ATTACHRUNREQUEST']._serialized_start=950
+  _globals['_ATTACHRUNREQUEST']._serialized_end=1005
+  _globals['_ATTACHRUNRESPONSE']._serialized_start=1007
+  _globals['_ATTACHRUNRESPONSE']._serialized_end=1099
+  _globals['_CANCELRUNREQUEST']._serialized_start=1101
+  _globals['_CANCELRUNREQUEST']._serialized_end=1135
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1137
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1156
+  _globals['_GRAPHSERVICE']._serialized_start=1159
+  _globals['_GRAPHSERVICE']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

@@ -83,10 +83,12 @@ class RunGraphRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., spec: _Optional[_Union[_run_pb2.RunSpec, _Mapping]] = ..., keep_s: _Optional[float] = ...) -> None: ...
 
 class RunGraphResponse(_message.Message):
-    __slots__ = ("event",)
+    __slots__ = ("event", "more")
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     event: _run_pb2.RunEvent
-    def __init__(self, event: _Optional[_Union[_run_pb2.RunEvent, _Mapping]] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[_run_pb2.RunEvent]
+    def __init__(self, event: _Optional[_Union[_run_pb2.RunEvent, _Mapping]] = ..., more: _Optional[_Iterable[_Union[_run_pb2.RunEvent, _Mapping]]] = ...) -> None: ...
 
 class AttachRunRequest(_message.Message):
     __slots__ = ("run_id", "from_number")
@@ -97,10 +99,12 @@ class AttachRunRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., from_number: _Optional[int] = ...) -> None: ...
 
 class AttachRunResponse(_message.Message):
-    __slots__ = ("event",)
+    __slots__ = ("event", "more")
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     event: _run_pb2.RunEvent
-    def __init__(self, event: _Optional[_Union[_run_pb2.RunEvent, _Mapping]] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[_run_pb2.RunEvent]
+    def __init__(self, event: _Optional[_Union[_run_pb2.RunEvent, _Mapping]] = ..., more: _Optional[_Iterable[_Union[_run_pb2.RunEvent, _Mapping]]] = ...) -> None: ...
 
 class CancelRunRequest(_message.Message):
     __slots__ = ("run_id",)

@@ -50,6 +50,9 @@ class FakeHandle:
                 yield event
             number += 1
 
+    def has(self, number: int) -> bool:
+        return number < self.front.n_happened
+
     def cancel(self) -> None:
         self.front.cancelled.append(self.run_id)
 
@@ -68,6 +71,7 @@ class FakeFront:
         self.cancelled: list[str] = []
         self.released: list[str] = []
         self.n_taken = 0
+        self.n_happened = 0
         self.blobs: dict[str, TensorData] = {}
         self.files: dict[str, bytes] = {}
         self.adapters: dict[tuple[str, str], str | None] = {}

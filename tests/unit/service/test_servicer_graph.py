@@ -2,6 +2,7 @@ import asyncio
 from types import SimpleNamespace
 
 import grpc
+import numpy as np
 import pytest
 
 from interpd import errors
@@ -49,7 +50,7 @@ def plays(front, *events):
 
 async def received(call, assembler=None):
     assembler = assembler or EventAssembler()
-    events = [assembler.feed(response.event) async for response in call]
+    events = [assembler.feed(part) async for response in call for part in (response.event, *response.more)]
     return [event for event in events if event is not None]
 
 
@@ -149,6 +150,51 @@ async def test_a_vanished_connection_releases_its_run(front):
     await asyncio.to_thread(read_two_and_vanish, await server.start())
     await wait_until(lambda: front.released == ["run-1"])
     await server.stop(0)
+
+
+def kinds(response):
+    return [part.WhichOneof("event") for part in (response.event, *response.more)]
+
+
+async def test_small_events_that_have_happened_travel_together(front, stub):
+    small = TensorData.from_numpy(np.zeros(4, np.float32))
+    plays(front, run.Progress("run-1", 1, 2), run.Result("run-1", "h", small), done("run-1"))
+    front.n_happened = 3
+    sent = [kinds(response) async for response in stub.RunGraph(request())]
+    assert sent == [["accepted"], ["progress", "tensor_header", "tensor_chunk", "done"]]
+
+
+async def test_what_has_happened_does_not_wait_for_what_has_not(front, stub):
+    plays(front, run.Progress("run-1", 1, 2), run.Progress("run-1", 2, 2), done("run-1"))
+    front.n_happened = 2
+    sent = [kinds(response) async for response in stub.RunGraph(request())]
+    assert sent == [["accepted"], ["progress", "progress"], ["done"]]
+
+
+async def test_pieces_of_a_large_result_travel_alone(front, stub):
+    plays(front, run.Progress("run-1", 1, 2), run.Result("run-1", "h", BIG), done("run-1"))
+    front.n_happened = 3
+    sent = [kinds(response) async for response in stub.RunGraph(request())]
+    assert sent[1] == ["progress", "tensor_header"]
+    assert all(kinds == ["tensor_chunk"] for kinds in sent[2:-1])
+    assert sent[-1] == ["tensor_chunk", "done"] or sent[-1] == ["done"]
+
+
+async def test_what_happened_before_a_failure_arrives_first(front, stub):
+    plays(front, run.Progress("run-1", 1, 2), run.Failed("run-1", errors.OpFailed("it broke")))
+    front.n_happened = 2
+    call = stub.RunGraph(request())
+    assert [kinds(await call.read()) for _ in range(2)] == [["accepted"], ["progress"]]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert str(from_rpc_error(caught.value)) == "it broke"
+
+
+async def test_many_small_events_take_several_responses(front, stub):
+    plays(front, *(run.Progress("run-1", i, 200) for i in range(200)), done("run-1"))
+    front.n_happened = 201
+    sent = [kinds(response) async for response in stub.RunGraph(request())]
+    assert [len(kinds) for kinds in sent] == [1, 64, 64, 64, 9]
 
 
 async def test_attaching_resumes_from_an_event_number(front, stub):
