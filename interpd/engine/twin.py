@@ -10,16 +10,17 @@ from interpd.errors import FeatureUnsupported
 def twin_of(model: nn.Module) -> nn.Module:
     """A copy of ``model`` whose parameters and buffers are those of ``model``: it takes no memory for weights.
 
-    Each parameter is an object of its own on the same storage: replacing it in the copy leaves the model alone. The
-    config is shared, so that both run the same attention.
+    Each parameter is an object of its own on the same storage: replacing it in the copy leaves the model alone. All
+    configs are shared, those of parts of the model too, so that both run the same attention.
 
     Raises ``FeatureUnsupported`` for a model of a plugin's that holds what cannot be copied.
     """
     shared: dict[int, object] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         shared[id(tensor)] = _alias(tensor)
-    config = getattr(model, "config", None)
-    shared[id(config)] = config
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        shared[id(config)] = config
     try:
         return copy.deepcopy(model, shared)
     except (TypeError, RuntimeError) as error:

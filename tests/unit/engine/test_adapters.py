@@ -371,6 +371,41 @@ def test_other_architectures_take_adapters_too(tmp_path, architecture):
         assert torch.equal(found[request.run_id]["layers.1.resid_post"], expected.hidden_states[2])
 
 
+@pytest.mark.parametrize("architecture", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
+def test_both_sides_of_an_encoder_decoder_model_are_adapted(tmp_path, architecture):
+    bench = Bench(tmp_path, {"a": None}, architecture)
+    prompts = (Prompt(text=TEXTS[0], target_text=TEXTS[1]), Prompt(text=TEXTS[2]))
+    # the eager attention is chosen for each side of the adapted model by itself
+    graph = reads("encoder.layers.1.attn.pattern", "decoder.layers.1.cross_attn.pattern", "logits")
+    for name, oracle in bench.oracles.items():
+        oracle.set_attn_implementation("eager")
+        for prompt in prompts:
+            tokens = bench.engine.tokenize([prompt])[0]
+            sides = {"input_ids": torch.tensor([tokens.ids]), "decoder_input_ids": torch.tensor([tokens.target.ids])}
+            theirs = oracle(**sides, output_attentions=True)
+            found, _ = bench.run(RunRequest("run", "tiny", (prompt,), graph, adapter=name))
+            expected = (theirs.encoder_attentions[1][0], theirs.cross_attentions[1][0], theirs.logits[0])
+            for site, wanted in zip(graph.outputs, expected, strict=True):
+                assert torch.allclose(found["run"][site].squeeze(0), wanted, atol=1e-4), (name, site)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["bart", "t5"])
+def test_both_stacks_of_an_encoder_decoder_model_are_adapted(tmp_path, architecture):
+    bench = Bench(tmp_path, {"a": None}, architecture)
+    prompt = Prompt(text=TEXTS[0], target_text=TEXTS[1])
+    (tokens,) = bench.engine.tokenize([prompt])
+    sides = {"input_ids": torch.tensor([tokens.ids]), "decoder_input_ids": torch.tensor([tokens.target.ids])}
+    pattern = "decoder.layers.0.cross.pattern"
+    for name in ("", "a"):
+        oracle = bench.oracles[name]
+        expected = oracle(**sides).logits
+        for sites in (("logits",), (pattern, "logits")):
+            found, _ = bench.run(RunRequest("run", "tiny", (prompt,), reads(*sites), adapter=name))
+            # scores and patterns need eager attention, which rounds otherwise
+            torch.testing.assert_close(found["run"]["logits"], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_prompt_learning_is_refused(bench, tmp_path):
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     folder = save_adapter(tmp_path / "prompt", tiny_model("llama").model, config)
