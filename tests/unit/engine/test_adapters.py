@@ -396,7 +396,7 @@ def test_both_stacks_of_an_encoder_decoder_model_are_adapted(tmp_path, architect
     prompt = Prompt(text=TEXTS[0], target_text=TEXTS[1])
     (tokens,) = bench.engine.tokenize([prompt])
     sides = {"input_ids": torch.tensor([tokens.ids]), "decoder_input_ids": torch.tensor([tokens.target.ids])}
-    pattern = "decoder.layers.0.cross.pattern"
+    pattern = "decoder.layers.0.cross_attn.pattern"
     for name in ("", "a"):
         oracle = bench.oracles[name]
         expected = oracle(**sides).logits
