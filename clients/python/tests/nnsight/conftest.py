@@ -8,7 +8,7 @@ import pytest
 collect_ignore_glob = [] if find_spec("nnsight") else ["test_*.py"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def as_users_have_it():
     """nnsight as in a user's process, where the engine has not imported it first: ``.save`` and ``.backward``."""
     import nnsight
@@ -86,14 +86,14 @@ def bench_of(architecture):
         return Bench(architecture)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gpt2():
     bench = bench_of("gpt2")
     yield bench
     bench.client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def llama():
     bench = bench_of("llama")
     yield bench
