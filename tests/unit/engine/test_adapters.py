@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import pytest
@@ -17,7 +18,8 @@ from peft import (
 )
 from safetensors.torch import load_file, save_file
 
-from interpd.errors import AdapterNotFound, CallerError, FeatureUnsupported, InvalidRequest
+from interpd.engine.weights import Weights
+from interpd.errors import AdapterNotFound, CallerError, FeatureUnsupported, InvalidRequest, OpFailed
 from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref
 from interpd.graph.run import Done, Failed, Result, RunRequest
 from interpd.graph.schema import AdapterInfo
@@ -404,6 +406,17 @@ def test_both_stacks_of_an_encoder_decoder_model_are_adapted(tmp_path, architect
             found, _ = bench.run(RunRequest("run", "tiny", (prompt,), reads(*sites), adapter=name))
             # scores and patterns need eager attention, which rounds otherwise
             torch.testing.assert_close(found["run"]["logits"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_proj.lora_A.default.weight", "model.embed_tokens.weight"])
+def test_weights_that_change_while_a_plugin_runs_with_an_adapter_are_noticed(bench, tmp_path, name):
+    twin = bench.engine._adapters.get("a")
+    whole = Weights(bench.plain)
+    adapted = Weights(twin.model, whole)
+    with pytest.raises(OpFailed, match=re.escape(name)), adapted.watched("run", "op 'rude'"), torch.no_grad():
+        twin.model.get_parameter(name).mul_(1.0)
+    assert whole.blame is not None
+    assert whole.blame[0] == "run"
 
 
 def test_prompt_learning_is_refused(bench, tmp_path):

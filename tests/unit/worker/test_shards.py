@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from interpd.config import ModelSpec
 from interpd.errors import FeatureUnsupported, InvalidRequest, ModelNotFound
@@ -141,3 +144,38 @@ def test_the_stored_dtype_is_that_of_the_first_floating_tensor(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(2, dtype=torch.int64), "b": torch.zeros(2, dtype=torch.bfloat16)}, path)
     assert stored_dtype([path]) == "bfloat16"
+
+
+PEAK = """
+import resource, sys
+from interpd.config import ModelSpec
+from interpd.worker.loading import load_model
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+before = peak()
+model = load_model(ModelSpec(sys.argv[1], device="cpu", dtype=sys.argv[2])).model
+size = sum(parameter.nbytes for parameter in model.parameters())
+print((peak() - before) / size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_takes_the_memory_of_the_model_once(tmp_path, dtype):
+    config = LlamaConfig(
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        vocab_size=8000,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path, max_shard_size="20MB")
+    command = [sys.executable, "-c", PEAK, str(tmp_path), dtype]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    # and once more for what the page cache holds of one file
+    assert float(ran.stdout) < 1.6
