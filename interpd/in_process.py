@@ -8,6 +8,7 @@ worker. The log goes where the program sends it (``logging.basicConfig()``), by 
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -103,13 +104,15 @@ class InProcess:
             self._starter.join(CLOSING_S)
 
     def _submit(self, coroutine: Coroutine[Any, Any, _T]) -> "Future[_T]":
-        if os.getpid() != self._pid:
+        try:
+            if os.getpid() != self._pid:
+                raise RuntimeError("local models do not live on in the child of a fork: call local() there")
+            if self._is_closed:
+                raise RuntimeError("the client is closed; make a new one")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
             coroutine.close()
-            raise RuntimeError("local models do not live on in the child of a fork: call local() there")
-        if self._is_closed:
-            coroutine.close()
-            raise RuntimeError("the client is closed; make a new one")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            raise
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
@@ -161,10 +164,15 @@ class Stream:
         self._daemon, self._responses = daemon, responses
 
     def next(self) -> "Future[Any]":
-        """The next response; ``None`` after the last one."""
+        """The next response; ``None`` after the last one. Cancelled once the daemon is closed."""
+        if self._daemon._is_closed:
+            ended: Future[Any] = Future()
+            ended.cancel()
+            return ended
         return self._daemon._submit(self._responses.next())
 
     def close(self) -> None:
         """Ends what makes the responses; waits for nothing."""
-        if not self._daemon._is_closed:
+        # a daemon that is closed has ended it already
+        with contextlib.suppress(RuntimeError):
             self._daemon._submit(self._responses.close())

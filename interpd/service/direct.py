@@ -101,6 +101,7 @@ class Responses:
             try:
                 async with asyncio.timeout(left_s):
                     return await self._step
+            # whatever ends the reading, a cancel too, lets the run go
             except BaseException:
                 await self.close()
                 raise

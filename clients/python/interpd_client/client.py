@@ -71,6 +71,7 @@ def local(
     try:
         for spec in specs_of(daemon, models, name, dtype, device):
             finished(client._calls.load(spec))
+    # also for Ctrl-C: what was loaded so far would stay
     except BaseException:
         client.close()
         raise

@@ -63,8 +63,11 @@ def until(is_true):
         time.sleep(0.01)
 
 
+@pytest.fixture
 def own_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("interpd-")]
+    """Gives the names of the threads of ours that this test has started."""
+    before = set(threading.enumerate())
+    return lambda: [one.name for one in set(threading.enumerate()) - before if one.name.startswith("interpd-")]
 
 
 def test_values_come_back_as_the_engine_made_them(model):
@@ -172,7 +175,7 @@ async def test_it_works_where_an_event_loop_runs_as_in_notebooks(client, model):
     assert len(list(model.stream("abc", max_new_tokens=3))) == 3
 
 
-def test_closing_ends_what_waits_and_leaves_nothing():
+def test_closing_ends_what_waits_and_leaves_nothing(own_threads):
     client = fake_client()
     folder = client._connection.transport._daemon._folder
     t = client.model("fake").trace("a")
@@ -197,7 +200,7 @@ def test_closing_ends_what_waits_and_leaves_nothing():
         client.models()
 
 
-def test_a_client_that_nobody_holds_ends_itself():
+def test_a_client_that_nobody_holds_ends_itself(own_threads):
     fake_client()
     gc.collect()
     until(lambda: own_threads() == [])
@@ -217,7 +220,7 @@ def test_the_child_of_a_fork_is_told_and_takes_nothing_away(client):
     assert real == os.getpid()
 
 
-async def test_the_asynchronous_twin_has_it_too():
+async def test_the_asynchronous_twin_has_it_too(own_threads):
     transport = AsyncLocalTransport(InProcess(make_engine=make_engine))
     async with aio.Client(transport, progress=False) as client:
         model = await client.load("fake:x", name="fake")
@@ -258,7 +261,7 @@ def test_packages_that_are_missing_are_named(monkeypatch):
         (("nothing_of_the_kind",), {}, interpd.InvalidRequest, "needs a pinned revision"),
     ],
 )
-def test_models_that_cannot_be_had_leave_nothing(models, options, error, message):
+def test_models_that_cannot_be_had_leave_nothing(models, options, error, message, own_threads):
     with pytest.raises(error, match=message):
         interpd.local(*models, **options)
     assert own_threads() == []
@@ -293,7 +296,7 @@ def test_a_module_that_is_not_installed_can_be_a_plugin(tmp_path):
     np.testing.assert_array_equal(t.result["twice"], 2.0 * t.result["h"])
 
 
-def test_a_loaded_model_is_taken_and_given_back_as_it_was():
+def test_a_loaded_model_is_taken_and_given_back_as_it_was(own_threads):
     tiny = tiny_model("gpt2")
     ids = torch.tensor([tiny.tokenizer("The cat sat").input_ids])
     with torch.no_grad():

@@ -54,6 +54,7 @@ async def local(
     try:
         for spec in transport.specs_of(daemon, models, name, dtype, device):
             await client._calls.load(spec)
+    # also for Ctrl-C: what was loaded so far would stay
     except BaseException:
         await client.close()
         raise
