@@ -117,7 +117,7 @@ def compare(subject, seed, n, **kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_engine_computes_what_hooks_compute(architecture, kind):
-    compare(tiny(architecture), 1, 18, **KINDS[kind])
+    compare(tiny(architecture), 1, 9, **KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", ["plain", "generation"])
@@ -137,11 +137,10 @@ def test_prompts_that_are_alike_share_rows_in_many_graphs(architecture):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [100, 101])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_engine_computes_what_hooks_compute_for_many_graphs(architecture, kind, seed):
-    compare(tiny(architecture), seed, 100, **KINDS[kind])
+def test_the_engine_computes_what_hooks_compute_for_many_graphs(architecture, kind):
+    compare(tiny(architecture), 100, 100, **KINDS[kind])
 
 
 @pytest.mark.slow
