@@ -144,5 +144,5 @@ def _notes(subject: Subject) -> Iterator[str]:
     for index, invoke in enumerate(subject.plan.invokes):
         if invoke.last_order == BEFORE and index not in used:
             yield f"prompts[{index}] is used by no node"
-    for pair in islice(late_writes(subject.graph, subject.manifest), MOST_LATE_WRITES):
+    for pair in islice(late_writes(subject.graph, subject.manifest, subject.refs), MOST_LATE_WRITES):
         yield f"graph.nodes[{pair.write}]: {described(pair, subject.graph)}"

@@ -1,7 +1,6 @@
 """What a request will cost, as far as it can be known before it runs."""
 
 from dataclasses import dataclass
-from math import inf
 
 from interpd.graph.ir import Graph
 from interpd.graph.order import BEFORE
@@ -99,28 +98,39 @@ def _returned(subject: Subject) -> tuple[int, bool]:
 def _live(subject: Subject) -> tuple[int, bool]:
     """The greatest sum of the values between their making and their last use."""
     assert subject.plan is not None, "the order is planned before"
-    plan, n = subject.plan, len(subject.graph.nodes)
-    order = sorted(range(n), key=lambda index: (plan.nodes[index].ready, index))
-    when = {index: time for time, index in enumerate(order)}
-    last: list[float] = [0.0] * n
+    n = len(subject.graph.nodes)
+    ready = [node.ready for node in subject.plan.nodes]
+    order = sorted(range(n), key=ready.__getitem__)
+    when = [0] * n
+    for time, index in enumerate(order):
+        when[index] = time
+    last = [0] * n
     for index, refs in enumerate(subject.refs):
         for ref in refs:
             last[ref.node] = max(last[ref.node], when[index])
+    # what is an output stays to the end
     for ref in subject.graph.outputs.values():
-        last[ref.node] = inf
-    frees: dict[float, int] = {}
+        last[ref.node] = n
+    frees = [0] * (n + 1)
     alive, most, known = 0, 0, True
     for time, index in enumerate(order):
         size = _bytes(subject.types[index])
         known = known and size is not None
-        kept = (size or 0) * (_n_values(subject, index) if last[index] == inf else 1)
+        kept = size or 0
+        if last[index] == n:
+            kept *= _n_values(subject, index)
         alive += kept
         most = max(most, alive)
-        frees[last[index]] = frees.get(last[index], 0) + kept
-        alive -= frees.pop(time, 0)
+        frees[last[index] if last[index] >= time else n] += kept
+        alive -= frees[time]
     return most, known
 
 
 def _bytes(types: tuple[TensorType, ...] | None) -> int | None:
-    sizes = [kind.n_bytes for kind in types or ()]
-    return None if None in sizes else sum(size or 0 for size in sizes)
+    total = 0
+    for kind in types or ():
+        size = kind.n_bytes
+        if size is None:
+            return None
+        total += size
+    return total

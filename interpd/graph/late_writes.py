@@ -5,10 +5,10 @@ pass decides. ``[read logits, write layers.2]`` returns the logits with the writ
 by whoever put the read first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from interpd.graph.ir import Graph, Steps, distinct_references, node_name
+from interpd.graph.ir import Graph, Ref, Steps, distinct_references, node_name
 from interpd.graph.order import READ, WRITE
 from interpd.graph.schema import Manifest
 
@@ -24,13 +24,13 @@ class LateWrite:
     write: int
 
 
-def late_writes(graph: Graph, manifest: Manifest) -> Iterator[LateWrite]:
+def late_writes(graph: Graph, manifest: Manifest, refs: Sequence[tuple[Ref, ...]] | None = None) -> Iterator[LateWrite]:
     """For each write the deepest read that stands before it, lies behind it in the pass and returns something.
 
     Counted are reads of the same prompt at common steps whose value reaches an output without passing through a
-    write. The graph must be free of violations.
+    write. The graph must be free of violations. ``refs``: of each node, when they are known.
     """
-    returned = _returned(graph)
+    returned = _returned(graph, [distinct_references(node) for node in graph.nodes] if refs is None else refs)
     deepest: dict[int, dict[Steps, tuple[int, int]]] = {}
     for index, node in enumerate(graph.nodes):
         if node.op not in (READ, WRITE):
@@ -60,7 +60,7 @@ def _meet(one: Steps, other: Steps) -> bool:
     return (one.stop is None or other.start < one.stop) and (other.stop is None or one.start < other.stop)
 
 
-def _returned(graph: Graph) -> set[int]:
+def _returned(graph: Graph, refs: Sequence[tuple[Ref, ...]]) -> set[int]:
     """Nodes whose value reaches an output. References never lead through a write, which has no value."""
     waiting = [ref.node for ref in graph.outputs.values()]
     found: set[int] = set()
@@ -68,5 +68,5 @@ def _returned(graph: Graph) -> set[int]:
         index = waiting.pop()
         if index not in found:
             found.add(index)
-            waiting += [ref.node for ref in distinct_references(graph.nodes[index])]
+            waiting += [ref.node for ref in refs[index]]
     return found

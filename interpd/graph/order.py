@@ -12,11 +12,11 @@ index 0 have ended. Inside one, all prompts step together, and time is (step, or
 The checker reports ``OrderPlan.conflicts``; the engine runs plans that have none.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from interpd.errors import Violation
-from interpd.graph.ir import Node, Steps, distinct_references, node_name
+from interpd.graph.ir import Node, Ref, Steps, distinct_references, node_name
 from interpd.graph.run import RunRequest
 from interpd.graph.schema import Manifest
 
@@ -107,13 +107,19 @@ class _Edge:
     node: int
 
 
-def plan_order(request: RunRequest, manifest: Manifest, skip: Collection[int] = ()) -> OrderPlan:
+def plan_order(
+    request: RunRequest,
+    manifest: Manifest,
+    skip: Collection[int] = (),
+    refs: Sequence[tuple[Ref, ...]] | None = None,
+) -> OrderPlan:
     """When everything of ``request`` runs; impossible orders are listed in ``conflicts``.
 
     Every reference must point to an earlier node and every site must exist, except in the nodes of ``skip``
-    (the checker's bad nodes), which are taken to be constants.
+    (the checker's bad nodes), which are taken to be constants. ``refs``: of each node, when they are known.
     """
-    planner = _Planner(request, manifest, frozenset(skip))
+    refs = [distinct_references(node) for node in request.graph.nodes] if refs is None else refs
+    planner = _Planner(request, manifest, frozenset(skip), refs)
     planner.collect()
     passes = planner.assign_passes()
     return planner.finish(passes)
@@ -122,8 +128,11 @@ def plan_order(request: RunRequest, manifest: Manifest, skip: Collection[int] = 
 class _Planner:
     """Walks the list once, keeping for each value what it needs of each prompt."""
 
-    def __init__(self, request: RunRequest, manifest: Manifest, skip: frozenset[int]) -> None:
+    def __init__(
+        self, request: RunRequest, manifest: Manifest, skip: frozenset[int], refs: Sequence[tuple[Ref, ...]]
+    ) -> None:
         self.graph = request.graph
+        self.refs = refs
         self.manifest = manifest
         self.skip = skip
         self.n_invokes = len(request.prompts)
@@ -137,7 +146,7 @@ class _Planner:
     def collect(self) -> None:
         """Fills ``needs`` and ``steps`` of all nodes, and the edges between prompts."""
         for index, node in enumerate(self.graph.nodes):
-            inputs = () if index in self.skip else tuple([ref.node for ref in distinct_references(node)])
+            inputs = () if index in self.skip else tuple([ref.node for ref in self.refs[index]])
             steps, stacked = self._steps(index, node, inputs)
             self.steps.append((steps, stacked))
             needs = self._merged(inputs)
@@ -273,15 +282,18 @@ class _Planner:
     def finish(self, passes: list[int]) -> OrderPlan:
         """The plan, once every prompt has its pass."""
         nodes: list[NodePlan] = []
-        times: dict[int, tuple[int, int]] = {}
+        # most nodes share their needs with another, and then the whole plan
+        plans: dict[tuple[int, Steps | None, bool], NodePlan] = {}
         for index, (steps, stacked) in enumerate(self.steps):
-            needs = self.needs[index]
-            time = times.get(id(needs))
-            if time is None:
-                time = times[id(needs)] = _last_time(needs, passes)
-            pass_index, order = time
-            stage = self._stage(index, nodes, pass_index) if order == AFTER else 0
-            nodes.append(NodePlan(pass_index, order, stage, steps, stacked))
+            key = (id(self.needs[index]), steps, stacked)
+            plan = plans.get(key)
+            if plan is None:
+                pass_index, order = _last_time(self.needs[index], passes)
+                stage = self._stage(index, nodes, pass_index) if order == AFTER else 0
+                plan = NodePlan(pass_index, order, stage, steps, stacked)
+                if order != AFTER:
+                    plans[key] = plan
+            nodes.append(plan)
         return OrderPlan(
             tuple(nodes),
             tuple(self._invoke(passes)),
@@ -291,7 +303,7 @@ class _Planner:
         )
 
     def _stage(self, index: int, nodes: list[NodePlan], pass_index: int) -> int:
-        before = [nodes[ref.node] for ref in distinct_references(self.graph.nodes[index])]
+        before = [nodes[ref.node] for ref in self.refs[index]]
         stage = max((source.stage for source in before if source.pass_index == pass_index), default=0)
         return stage + 1 if index in {need.node for need in self.needs[index].values()} else stage
 
@@ -312,6 +324,9 @@ class _Planner:
 
 def _last_time(needs: dict[int, _Need], passes: list[int]) -> tuple[int, int]:
     """(pass, order) of the last of ``needs``."""
+    if len(needs) == 1:
+        ((invoke, need),) = needs.items()
+        return passes[invoke], need.order
     pass_index = max([passes[invoke] for invoke in needs], default=0)
     last = max([need.time for invoke, need in needs.items() if passes[invoke] == pass_index], default=(0, BEFORE))
     return pass_index, last[1]

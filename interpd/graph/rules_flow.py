@@ -12,7 +12,7 @@ from interpd.graph.types import TensorType
 
 def impossible_orders(subject: Subject) -> Iterator[Violation]:
     """Writes that need what comes later. Fills ``plan``."""
-    subject.plan = plan_order(subject.request, subject.manifest, subject.bad)
+    subject.plan = plan_order(subject.request, subject.manifest, subject.bad, subject.refs)
     yield from subject.plan.conflicts
 
 

@@ -1,11 +1,11 @@
 """Rules about types: what flows along each reference, in the prompt's pass and in the steps after it."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from interpd.errors import Violation
 from interpd.graph.dims import Call, Refusal, Scope
-from interpd.graph.ir import Arg, Blob, Ref
+from interpd.graph.ir import Arg, Blob, Dots, Node, Ref, Slice
 from interpd.graph.schema import OpSchema
 from interpd.graph.shapes import output_types
 from interpd.graph.subject import Subject, Types
@@ -13,6 +13,9 @@ from interpd.graph.types import Dim, TensorData, TensorType
 
 MOST_DIMS = 32
 """Dimensions of a value: numpy, in which clients receive it, has no more."""
+
+_PLAIN = frozenset((int, float, bool, str, type(None), Slice, Dots))
+"""Constants that say by their value all that there is to say."""
 
 ONE_POSITION = (
     "; from step 1 on there is one position, that of the new token: let this act at step 0 only, in Python "
@@ -30,12 +33,19 @@ def mismatches(subject: Subject) -> Iterator[Violation]:
 
 def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Violation]:
     defaults: dict[str, dict[str, Any]] = {}
+    known: dict[Hashable, Types] = {}
+    # equal types are one object, so that calls with equal types are found to be known
+    one: dict[TensorType, TensorType] = {}
     refs = subject.refs
     for index, node in enumerate(subject.graph.nodes):
         if index in subject.bad or None in [types[ref.node] for ref in refs[index]]:
             types.append(None)
             continue
         schema = subject.manifest.ops[node.op]
+        key = _key(node, schema, types)
+        if key is not None and key in known:
+            types.append(known[key])
+            continue
         params = defaults.get(node.op)
         if params is None:
             params = defaults[node.op] = {param.name: param.default for param in schema.params}
@@ -49,13 +59,42 @@ def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Viola
             out = output_types(schema, call, subject.manifest)
             if any(len(kind.dims) > MOST_DIMS for kind in out):
                 raise Refusal(f"gives more than {MOST_DIMS} dimensions", code="LIMIT")
+            out = tuple([one.setdefault(kind, kind) for kind in out])
             types.append(out)
+            known[key] = out
         except Refusal as refusal:
             types.append(None)
             sentence = _sentence(subject, index, schema, refusal)
             if scope.decoding and refusal.code == "POSITION_OUT_OF_RANGE":
                 sentence += ONE_POSITION
             yield subject.fault(refusal.code, index, refusal.where, sentence)
+
+
+def _key(node: Node, schema: OpSchema, types: list[Types]) -> Hashable | None:
+    """What the types of a node depend on, so that a call that was seen before need not be looked at again.
+
+    ``None`` where that is not worth knowing: plugins' operations, and constants other than plain ones. Types are told
+    apart by identity; they live as long as the list.
+    """
+    if not schema.shape_rule:
+        return None
+    key: list[object] = [node.op, node.invoke, node.steps]
+    for arg in node.inputs:
+        kind = type(arg)
+        if kind is Ref:
+            key.append(id(types[arg.node][arg.output]))  # type: ignore[index]  # nodes that use an untyped one are skipped
+        elif kind in _PLAIN:
+            key += (kind, arg)
+        elif kind is tuple and _PLAIN.issuperset(map(type, arg)):
+            key += (*map(type, arg), arg)
+        else:
+            return None
+    for name, value in node.params.items():
+        kind = type(value)
+        if kind not in _PLAIN:
+            return None
+        key += (name, kind, value)
+    return tuple(key)
 
 
 def _value(arg: Arg, types: list[Types]) -> Any:

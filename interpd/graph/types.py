@@ -54,9 +54,12 @@ class TensorType:
     @property
     def n_bytes(self) -> int | None:
         """Bytes of a value of this type; ``None`` while a size is unknown."""
-        if any(dim.size is None for dim in self.dims):
-            return None
-        return ITEM_BYTES.get(self.dtype, 4) * prod(dim.size or 0 for dim in self.dims)
+        n = ITEM_BYTES.get(self.dtype, 4)
+        for dim in self.dims:
+            if dim.size is None:
+                return None
+            n *= dim.size
+        return n
 
 
 @dataclass(frozen=True, slots=True)

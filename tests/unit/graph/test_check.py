@@ -387,3 +387,40 @@ def test_nothing_stands_for_a_parameter_only_where_it_is_the_default(found, ask,
 def test_positions_of_a_site_are_a_tuple(found, ask):
     request = ask(Node("site.read", (), {"site": "logits", "positions": 3}), outputs={"x": 0})
     assert found(request) == [("BAD_PARAM", "graph.nodes[0].params.positions")]
+
+
+def test_calls_that_differ_in_one_constant_only_have_types_of_their_own(manifest, ask, read):
+    nodes = [
+        read(),
+        Node("torch.sum", (Ref(0),), {"dim": 1}),
+        Node("torch.sum", (Ref(0),), {"dim": 2}),
+        Node("torch.sum", (Ref(0),), {"dim": 1, "keepdim": True}),
+        Node("torch.mul", (Ref(0), 2)),
+        Node("torch.eq", (Ref(0), 2)),
+        Node("torch.sum", (Ref(5),), {"dim": 1}),
+        Node("torch.sum", (Ref(4),), {"dim": 1}),
+        Node("tensor.getitem", (Ref(0), (0, 1))),
+        Node("tensor.getitem", (Ref(0), (0, Slice(0, 1)))),
+    ]
+    report = check(ask(*nodes, outputs={str(i): i for i in range(1, 10) if i != 5}), manifest, [7])
+    assert [str(types[0]) for types in report.types] == [
+        "float32[batch=1 pos=7 d_model=8]",
+        "float32[batch=1 d_model=8]",
+        "float32[batch=1 pos=7]",
+        "float32[batch=1 pos=1 d_model=8]",
+        "float32[batch=1 pos=7 d_model=8]",
+        "bool[batch=1 pos=7 d_model=8]",
+        "int64[batch=1 d_model=8]",
+        "float32[batch=1 d_model=8]",
+        "float32[d_model=8]",
+        "float32[pos=1 d_model=8]",
+    ]
+
+
+def test_the_same_site_of_two_prompts_has_the_length_of_each(manifest, ask, read):
+    request = ask(read(), read(invoke=1), outputs={"a": 0, "b": 1}, prompts=2)
+    types = check(request, manifest, [7, 5]).types
+    assert [str(kinds[0]) for kinds in types] == [
+        "float32[batch=1 pos=7 d_model=8]",
+        "float32[batch=1 pos=5 d_model=8]",
+    ]
