@@ -7,6 +7,7 @@ enters through the public attention and mask registries of transformers.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +77,18 @@ def eager_attention(
     softmax_dtype = torch.float32 if taps.softmax_in_float32 else None
     if attention_mask is not None:
         scores = scores + attention_mask
-    if softmax_dtype is not None and scores.dtype == torch.float64:
-        # the mask's least float64 is -inf in float32, and a padded query, which sees no key at all, would become NaN
-        scores = scores.clamp(min=torch.finfo(softmax_dtype).min)
     pattern = taps.pattern(torch.softmax(scores, dim=-1, dtype=softmax_dtype).to(value.dtype))
     return torch.matmul(pattern, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
+
+
+def seeing_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The mask of transformers' own eager attention, but that a padded query, which may see no key at all, sees all.
+
+    Its least number is -inf in a smaller dtype, and once a score is added to it in float16: such a query would become
+    NaN, and as a key of the next layer it would make NaN of those to whom it counts nothing.
+    """
+    mask = eager_mask(*args, **kwargs)
+    return None if mask is None else mask.masked_fill((mask < 0).all(-1, keepdim=True), 0.0)
 
 
 def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:
@@ -98,7 +106,7 @@ def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:
 def add_taps(model: nn.Module, stacks: Iterable[Stack]) -> None:
     """Puts the taps into every attention module, and makes the eager attention known to transformers."""
     AttentionInterface.register(EAGER, eager_attention)
-    AttentionMaskInterface.register(EAGER, eager_mask)
+    AttentionMaskInterface.register(EAGER, seeing_mask)
     for stack in stacks:
         table = stack.table
         for template in filter(None, (table.attention, table.cross_attention)):
@@ -117,6 +125,7 @@ class AttentionSwitch:
         self._configs = (model.config, *(side.config for side in sides))
         self.own = getattr(model.config, "_attn_implementation", None)
         """What the model was loaded with, usually ``sdpa``; ``None`` where there is no choice."""
+        self._usual = self.own
 
     @property
     def is_eager(self) -> bool:
@@ -127,6 +136,21 @@ class AttentionSwitch:
         """Makes the next passes run the eager attention, or the model's own."""
         if eager == self.is_eager:
             return
+        self._put(EAGER if eager else self._usual)
+
+    def stand_in(self) -> None:
+        """Lets the eager attention run all passes of a model that was loaded with transformers' own eager one: it
+        computes the same, and bears rows that are padded in any dtype."""
+        if self.own == "eager":
+            self._usual = EAGER
+            self._put(EAGER)
+
+    def give_back(self) -> None:
+        """Leaves the model with the attention that it was loaded with."""
+        self._usual = self.own
+        self._put(self.own)
+
+    def _put(self, name: str | None) -> None:
         # the setter of the config: `set_attn_implementation` would walk all modules for every pass
         for config in self._configs:
-            config._attn_implementation = EAGER if eager else self.own
+            config._attn_implementation = name

@@ -204,7 +204,7 @@ class NnsightEngine:
         self._batches.clear()
         self._store.close()
         # a model that was given by somebody goes back to him
-        self._access.resident.set_attention(eager=False)
+        self._access.resident.attention.give_back()
 
     def _next_turn(self) -> int:
         self._turn += 1

@@ -152,6 +152,8 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
     absent += [AbsentSite(name, f"self-test: {reason}") for name, reason in failures.items()]
     kept = {name: binding for name, binding in canonical.items() if name not in failures}
     in_order = sorted(kept.items(), key=lambda entry: entry[1].site.order)
+    if not obstacle and not any(canonical[name].site.eager_attention for name in failures):
+        switch.stand_in()
     blocks = [table.block.format(i=layer) for layer in range(stacks[-1].depth)] if table.block else []
     return ResidentModel(
         model=model,

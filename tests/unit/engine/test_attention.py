@@ -39,9 +39,12 @@ def test_logits_and_patterns_are_those_of_transformers_bit_for_bit(architecture,
     resident = make_resident(Loaded(model, tiny.tokenizer, ModelSpec("tiny"), ""))
     resident.set_attention(True)
     logits, seen = read(resident, inputs, "layers.0.attn.pattern", "layers.2.attn.pattern")
-    assert torch.equal(logits, expected.logits)
-    assert torch.equal(seen["layers.0.attn.pattern"], expected.attentions[0])
-    assert torch.equal(seen["layers.2.attn.pattern"], expected.attentions[2])
+    # what is padding sees no key there, and all of them here
+    assert torch.equal(logits[0], expected.logits[0])
+    assert torch.equal(logits[1, 3:], expected.logits[1, 3:])
+    for name, pattern in zip(seen, (expected.attentions[0], expected.attentions[2]), strict=True):
+        assert torch.equal(seen[name][0], pattern[0])
+        assert torch.equal(seen[name][1, :, 3:], pattern[1, :, 3:])
 
 
 @pytest.mark.parametrize("architecture", WITH_ROTARY)
@@ -105,6 +108,25 @@ def test_switching_back_gives_the_very_logits_of_the_model(residents):
     resident.model(**inputs)
     resident.set_attention(False)
     assert torch.equal(resident.model(**inputs).logits, before)
+
+
+@pytest.mark.parametrize("padding", [slice(4, None), slice(0, 4)])
+@torch.no_grad()
+def test_padding_spoils_nothing_where_the_own_attention_of_a_model_is_eager(padding):
+    """In double precision, with a window of 3: transformers' mask would make NaN of queries that see nothing."""
+    tiny = tiny_model("gemma2")
+    model = tiny.model.to(torch.float64).requires_grad_(False)
+    model.set_attn_implementation("eager")
+    ids = probe_ids(model, 2, 8)
+    mask = torch.ones_like(ids)
+    mask[1, padding] = 0
+    alone = model(input_ids=ids[1:, mask[1] == 1]).logits
+    resident = make_resident(Loaded(model, tiny.tokenizer, ModelSpec("tiny"), ""))
+    padded = model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits
+    assert torch.allclose(padded[1:, mask[1] == 1], alone, atol=1e-6)
+    resident.attention.give_back()
+    assert model.config._attn_implementation == "eager"
+    assert torch.equal(model(input_ids=ids[1:, mask[1] == 1]).logits, alone)
 
 
 @torch.no_grad()
