@@ -11,9 +11,7 @@ from interpd.testing.tiny_models import PAD_ID, tiny_model, tiny_tokenizer
 WITH_TABLE = (
     "t5",
     "bart",
-    "marian",
-    "pegasus",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("t5_gated", "mbart")),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("marian", "pegasus", "t5_gated", "mbart")),
 )
 STREAM = ("resid_pre", "resid_mid", "resid_post")
 ATTENTION = ("q", "k", "v", "scores", "pattern", "z", "out")
