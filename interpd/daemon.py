@@ -9,6 +9,7 @@ the exit code is 0. A second signal ends the grace.
 
 import asyncio
 import contextlib
+import gc
 import io
 import signal
 import socket
@@ -85,6 +86,9 @@ async def _serve(config: Config, scheduler: Scheduler, server: Server, on_ready:
             log.error("no configured model could be loaded")
             return EXIT_NO_MODEL
         if not stop.is_set():
+            # what is here now is here to stay: no collection shall look through it again
+            gc.collect()
+            gc.freeze()
             on_ready()
             await stopping
         return await _drain(config, scheduler, server, stop)
