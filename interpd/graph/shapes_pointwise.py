@@ -117,6 +117,9 @@ def masked_fill(call: Call) -> TensorType:
     value, mask = call.tensor(0), call.tensor(1)
     if mask.dtype not in ("bool", "any"):
         raise Refusal(f"wants a bool mask, got {mask}", "inputs[1]")
+    new = call.params["value"]
+    if value.dtype == "uint8" and isinstance(new, int | float) and not 0 <= new <= 255:
+        raise Refusal(f"uint8 holds 0 to 255, got {new}", "params.value")
     return TensorType(value.dtype, broadcast([value, mask]))
 
 

@@ -28,7 +28,9 @@ STRICTER = {
     # torch answers in uint8 here, and in bool everywhere else
     **dict.fromkeys(("torch.any", "torch.all"), "uint8"),
     **dict.fromkeys(("torch.arange", "torch.rand", "torch.randn"), "wants a floating dtype"),
-    **dict.fromkeys(("torch.cumsum", "torch.cumprod", "torch.linspace"), "wants numbers"),
+    **dict.fromkeys(
+        ("torch.cumsum", "torch.cumprod", "torch.linspace", "torch.kthvalue", "torch.pow"), "wants numbers"
+    ),
     # 0-d values that torch takes for vectors
     **dict.fromkeys(("torch.gather", "torch.scatter_add"), "does not lie within"),
     # torch wraps -1 around in uint8
