@@ -35,6 +35,7 @@ STRICTER = {
     **dict.fromkeys(("torch.gather", "torch.scatter_add"), "does not lie within"),
     # torch wraps -1 around in uint8
     "torch.scatter": ("does not lie within", "uint8 holds 0 to 255"),
+    "torch.masked_fill": "uint8 holds 0 to 255",
     "torch.index_select": "wants a vector of indices",
     # torch takes uint8 classes too, and probabilities of another dtype
     "torch.cross_entropy": ("wants int64 indices", "cast it with tensor.to"),
