@@ -27,7 +27,7 @@ from interpd.engine.runs import Phase, Run
 from interpd.engine.session import MethodTask
 from interpd.engine.store import Store
 from interpd.engine.text_rules import note_on_rules
-from interpd.engine.tokens import unknown_words
+from interpd.engine.tokens import begins_twice, unknown_words
 from interpd.errors import Cancelled as CancelledError
 from interpd.errors import DeadlineExceeded, FeatureUnsupported, InterpdError, WorkerLost
 from interpd.graph.check import check
@@ -152,6 +152,9 @@ class NnsightEngine:
                 words += unknown_words(resident.target_tokenizer, prompt.target)
             if words:
                 run.warnings[f"prompt {invoke}"] = f"prompt {invoke}: the tokenizer does not know {', '.join(words)}"
+            if begins_twice(resident.tokenizer, prompt):
+                text = f"prompt {invoke} begins with {prompt.strings[0]!r} twice: the tokenizer adds one of its own"
+                run.warnings[f"beginning {invoke}"] = f"{text} (add_special_tokens=False: it does not)"
         return run
 
     def cancel(self, run_id: str) -> None:

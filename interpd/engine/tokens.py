@@ -53,6 +53,12 @@ def _from_ids(tokenizer: PreTrainedTokenizerFast | None, ids: tuple[int, ...], n
     return Tokens(ids, strings_of(tokenizer, ids), ((0, 0),) * len(ids), text)
 
 
+def begins_twice(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> bool:
+    """Whether the prompt begins with two beginnings of text: one was written out where the tokenizer adds its own."""
+    bos = None if tokenizer is None else tokenizer.bos_token_id
+    return bos is not None and tokens.ids[:2] == (bos, bos)
+
+
 def unknown_words(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> tuple[str, ...]:
     """Pieces of the text that the tokenizer does not know, so that the model sees its unknown token instead."""
     unknown = None if tokenizer is None else tokenizer.unk_token_id

@@ -31,7 +31,8 @@ def kept_adapter(spec: AdapterSpec, into: Path) -> tuple[Path, str]:
     try:
         digest = _digest(paths)
         folder = into / digest.removeprefix("sha256:")
-        if not folder.is_dir():
+        if not folder.is_dir() or _digest([folder / path.name for path in paths]) != digest:
+            shutil.rmtree(folder, ignore_errors=True)
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
@@ -60,7 +61,8 @@ def _folder(spec: AdapterSpec) -> Path:
         raise ModelNotFound(
             f"adapter {spec.name!r}: {spec.source!r} is neither a folder of the daemon's machine nor an id of the hub"
         )
-    return fetch(spec.source, spec.revision)[0]
+    names = (CONFIG_FILE, WEIGHTS_FILE)
+    return fetch(spec.source, spec.revision, names, lambda found: all((found / name).is_file() for name in names))[0]
 
 
 def _check(spec: AdapterSpec, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints from the Hugging Face hub, always at one commit."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
@@ -14,8 +15,6 @@ from huggingface_hub.errors import (
 )
 
 from interpd.errors import CallerError, InvalidRequest, ModelNotFound
-from interpd.worker.checkpoint import WEIGHTS
-from interpd.worker.tokenizer_files import FILES
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -27,8 +26,16 @@ def is_hub_id(source: str) -> bool:
     return _HUB_ID.fullmatch(source) is not None
 
 
-def fetch(source: str, revision: str | None) -> tuple[Path, str]:
-    """(local folder, commit) of a model on the hub. Only safetensors, configs and tokenizer files are fetched.
+def fetch(
+    source: str, revision: str | None, files: Sequence[str], is_complete: Callable[[Path], bool]
+) -> tuple[Path, str]:
+    """(local folder, commit) of a repository of the hub.
+
+    Args:
+        source: Its id.
+        revision: Commit, tag or branch.
+        files: Patterns of what is fetched, and nothing else.
+        is_complete: Whether a folder of the local cache has all that is needed: a download may have been cut.
 
     Raises:
         InvalidRequest: No revision was given.
@@ -41,9 +48,11 @@ def fetch(source: str, revision: str | None) -> tuple[Path, str]:
             f"(the 40 hex digits under 'Files and versions'; a tag or branch is resolved to its commit)"
         )
     commit = revision if _COMMIT.fullmatch(revision) else _resolve(source, revision)
-    patterns = [WEIGHTS, "*.json", *FILES]
+    patterns = list(files)
     try:
-        return Path(snapshot_download(source, revision=commit, allow_patterns=patterns, local_files_only=True)), commit
+        here = Path(snapshot_download(source, revision=commit, allow_patterns=patterns, local_files_only=True))
+        if is_complete(here):
+            return here, commit
     except LocalEntryNotFoundError:
         pass
     try:

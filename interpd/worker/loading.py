@@ -19,13 +19,16 @@ from interpd.config import ModelSpec
 from interpd.engine.resident import Loaded
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
 from interpd.plugin.model import LoadedModel
-from interpd.worker.checkpoint import Checkpoint, Report, folder_revision, inspect_checkpoint, no_report
+from interpd.worker.checkpoint import WEIGHTS, Checkpoint, Report, folder_revision, inspect_checkpoint, no_report
 from interpd.worker.device_map import spread
 from interpd.worker.hub import fetch, is_hub_id
-from interpd.worker.shards import file_states, stored_dtype
+from interpd.worker.shards import file_states, has_weights, stored_dtype
+from interpd.worker.tokenizer_files import FILES as TOKENIZER_FILES
 from interpd.worker.tokenizer_files import load_tokenizers
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+_FILES = (WEIGHTS, "*.json", *TOKENIZER_FILES)
+"""What is fetched from the hub."""
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -109,7 +112,7 @@ def _locate(spec: ModelSpec, report: Report) -> tuple[Path, str]:
             f"model ({', '.join(zoo.names())})"
         )
     report(f"fetching {spec.source} from the hub, unless it is in the cache")
-    return fetch(spec.source, spec.revision)
+    return fetch(spec.source, spec.revision, _FILES, has_weights)
 
 
 def _local_revision(spec: ModelSpec, folder: Path, report: Report) -> str:

@@ -48,6 +48,13 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether all files are here that the weights should be in, whatever is in them."""
+    if (folder / WHOLE).is_file() or not (folder / INDEX).is_file():
+        return (folder / WHOLE).is_file()
+    return all((folder / name).is_file() for name in _weight_map(folder / INDEX).values())
+
+
 def stored_dtype(files: Sequence[Path]) -> str:
     """The dtype of the first floating tensor in these files, as torch spells it; ``float32`` where there is none."""
     for path in files:

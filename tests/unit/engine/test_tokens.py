@@ -3,7 +3,7 @@
 import pytest
 
 from interpd.config import ModelSpec
-from interpd.engine.tokens import tokenize
+from interpd.engine.tokens import begins_twice, tokenize
 from interpd.errors import InvalidRequest
 from interpd.graph.ir import Prompt
 from interpd.testing.tiny_models import tiny_tokenizer
@@ -78,6 +78,13 @@ def test_how_a_chat_ends_may_be_said():
     assert tokens(TURNS, messages=chat[:1], add_generation_prompt=False).text.endswith("Hello[end]\n")
     assert tokens(TURNS, messages=chat).text.endswith("Hi[end]\n")
     assert tokens(TURNS, messages=chat, continue_final_message=True).text.endswith("[assistant] Hi")
+
+
+def test_a_beginning_that_is_written_out_beside_the_tokenizers_own_is_noticed():
+    assert begins_twice(CHAT, tokens(CHAT, text="<s>Lily"))
+    for prompt in ({"text": "Lily"}, {"text": "<s>Lily", "add_special_tokens": False}, {"messages": (("user", "Hi"),)}):
+        assert not begins_twice(CHAT, tokens(CHAT, **prompt))
+    assert not begins_twice(None, tokens(None, token_ids=(0, 0)))
 
 
 def test_ids_are_taken_as_they_are():

@@ -255,6 +255,19 @@ def test_a_branch_is_resolved_to_the_commit_that_is_loaded(monkeypatch, saved):
     assert asked == [("owner/name", COMMIT, True)] * 2
 
 
+def test_what_a_cut_download_left_in_the_cache_is_fetched_again(monkeypatch, saved, tmp_path):
+    asked = []
+    part = shutil.copytree(saved, tmp_path / "part", ignore=shutil.ignore_patterns("*.safetensors"))
+
+    def download(_source, *, local_files_only=False, **_):
+        asked.append(local_files_only)
+        return str(part if local_files_only else saved)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert load("owner/name", revision=COMMIT).revision == COMMIT
+    assert asked == [True, False]
+
+
 def test_a_plugin_that_knows_the_source_builds_the_model():
     tiny = tiny_gpt2()
 
