@@ -3,6 +3,8 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; don
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# the default lane in two processes, whole files to each: what a file has set up is set up once
+FAST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: demo test fast bench lint install clean
 
@@ -19,12 +21,12 @@ demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(FAST)
 	$(BIN)/python -m pytest -q -m ray
 	$(BIN)/python -m pytest -q -m slow
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(FAST)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
