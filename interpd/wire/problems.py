@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from interpd.errors import DataLoss, InvalidGraph, InvalidRequest, Violation
+from interpd.errors import DataLoss, InvalidGraph, InvalidRequest, LimitExceeded, Violation
+from interpd.wire.parts import LOOKED_AT_BYTES, MOST_PARTS, crowded_field
 
 MALFORMED = "MALFORMED"
 """The violation code of all that a decoder refuses."""
@@ -62,7 +63,15 @@ def _listed(found: Iterable[Violation]) -> str:
 
 
 def parse(cls: type[_M], data: bytes) -> _M:
-    """The message in ``data``. Raises ``InvalidRequest`` for bytes that are none: gRPC itself would say UNKNOWN."""
+    """The message in ``data``. Raises ``InvalidRequest`` for bytes that are none: gRPC itself would say UNKNOWN.
+
+    Raises ``LimitExceeded`` for one that would take far more memory than its bytes.
+    """
+    crowded = crowded_field(cls.DESCRIPTOR, data) if len(data) > LOOKED_AT_BYTES else ""
+    if crowded:
+        name = cls.DESCRIPTOR.name
+        text = f"a {name} of {len(data)} bytes has more than {MOST_PARTS} parts, seen at {crowded}: send less at once"
+        raise LimitExceeded(text, message_type=cls.DESCRIPTOR.full_name)
     try:
         return cls.FromString(data)
     except DecodeError as error:
