@@ -16,3 +16,4 @@ def _load(name):
 _load("hooked_model")
 _load("random_requests")
 _load("mutants")
+_load("company")
