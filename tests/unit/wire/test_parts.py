@@ -60,7 +60,9 @@ def chain(n_nodes, *inputs):
     return RunRequest("r", "m", (Prompt(text="x"),), Graph(nodes, {"x": Ref(0)}))
 
 
-@pytest.mark.parametrize("inputs", [(1.0,), (Ref(0), (Slice(0, 3), -1), 2.5, "words", None)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "inputs", [(1.0,), (Ref(0), (Slice(0, 3), -1), 2.5, "words", None, 7, 7)], ids=["short", "long"]
+)
 def test_a_graph_of_the_largest_size_is_read(inputs):
     message = request_to_proto(chain(10_000, *inputs))
     assert parse(RunGraphRequest, message.SerializeToString()) == message
