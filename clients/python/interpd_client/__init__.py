@@ -12,7 +12,6 @@ with interpd.connect("localhost:7700") as client:
 import importlib
 from typing import Any
 
-from interpd.config import ModelSpec
 from interpd.errors import (
     AdapterNotFound,
     ArtifactNotFound,
@@ -47,6 +46,7 @@ from interpd.errors import (
     WorkerLost,
 )
 from interpd.graph.ir import Prompt
+from interpd.specs import AdapterSpec, ModelSpec
 from interpd_client.client import Client, connect, local
 from interpd_client.functions import torch
 from interpd_client.generation import GenerationTrace, StreamedToken, TokenStream
@@ -63,6 +63,7 @@ from interpd_client.value import Value
 
 __all__ = [
     "AdapterNotFound",
+    "AdapterSpec",
     "ArtifactNotFound",
     "BlobNotFound",
     "Broken",
