@@ -1,5 +1,7 @@
 """Where in the user's own program something was written, so that errors can point at it."""
 
+import contextlib
+import copy
 import linecache
 import os
 import re
@@ -14,8 +16,8 @@ LONGEST_SOURCE = 120
 _NODE = re.compile(r"\bnodes\[(\d+)\]")
 _OUTPUT = re.compile(r"\boutputs\[(['\"])(.*)\1\]")
 
-_NOT_THE_USERS = [os.path.dirname(os.path.abspath(__file__)) + os.sep]
-"""Folders whose lines are nobody's own: this package, and libraries that call it back."""
+_NOT_THE_USERS = [os.path.dirname(os.path.abspath(__file__)) + os.sep, contextlib.__file__, copy.__file__]
+"""Beginnings of files whose lines are nobody's own: this package, and what calls it back."""
 
 
 @dataclass(frozen=True, slots=True)

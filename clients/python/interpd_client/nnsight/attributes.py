@@ -35,6 +35,7 @@ LOOKS_INSIDE: Mapping[str, str] = {
     "allclose": "`torch.allclose` answers with a plain bool, and "
     + ITS_NUMBERS
     + "; `torch.isclose(a, b).all()` is a tensor",
+    "retain_grad": "gradients are taken inside the block, in `with loss.backward():`; what was saved has no history",
     **{
         name: f"`{shown}` asks for numbers, and {ITS_NUMBERS}"
         for name, shown in {
@@ -77,9 +78,7 @@ CONSTANT: Mapping[str, Any] = {
     "__get__is_mps": False,
     "__get__is_xpu": False,
     "__get__grad_fn": None,
-    "__get__retains_grad": False,
     "get_device": -1,
-    "retain_grad": None,
     "is_pinned": False,
     "is_shared": False,
 }

@@ -33,6 +33,8 @@ class SiteBond:
         self.is_over = False
         """Whether the model has left the step, so that nothing of it can be changed any more."""
         self.memory: Memory | None = None
+        self.written: set[int] = set()
+        """Rows that were written at the site."""
         self._whole: dict[int, Part] = {}
 
     def read(self, row: int) -> Part:
@@ -77,7 +79,9 @@ class SiteBond:
         later = [use for use in uses if use.time > now]
         if not later:
             return False
-        if self.is_entangled or not (home.is_middle or all(home.tag in use.trail for use in later)):
+        is_split = len(uses) < len(self.owner.homes.uses(home.memory))
+        reaches = not is_split if home.is_middle else all(home.tag in use.trail for use in later)
+        if self.is_entangled or not reaches:
             raise CannotRecord(
                 f"this changes in place what lies at {home.site.name!r} and elsewhere in the model, and no single "
                 "write does the same; assign to the module instead, as in `module.output = new`"
@@ -90,11 +94,21 @@ class SiteBond:
             )
         if not home.site.writable:
             raise CannotRecord(f"{home.site.name!r} can be read but not written on the service")
+        self._hold_back(row)
         self.put(row, value)
         return True
 
+    def _hold_back(self, row: int) -> None:
+        """Keeps the change from places behind that were set to other tensors, of which this row is as it was."""
+        assert self.memory is not None, "it is the memory that changes"
+        for tag in {tag for use in self.owner.homes.uses(self.home.memory) for tag in use.trail}:
+            holder = self.owner.holders.get(tag)
+            if holder is not None and holder is not self and row not in holder.written and tag[0] > self.home.time:
+                holder.put(row, self.memory.row(row))
+
     def put(self, row: int, value: Part) -> None:
         """A write at the site."""
+        self.written.add(row)
         owner, recorder = self.owner, self.owner.recorder
         order = self.home.site.order
         for other in owner.bonds:

@@ -37,6 +37,9 @@ class Home:
     is_middle: bool = False
     """Whether it is the canonical site in the middle of a block, which the service carries to the block's output."""
 
+    is_report: bool = False
+    """Whether the tensor is only shown to whoever asks, and the model computes nothing of it after that."""
+
     @property
     def time(self) -> int:
         """The event where it lies."""
@@ -68,7 +71,11 @@ class Homes:
     def own(self, event: Event, leaf: Leaf) -> Home | None:
         """The site at this very place: an assignment there reaches those who get the tensor from it, no others."""
         site = self._site(event, leaf)
-        return None if site is None else self._home(event, leaf, site)
+        if site is None:
+            pattern = self._pattern(event, leaf)
+            home = None if pattern is None else self._home(event, leaf, pattern)
+            return None if home is None else replace(home, is_report=True)
+        return self._home(event, leaf, site)
 
     def _find(self, event: Event, leaf: Leaf) -> Home | None:
         places = [place for place in self._aliases(leaf) if place[0].time <= event.time]
@@ -125,6 +132,14 @@ class Homes:
             # the same place; the service computes only those logits that are asked for under this name
             return logits
         return site
+
+    def _pattern(self, event: Event, leaf: Leaf) -> SiteSchema | None:
+        """The attention probabilities that an attention module gives beside its output."""
+        whole = self._manifest.sites.get(f"{event.path}.output")
+        is_square = leaf.sizes[:1] == (ROWS,) and leaf.sizes[2:] == (POSITIONS, POSITIONS)
+        if whole is None or event.port != "output" or leaf.is_deep or not is_square:
+            return None
+        return self._manifest.sites.get(f"layers.{whole.layer}.attn.pattern")
 
     def _home(self, event: Event, leaf: Leaf, site: SiteSchema) -> Home | None:
         dims = site.type.dims

@@ -12,6 +12,9 @@ from interpd_client.nnsight.errors import CannotRecord
 FLAGS = ("use_cache", "output_hidden_states", "output_attentions", "return_dict")
 """Arguments of a forward that change what it returns, and nothing that it computes."""
 
+TOKENIZING = ("truncation", "max_length", "padding", "add_special_tokens", "stride", "prefix")
+"""Arguments for the tokenizer, which nnsight takes care of."""
+
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
 
 
@@ -20,8 +23,8 @@ class Text:
     """One prompt."""
 
     ids: tuple[int, ...]
-    padding: int
-    """Positions that nnsight puts before it, so that all prompts are equally long."""
+    padding: tuple[int, ...]
+    """The ids that nnsight puts before it, so that all prompts are equally long."""
     text: str | None
     """What was written, where that was text."""
 
@@ -35,6 +38,13 @@ class Batch:
     """How the model is given its ids; ``""``: as the first argument."""
     rest: Mapping[str, Any]
     """Further arguments."""
+    arguments: tuple[tuple[Any, ...], Mapping[str, Any]]
+    """All arguments of the forward."""
+
+    @property
+    def length(self) -> int:
+        """Positions of the longest prompt."""
+        return len(self.texts[0].padding) + len(self.texts[0].ids)
 
 
 def batch_of(batcher: Any, fn: Any) -> Batch:
@@ -49,14 +59,15 @@ def batch_of(batcher: Any, fn: Any) -> Batch:
     _check_positions(ids, padding, kwargs.get("position_ids"))
     written = _written(batcher.invokes, len(ids))
     texts = tuple(
-        Text(tuple(row[count:].tolist()), count, text) for row, count, text in zip(ids, padding, written, strict=True)
+        Text(tuple(row[count:].tolist()), tuple(row[:count].tolist()), text)
+        for row, count, text in zip(ids, padding, written, strict=True)
     )
     if not all(text.ids for text in texts):
         raise CannotRecord("a prompt has no tokens")
     rest = {name: value for name, value in kwargs.items() if name not in MODEL_INPUTS}
     if len(args) > 1:
         raise CannotRecord(f"the service gives the model its token ids only, not {len(args) - 1} further arguments")
-    return Batch(texts, keyword, rest)
+    return Batch(texts, keyword, rest, (args, kwargs))
 
 
 def _padding(ids: Tensor, mask: Any) -> list[int]:
@@ -85,8 +96,8 @@ def _check_positions(ids: Tensor, padding: list[int], given: Any) -> None:
 def _written(invokes: list[tuple[tuple[Any, ...], dict[str, Any]]], n_rows: int) -> list[str | None]:
     """The texts of the rows, ``None`` where ids were given."""
     texts: list[str | None] = []
-    for inputs, _ in invokes:
-        data = inputs[0] if inputs else None
+    for inputs, kwargs in invokes:
+        data = inputs[0] if inputs and not set(kwargs) & set(TOKENIZING) else None
         if isinstance(data, str):
             texts.append(data)
         elif isinstance(data, (list, tuple)) and data and all(isinstance(item, str) for item in data):
@@ -99,9 +110,9 @@ def _written(invokes: list[tuple[tuple[Any, ...], dict[str, Any]]], n_rows: int)
 def flags_of(rest: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a plain forward. Raises ``CannotRecord`` for those that would change what it computes."""
     for name, value in rest.items():
-        if name not in FLAGS and value is not None:
+        if name not in (*FLAGS, *TOKENIZING) and value is not None:
             raise CannotRecord(
                 f"the service runs the model on token ids alone, so {name!r} cannot be given to it; "
                 f"taken are {', '.join((*MODEL_INPUTS[:3], *FLAGS))}"
             )
-    return {name: value for name, value in rest.items() if value is not None}
+    return {name: value for name, value in rest.items() if name in FLAGS and value is not None}

@@ -221,7 +221,9 @@ def layout_of(model: nn.Module, keyword: str, options: Mapping[str, object]) -> 
         CannotRecord: The model cannot run on the meta device.
     """
     known = _KNOWN.setdefault(model, {})
-    key = (keyword, *sorted(options.items()))
+    # what users change of a model without making a new one
+    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    key = (attention, sum(1 for _ in model.modules()), keyword, *sorted(options.items()))
     if key not in known:
         try:
             known[key] = _merged(*(_run(model, sizes, keyword, options) for sizes in _PROBES))

@@ -85,6 +85,9 @@ class Memory:
     def _seen_by_rows(self, nodes: Nodes, steps: Steps) -> Part:
         chosen, stays, first, rest = self._split(steps)
         parts = [self._seen(nodes, number, (first,)) for number in chosen]
+        if not chosen:
+            none = Index((slice(0, 0), *first.index[1:]), first.shape)
+            return _shown(nodes, self._seen(nodes, 0, (none,)), rest)
         if not stays:
             return _shown(nodes, parts[0], rest)
         return _shown(nodes, joined(nodes, parts), rest)
@@ -92,10 +95,15 @@ class Memory:
     def _split(self, steps: Steps) -> tuple[range, bool, Index, Steps]:
         """(rows that a view shows, whether they stay a dimension, the index in each row, the steps after that)."""
         one_row = (1, *self.shadow.shape[1:])
-        if steps and isinstance(steps[0], Index):
-            chosen, stays, index = steps[0].of_rows()
-            return chosen, stays, Index((slice(None) if stays else 0, *index), one_row), steps[1:]
-        return range(len(self.rows)), True, Index((slice(None),), one_row), steps
+        chosen, stays, first = range(len(self.rows)), True, Index((slice(None),), one_row)
+        while steps and isinstance(steps[0], Index) and stays and selects_all(first.index, one_row):
+            found = steps[0].of_rows()
+            if found is None:
+                break
+            places, stays, index = found
+            chosen = chosen[places.start : places.stop : places.step] if places else chosen[:0]
+            first, steps = Index((slice(None) if stays else 0, *index), one_row), steps[1:]
+        return chosen, stays, first, steps
 
     def chosen_rows(self, steps: Steps) -> range | None:
         """The rows that a view shows whole; ``None`` for any other view."""
@@ -116,7 +124,7 @@ class Memory:
         else:
             chosen, stays, first, rest = self._split(steps)
             if rest:
-                seen = self.part(nodes, steps[:1])
+                seen = self._seen_by_rows(nodes, steps[: len(steps) - len(rest)])
                 value = _put(nodes, seen, rest, value)
             for at, number in enumerate(chosen):
                 one = value if not stays or len(chosen) == 1 else row_of(nodes, value, at)

@@ -4,7 +4,7 @@ nnsight decides who is served what, when and in which order, as it does with a r
 a tensor, stands a recorded one. What the block puts in its place becomes a write of the graph.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from interpd_client.nnsight.layout import Event, Layout, Leaf, Other, mapped
 from interpd_client.nnsight.memory import Memory
 from interpd_client.nnsight.tensor import Recorded, part_of
 from interpd_client.nnsight.viewing import is_same_view
-from interpd_client.nnsight.views import Part, without_data
+from interpd_client.nnsight.views import Detached, Part, without_data
 from interpd_client.places import user_place
 
 if TYPE_CHECKING:
@@ -36,8 +36,13 @@ class Row:
 
     invoke: int
     ids: tuple[int, ...]
-    padding: int
-    """Positions that nnsight puts before it."""
+    pad_ids: tuple[int, ...]
+    """The ids that nnsight puts before it."""
+
+    @property
+    def padding(self) -> int:
+        """How many positions nnsight puts before it."""
+        return len(self.pad_ids)
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Pass:
     rows: Sequence[Row]
     n_steps: int
     root: str
+    arguments: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+    """What the model is called with, where the block may see that."""
     kept_out: tuple[tuple[int, ...], int] = ((), 0)
     """Tokens that are not chosen, and at how many steps."""
     on_serve: Callable[[Any, int], None] = lambda mediator, step: None
@@ -74,6 +81,8 @@ class Pass:
     """The tensors served in this step, by memory and geometry."""
     put: dict[tuple[int, int], Any] = field(default_factory=dict)
     """What the places of this step were set to."""
+    holders: dict[tuple[int, int], SiteBond] = field(default_factory=dict)
+    """The bond of what was put last at a place."""
 
     @property
     def length(self) -> int:
@@ -83,6 +92,8 @@ class Pass:
     def run(self, interleaver: Any, ids: Any = None) -> Any:
         """Walks through the pass; what the model returns, ``None`` where nobody waits for it."""
         out = checked = None
+        if ids is not None:
+            ids.show_prompt()
         for step in range(max(self.n_steps, 1)):
             self._begin(step)
             for event in self.layout.events:
@@ -96,6 +107,8 @@ class Pass:
             self.now = AFTER
             if self.step < self.kept_out[1] and self.kept_out[0]:
                 self._keep_out(list(self.kept_out[0]))
+            if ids is not None:
+                ids.show_token(step)
         return self._tree(self.layout.events[-1]) if out is None and "result" in interleaver.parked else out
 
     def _keep_out(self, tokens: list[int]) -> None:
@@ -119,7 +132,7 @@ class Pass:
     def _begin(self, step: int) -> None:
         self.end()
         self.step, self.now, self.skipped = step, BEFORE, None
-        self._seen, self.put, self.bonds = {}, {}, []
+        self._seen, self.put, self.holders, self.bonds = {}, {}, {}, []
 
     def place(self, event: Event) -> str:
         """nnsight's name of an event."""
@@ -132,8 +145,7 @@ class Pass:
         name = self.place(event)
         value = None
         if name in interleaver.parked or interleaver.observers.get(name):
-            for mediator in interleaver._ready(name):
-                self.on_serve(mediator, self.step)
+            self.serve(interleaver, name)
             value = self._tree(event)
         out = interleaver.handle(name, value)
         if event.port == "input":
@@ -141,6 +153,11 @@ class Pass:
             if replacement is not NO_SKIP:
                 self.skipped, self._replacement = event.path, replacement
         return out
+
+    def serve(self, interleaver: Any, name: str, step: int | None = None) -> None:
+        """Tells of the workers that are about to be served at a place of this step, or of another one."""
+        for mediator in interleaver._ready(name):
+            self.on_serve(mediator, self.step if step is None else step)
 
     def _leave_skipped(self, interleaver: Any, event: Event) -> Any:
         if event.path != self.skipped or event.port != "output":
@@ -182,6 +199,10 @@ class Pass:
     # what is served
 
     def _tree(self, event: Event) -> Any:
+        if event.time == 0 and self.arguments is not None:
+            args, kwargs = self.arguments
+            return args, dict(kwargs)
+
         def other(leaf: Any) -> Any:
             if isinstance(leaf, Leaf):
                 return self.tensor(event, leaf)
@@ -255,17 +276,15 @@ class Pass:
         first = self.layout.events[0].leaves[0]
         if leaf.memory != first.memory or leaf.geometry != first.geometry or self.step:
             return None
-        return torch.tensor([[*[0] * row.padding, *row.ids] for row in self.rows]) if self._even else None
-
-    @property
-    def _even(self) -> bool:
-        return all(row.padding == 0 for row in self.rows)
+        return torch.tensor([[*row.pad_ids, *row.ids] for row in self.rows])
 
     # what is put
 
     def take(self, before: Any, after: Any) -> None:
         """Writes what was put in the place of the tensors of the event at hand. Raises ``CannotRecord``."""
         event = self.event
+        if event.time == 0:
+            raise CannotRecord("what the model is called with cannot be changed in the block: give the trace other ids")
         for leaf, old, new in _changes(event, event.tree, before, after):
             if new is old or is_same_view(old, new):
                 continue
@@ -278,6 +297,8 @@ class Pass:
             raise CannotRecord(f"the service offers no site to write at {self.place(event)!r}")
         if not home.site.writable:
             raise CannotRecord(f"{home.site.name!r} can be read but not written on the service")
+        if home.is_report:
+            return
         tensor = self._fitting(home, value)
         bond = SiteBond(self, home, is_put=True)
         old = self._seen.get((leaf.memory, leaf.geometry))
@@ -288,6 +309,10 @@ class Pass:
                 bond.put(number, part)
                 # read again where it is needed, so that gradients are taken of what the model goes on with
                 parts[number] = None
+        replaced = self.holders.get(leaf.tag)
+        if replaced is not None:
+            replaced.is_over = True
+        self.holders[leaf.tag] = bond
         self._bind(tensor, bond, parts)
         if not isinstance(value, Recorded):
             self.recorder.frozen[id(value)] = (value, home.site.name)
@@ -295,6 +320,9 @@ class Pass:
     def _bind(self, tensor: Recorded, bond: SiteBond, parts: list[Part | None]) -> None:
         """From now on what the block holds is what the model goes on with."""
         memory = tensor._memory
+        if all(isinstance(step, Detached) for step in tensor._steps):
+            # what was detached and put there is where the model's history begins anew
+            tensor._steps = ()
         if tensor._steps or memory.bond is not None:
             # a part of something, or what lies elsewhere in the model too: a change in place has no one meaning
             memory.is_shared = True

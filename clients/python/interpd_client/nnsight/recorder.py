@@ -19,7 +19,7 @@ from interpd_client.nnsight.errors import CannotRecord
 from interpd_client.nnsight.functions import function_of
 from interpd_client.nnsight.late import call_later, is_late
 from interpd_client.nnsight.layout import mapped
-from interpd_client.nnsight.memory import Memory
+from interpd_client.nnsight.memory import Memory, row_of
 from interpd_client.nnsight.tensor import Recorded, part_of, recorded, recorded_in
 from interpd_client.nnsight.views import Part, shares_memory
 from interpd_client.recording import Recording
@@ -74,6 +74,9 @@ class Recorder(TorchFunctionMode):
         name = _name(func)
         if not tensors and not self._takes_known(name, args, kwargs):
             self._refuse_change(name, args)
+            if name == "to":
+                # `.to(model.device)` of a model without weights would take the numbers of the user's tensor away
+                args, kwargs = _without_meta(args, kwargs)
             return func(*args, **kwargs)
         if self.is_closed and not name.startswith("__get__"):
             raise CannotRecord(NOT_SAVED)
@@ -243,14 +246,20 @@ class Recorder(TorchFunctionMode):
 
     def of_rows(self, tensors: list[Any], out: Tensor) -> Recorded | None:
         """Batches one after another, as a batch whose rows are kept apart; ``None`` where they are no such batches."""
+        if not all(isinstance(tensor, Recorded) and tensor.dtype == out.dtype for tensor in tensors):
+            return None
+        chosen = [tensor._memory.chosen_rows(tensor._steps) for tensor in tensors]
+        if all(one is None for one in chosen):
+            return None
         rows: list[Part | None] = []
-        for tensor in tensors:
-            if not isinstance(tensor, Recorded) or tensor.dtype != out.dtype:
-                return None
-            chosen = tensor._memory.chosen_rows(tensor._steps)
-            if chosen is None:
-                return None
-            rows += [tensor._memory.row(number) for number in chosen]
+        for tensor, one in zip(tensors, chosen, strict=True):
+            if one is not None:
+                rows += [tensor._memory.row(number) for number in one]
+            elif tensor.shape[0] == 1:
+                rows.append(part_of(tensor))
+            else:
+                whole = part_of(tensor)
+                rows += [row_of(self, whole, number) for number in range(tensor.shape[0])]
         return self.view(Memory(out, rows, by_row=True), (), out) if rows else None
 
     def adopt(self, tensor: Tensor) -> Recorded:
@@ -285,6 +294,17 @@ def shadow_of(tensor: Tensor) -> Tensor:
         if tensor.is_meta
         else torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     )
+
+
+def _without_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments without the meta device."""
+
+    def is_meta(value: Any) -> bool:
+        return isinstance(value, (torch.device, str)) and str(value) == "meta"
+
+    kept = tuple(arg for arg in args[1:] if not is_meta(arg))
+    named = {name: value for name, value in kwargs.items() if not is_meta(value)}
+    return (args[0], *(kept or () if named or kept else (args[0].dtype,))), named
 
 
 def _name(func: Any) -> str:

@@ -4,7 +4,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ from interpd_client.nnsight.recorder import Recorder
 from interpd_client.nnsight.tensor import Recorded, part_of
 from interpd_client.result import Result
 from interpd_client.runs import RunHandle
+
+MOST_ITEMS = 10_000
+"""Longer containers of the user are not searched for others that were saved inside the block."""
 
 
 class LoggedScope(Scope):
@@ -130,7 +133,10 @@ def settle(recorder: Recorder, block: Block, sender: "Sender | None") -> None:
         }
         _exchange(recorder, wanted, real)
         return
-    result = sender.run(recorder) if names or any(isinstance(v._memory, Late) for v in wanted) else None
+    is_late = any(isinstance(value._memory, Late) for value in wanted)
+    if not is_late:
+        _shorten(recorder, block)
+    result = sender.run(recorder) if names or is_late else None
     recorder.result = result
     finished = Finished(recorder, result, names)
     n_steps = _steps_made(block, result)
@@ -141,15 +147,26 @@ def settle(recorder: Recorder, block: Block, sender: "Sender | None") -> None:
     _exchange(recorder, wanted, real)
 
 
+def _shorten(recorder: Recorder, block: Block) -> None:
+    """Generates no further than the block looks."""
+    generation = recorder.recording.generation
+    steps = [step for _, cuts in block.cuts.values() for step in cuts]
+    n_cached = max((len(entries) for cache in block.caches for entries in cache.entries.values()), default=0)
+    if generation is not None:
+        n_steps = max(*steps, n_cached - 1, 0, 0) + 1
+        recorder.recording.generation = replace(generation, max_new_tokens=min(n_steps, generation.max_new_tokens))
+
+
 def _wanted(recorder: Recorder, block: Block) -> Iterator[Recorded]:
     """The tensors that are to come back: saved, in saved containers or caches, changed ones of the user."""
     saves, found = _saves(), {}
     for value in recorder.made:
         if id(value) in saves:
             found[id(value)] = value
-    for value in (item for scope in (*block.scopes, *block.frames) for item in list(dict(scope).values())):
-        if id(value) in saves:
-            found.update((id(one), one) for one in _inside(value))
+    left = saves - found.keys()
+    for scope in (*block.scopes, *block.frames):
+        for container in _saved_containers(list(dict(scope).values()), left):
+            found.update((id(one), one) for one in _inside(container))
     for cache in block.caches:
         found.update((id(one), one) for entries in cache.entries.values() for one in _inside(entries))
     found.update((id(standing), standing) for _, standing in recorder.adopted.values())
@@ -162,6 +179,19 @@ def _wanted(recorder: Recorder, block: Block) -> Iterator[Recorded]:
                 found[id(need)] = need
                 waiting.append(need)
     return iter([value for value in recorder.made if id(value) in found])
+
+
+def _saved_containers(value: Any, left: set[int], depth: int = 4) -> Iterator[Any]:
+    """Whatever is in ``left``, the identities of saved objects, inside lists, tuples and mappings."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if not left or depth == 0 or len(items) > MOST_ITEMS:
+        return
+    for item in list(items):
+        if id(item) in left:
+            left.discard(id(item))
+            yield item
+        else:
+            yield from _saved_containers(item, left, depth - 1)
 
 
 def _inside(value: Any, depth: int = 8) -> Iterator[Recorded]:

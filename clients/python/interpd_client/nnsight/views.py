@@ -84,16 +84,18 @@ class Index:
         value = fitted(nodes, value, left)
         return replace(whole, ref=nodes.node("tensor.setitem", whole.ref, nodes.index(index), value.ref))
 
-    def of_rows(self) -> tuple[range, bool, tuple[Any, ...]]:
-        """(the chosen places of dimension 0, whether it stays a dimension, the index of the other dimensions)."""
+    def of_rows(self) -> tuple[range, bool, tuple[Any, ...]] | None:
+        """(the chosen places of dimension 0, whether it stays a dimension, the index of the other dimensions).
+
+        ``None`` where the outcome does not begin with dimension 0.
+        """
         spread = list(_spread(self.index, len(self.shape)))
-        if spread and spread[0] is not None:
-            head = spread[0]
-            rows = range(self.shape[0])
-            if isinstance(head, int):
-                return rows[head : head + 1 or None], False, tuple(spread[1:])
-            return rows[head], True, tuple(spread[1:])
-        return range(self.shape[0]), True, tuple(spread)
+        if not spread or spread[0] is None:
+            return None
+        head, rows = spread[0], range(self.shape[0])
+        if isinstance(head, int):
+            return rows[head : head + 1 or None], False, tuple(spread[1:])
+        return rows[head], True, tuple(spread[1:])
 
     def _placed(self, padding: Padding | None) -> tuple[tuple[Any, ...], Padding | None]:
         """The index among the positions that there are, and the padding of what it picks."""
