@@ -70,9 +70,13 @@ def find_screen(wanted: bool | None) -> Screen | None:
     return Terminal() if wanted or sys.stderr.isatty() else None
 
 
+_shown = threading.Lock()
+"""Held by the run whose line is shown: those of several at once would write over each other."""
+
+
 @final
 class ProgressLine:
-    """Shows the last event of a run, once it has lasted longer than ``DELAY_S``."""
+    """Shows the last event of a run, once it has lasted longer than ``DELAY_S`` and no other run is shown."""
 
     def __init__(self, wanted: bool | None = None, screen: Screen | None = None, delay_s: float = DELAY_S) -> None:
         self._screen = screen or find_screen(wanted)
@@ -96,6 +100,7 @@ class ProgressLine:
         with self._lock:
             if self._screen is not None and self._is_due:
                 self._screen.clear()
+                _shown.release()
             self._screen = None
 
     def show(self, event: Event) -> None:
@@ -108,7 +113,7 @@ class ProgressLine:
 
     def _begin(self) -> None:
         with self._lock:
-            self._is_due = self._screen is not None
+            self._is_due = self._screen is not None and _shown.acquire(blocking=False)
             if self._is_due:
                 self._draw()
 

@@ -57,6 +57,18 @@ def test_long_runs_are_redrawn_at_most_ten_times_a_second():
     assert len(screen.lines) < 10
 
 
+def test_of_several_runs_one_is_shown():
+    first, second, third = Remembering(), Remembering(), Remembering()
+    with ProgressLine(screen=first, delay_s=60.0) as one:
+        one._begin()
+        with ProgressLine(screen=second, delay_s=60.0) as other:
+            other._begin()
+            other.show(Started("r", ()))
+    with ProgressLine(screen=third, delay_s=60.0) as later:
+        later._begin()
+    assert (len(first.lines), len(second.lines), len(third.lines)) == (2, 0, 2)
+
+
 def test_nobody_looks_at_a_file():
     assert find_screen(None) is None
     assert find_screen(False) is None
