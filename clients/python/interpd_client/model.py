@@ -55,9 +55,7 @@ class ModelFacts:
     def __repr__(self) -> str:
         info = self.info
         sizes = ", ".join(f"{name} {size}" for name, size in info.sizes.items())
-        return (
-            f"<model {info.name}: {info.architecture}, {info.depth} layers, {sizes}, {info.dtype} on {info.device}>"
-        )
+        return f"<model {info.name}: {info.architecture}, {info.depth} layers, {sizes}, {info.dtype} on {info.device}>"
 
 
 @final
