@@ -214,7 +214,8 @@ def test_a_deadline_that_has_passed_is_told_at_once(lab, stub, timeout_s):
 
 
 def test_a_deadline_in_ten_years_is_one(lab, stub):
-    assert len(list(stub.RunGraph(request_to_proto(lab.request()), timeout=10 * 365 * 86_400.0))) > 3
+    answers = stub.RunGraph(request_to_proto(lab.request()), timeout=10 * 365 * 86_400.0)
+    assert sum(1 + len(answer.more) for answer in answers) > 3
 
 
 LONG = Generation(max_new_tokens=120, ignore_eos=True)
