@@ -216,7 +216,7 @@ async def test_a_busy_service_is_asked_again():
 
 async def test_a_kept_run_is_attached_again():
     begun = [Queued("r", 0, "x"), Started("r", ())]
-    transport = Scripted([*begun, Unavailable("reset")], [*begun, ONE, DONE])
+    transport = Scripted([*begun, Unavailable("reset", retry_after_s=0.0)], [*begun, ONE, DONE])
     assert (await (await traced(transport, keep_s=60.0)).run())["x"] == 1.0
     assert transport.attached == [2]
 
