@@ -3,7 +3,9 @@
 Blocks are never split, and nothing is left on the CPU or the disk: what does not fit is refused with the numbers.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from accelerate.utils import (
     get_balanced_memory,
     infer_auto_device_map,
 )
+from torch import nn
 from transformers import PreTrainedModel
 
 from interpd.errors import DeviceOutOfMemory, InvalidRequest
@@ -66,14 +69,17 @@ def placement(model: PreTrainedModel, wanted: DeviceMap, free: Mapping[int, int]
 
 
 def dispatched(model: PreTrainedModel, device_map: Mapping[str, Any]) -> PreTrainedModel:
-    """``model`` with its modules on the devices of ``device_map``; inputs and outputs are on the first of them."""
+    """``model`` with its modules on the devices of ``device_map``; outputs are where the inputs were."""
     own: Any = getattr(model, "_skip_keys_device_placement", None) or []
     skipped = [*([own] if isinstance(own, str) else own), _STAYS]
-    return dispatch_model(model, dict(device_map), skip_keys=skipped)
+    placed = _with_own(model, device_map)
+    main = next((placed[name] for name in _own_tensors(model)), next(iter(placed.values())))
+    with _own_tensors_known():
+        return dispatch_model(model, placed, main_device=main, skip_keys=skipped)
 
 
 def _inferred(model: PreTrainedModel, policy: str, free: Mapping[int, int], source: str) -> dict[str, int]:
-    whole: Any = model._no_split_modules
+    whole: Any = _whole_blocks(model)
     limits: Any = dict(free)
     if policy != "sequential":
         limits = get_balanced_memory(
@@ -90,7 +96,40 @@ def _inferred(model: PreTrainedModel, policy: str, free: Mapping[int, int], sour
             f"model {source!r} has {sizes[''] / _GIB:.1f} GiB of weights; of these {n_left / _GIB:.1f} GiB, from "
             f"{left[0]!r} on, do not fit on {_listed(free)}: ask for more GPUs"
         )
-    return {path: int(place) for path, place in found.items()}
+    own = _own_tensors(model)
+    return {path: int(place) for path, place in found.items() if path not in own}
+
+
+def _whole_blocks(model: PreTrainedModel) -> list[str]:
+    """Names of the classes whose modules stay on one device; what stands in lists, where the model names none."""
+    if model._no_split_modules:
+        return list(model._no_split_modules)
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    return sorted({type(block).__name__ for blocks in lists for block in blocks})
+
+
+def _own_tensors(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of tensors that are in no module but the model itself, such as a bias of the logits."""
+    named = (*model.named_parameters(recurse=False), *model.named_buffers(recurse=False))
+    return tuple(name for name, _ in named)
+
+
+@contextmanager
+def _own_tensors_known() -> Iterator[None]:
+    """Keeps to itself that accelerate, which asks for a place for all tensors, knows places of modules only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following device_map keys do not match", UserWarning)
+        yield
+
+
+def _with_own(model: PreTrainedModel, placed: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the model's own tensors, which go where its logits are computed: the model's code adds them."""
+    if not (own := _own_tensors(model)):
+        return dict(placed)
+    head = model.get_output_embeddings()
+    path = next((path for path, module in model.named_modules() if module is head), None)
+    place = next(iter(placed.values())) if path is None else _place(path, placed)
+    return {**placed, **dict.fromkeys(own, place)}
 
 
 def _check_whole(model: PreTrainedModel, placed: Mapping[str, int], source: str) -> None:
@@ -98,7 +137,8 @@ def _check_whole(model: PreTrainedModel, placed: Mapping[str, int], source: str)
     if odd := next((path for path in placed if path not in paths), None):
         raise InvalidRequest(f"the device_map of model {source!r} names {odd!r}, which is no module of it")
     try:
-        check_device_map(model, dict(placed))
+        with _own_tensors_known():
+            check_device_map(model, {**placed, **dict.fromkeys(_own_tensors(model), 0)})
     except ValueError as error:
         raise InvalidRequest(f"the device_map of model {source!r} leaves parts of it out: {error}") from error
     for names in find_tied_parameters(model):
@@ -107,7 +147,7 @@ def _check_whole(model: PreTrainedModel, placed: Mapping[str, int], source: str)
                 f"the device_map of model {source!r} puts {' and '.join(map(repr, names))} on several GPUs: they are "
                 "one tensor, so they go together"
             )
-    whole = set(model._no_split_modules or ())
+    whole = _whole_blocks(model)
     for path, module in model.named_modules():
         if type(module).__name__ in whole:
             numbers = {_place(f"{path}.{name}", placed) for name, _ in module.named_parameters()}
@@ -126,9 +166,9 @@ def _place(path: str, placed: Mapping[str, int]) -> int:
 
 
 def _check_room(model: PreTrainedModel, placed: Mapping[str, int], free: Mapping[int, int], source: str) -> None:
-    taken = dict.fromkeys(free, 0)
+    taken, whole = dict.fromkeys(free, 0), _with_own(model, placed)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        taken[_place(name, placed)] += tensor.numel() * tensor.element_size()
+        taken[_place(name, whole)] += tensor.numel() * tensor.element_size()
     if short := [number for number, n_bytes in taken.items() if n_bytes > free[number]]:
         raise DeviceOutOfMemory(
             f"model {source!r} does not fit: its weights are {_listed(taken)}, there is room for {_listed(free)}"

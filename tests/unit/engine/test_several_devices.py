@@ -20,8 +20,8 @@ from interpd.sdk import hookimpl, method
 from interpd.specs import checked_model
 from interpd.testing.several_devices import several_devices
 from interpd.testing.tiny_adapters import save_adapter
-from interpd.testing.tiny_models import save_tiny, tiny_gpt2, tiny_llama
-from interpd.worker.device_map import dispatched
+from interpd.testing.tiny_models import save_tiny, tiny_gpt2, tiny_llama, tiny_model
+from interpd.worker.device_map import dispatched, placement
 from interpd.worker.loading import load_model
 
 pytestmark = pytest.mark.slow
@@ -242,6 +242,45 @@ def test_tied_embeddings_lie_together():
         warnings.simplefilter("ignore")
         model = dispatched(spread.model.eval().requires_grad_(False), TIED)
         assert outcome(engine_of(model, spread.tokenizer), request) == expected
+
+
+SIDES = (
+    Prompt(text=TEXTS[0], target_text=TEXTS[1]),
+    Prompt(text=TEXTS[2]),
+    Prompt(text=TEXTS[1], target_ids=(5, 7, 9)),
+)
+ACROSS = Graph(
+    (
+        read("encoder.layers.0.resid_post"),
+        read("encoder.layers.1.resid_post", positions=(0,)),
+        Node("torch.mul", (Ref(1), 2.0)),
+        write(2, "decoder.layers.2.resid_cross"),
+        read("decoder.layers.2.cross_attn.pattern"),
+        read("decoder.layers.2.resid_post"),
+        read("logits"),
+        Node("torch.sum", (Ref(6),)),
+        Node("site.grad", (Ref(7), Ref(5))),
+    ),
+    {"first": Ref(0), "pattern": Ref(4), "last": Ref(5), "logits": Ref(6), "gradient": Ref(8)},
+)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "pegasus"])
+def test_both_sides_of_an_encoder_decoder_model_may_lie_apart(architecture):
+    single, spread = tiny_model(architecture), tiny_model(architecture)
+    requests = [RunRequest(f"run-{i}", "tiny", (prompt,), ACROSS) for i, prompt in enumerate(SIDES)]
+    options = [Generation(max_new_tokens=n, ignore_eos=True) for n in (2, 5, 3)]
+    texts = [RunRequest(f"run-{i}", "tiny", (prompt,), Graph((), {}), options[i]) for i, prompt in enumerate(SIDES)]
+    alone = engine_of(single.model.eval().requires_grad_(False), single.tokenizer)
+    with several_devices(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = spread.model.eval().requires_grad_(False)
+        n_bytes = sum(parameter.nbytes for parameter in model.parameters())
+        placed = placement(model, "auto", {0: n_bytes, 1: n_bytes}, "m")
+        assert set(placed.values()) == {0, 1}
+        engine = engine_of(dispatched(model, {path: f"cpu:{n}" for path, n in placed.items()}), spread.tokenizer)
+        assert outcome(engine, *requests) == outcome(alone, *requests)
+        assert outcome(engine, *texts) == outcome(alone, *texts)
 
 
 @pytest.mark.gpu

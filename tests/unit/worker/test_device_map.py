@@ -3,13 +3,15 @@
 import logging
 
 import pytest
+import torch
 
 from interpd.config import load_config
 from interpd.errors import DeviceOutOfMemory, InvalidRequest, LimitExceeded
 from interpd.specs import ModelSpec, checked_model
-from interpd.testing.tiny_models import tiny_gpt2, tiny_llama
+from interpd.testing.several_devices import several_devices
+from interpd.testing.tiny_models import tiny_gpt2, tiny_llama, tiny_model
 from interpd.wire.manifests import model_spec_from_proto, model_spec_to_proto
-from interpd.worker.device_map import placement, spread
+from interpd.worker.device_map import dispatched, placement, spread
 from interpd.worker.gpus import with_gpus
 
 
@@ -68,6 +70,19 @@ def test_what_is_one_tensor_goes_together():
     with pytest.raises(InvalidRequest, match="they are one tensor, so they go together"):
         placement(tied, table, {0: 1 << 30, 1: 1 << 30}, "m")
     assert placement(tied, "auto", {0: 100_000, 1: 100_000}, "m")["lm_head"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["bart", "pegasus"])
+def test_a_bias_of_the_model_itself_goes_with_its_head(architecture):
+    model = tiny_model(architecture).model
+    n_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    placed = placement(model, "auto", {0: n_bytes * 2 // 3, 1: n_bytes * 2 // 3}, "m")
+    assert set(placed.values()) == {0, 1}
+    # blocks are whole also where transformers does not say what a block is
+    assert not any(path.count(".") > 3 for path in placed)
+    with several_devices():
+        dispatched(model, {path: f"cpu:{number}" for path, number in placed.items()})
+        assert model.final_logits_bias.device == model.lm_head.weight.device == torch.device("cpu", placed["lm_head"])
 
 
 def test_a_table_is_taken_as_it_is(model, n_bytes):
