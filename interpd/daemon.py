@@ -9,6 +9,7 @@ the exit code is 0. A second signal ends the grace.
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import io
 import signal
@@ -30,6 +31,12 @@ from interpd.worker.ray_link import RayStarter
 EXIT_OK, EXIT_NO_MODEL = 0, 1
 STOP_GRACE_S = 2.0
 """For clients to read the last events after the drain."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+KEPT_BYTES = 32 << 20
+"""Of freed memory, at most."""
 
 log = Log("daemon")
 
@@ -54,6 +61,7 @@ async def serve(
         InterpdError: The address cannot be used, or Ray cannot be started.
     """
     telemetry.configure(config.log_level)
+    _keep_freed_memory()
     cluster = Cluster(config.worker.state_dir, config.worker.object_store_bytes)
     pool = Pool(config, cluster.state_dir, RayStarter(engine_factory))
     scheduler = Scheduler(pool, config.scheduler, unload_grace_s=config.drain_grace_s)
@@ -72,6 +80,15 @@ async def serve(
                 await pool.close()
         finally:
             cluster.stop()
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what it would give back at once: messages of a megabyte come one after the other, and taking the
+    pages of each from the system again costs more than copying the bytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 4)
 
 
 async def _serve(config: Config, scheduler: Scheduler, server: Server, on_ready: Callable[[], None]) -> int:

@@ -36,15 +36,13 @@ class RawStream:
         self._pipe.close()
 
     def read(self) -> None:
-        """Reads the whole stream, and keeps nothing of it."""
+        """Reads the whole stream."""
         self._loop.run_until_complete(self._read())
 
     async def _read(self) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
-            n_bytes = 0
-            async for piece in channel.unary_stream(METHOD)(b""):
-                n_bytes += len(piece)
-        assert n_bytes == self._n_bytes
+            pieces = [piece async for piece in channel.unary_stream(METHOD)(b"")]
+        assert sum(map(len, pieces)) == self._n_bytes
 
 
 def _serve(pipe: Connection, n_bytes: int) -> None:

@@ -6,6 +6,7 @@ whose error is ``Interrupted``).
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from interpd.errors import InterpdError
 from interpd.graph.ir import Generation, Graph, Prompt
@@ -168,6 +169,13 @@ class Generated:
     """``length``, ``eos``, ``stop_string`` or ``stop_token``."""
 
 
+class Arrival(Protocol):
+    """Bytes that come one after the other."""
+
+    async def wait(self, n_bytes: int) -> bool:
+        """Whether the first ``n_bytes`` are there, once that is known; ``False``: they will never be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result(Event):
     """One named output."""
@@ -178,6 +186,8 @@ class Result(Event):
     """The axis words of the tensor's dimensions, ``""`` where there is none."""
     partial: bool = False
     """A result of the same name, more complete, follows."""
+    arriving: Arrival | None = field(default=None, compare=False, repr=False)
+    """Tells how many of the tensor's bytes are there, where they are still on their way between two processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ event loop, small ones at once.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +15,13 @@ from google.protobuf.message import Message
 
 from interpd.errors import InterpdError, InvalidGraph, InvalidRequest, LimitExceeded, RunNotFound, Violation
 from interpd.graph.check import check
-from interpd.graph.run import RunRequest
+from interpd.graph.run import Event, Result, RunRequest
 from interpd.graph.schema import Manifest
 from interpd.scheduler.interface import Front, RunHandle
 from interpd.service.aside import Aside
 from interpd.service.interceptors import Call
 from interpd.service.messages import report_to_proto, violations_to_proto
+from interpd.wire.chunks import CHUNK_BYTES
 from interpd.wire.events import accepted_to_proto, event_fields
 from interpd.wire.graphs import request_from_proto, spec_from_proto
 from interpd.wire.v1 import graph_service_pb2 as pb
@@ -168,7 +169,7 @@ async def _followed(handle: RunHandle, start: int, response: type[_M]) -> AsyncG
         async with aclosing(handle.events(start)) as events:
             async for event in events:
                 try:
-                    for fields in event_fields(event, number):
+                    async for fields in _arrived(event, number):
                         if packet.is_full_with(fields):
                             yield packet.take()
                         packet.add(fields)
@@ -184,6 +185,21 @@ async def _followed(handle: RunHandle, start: int, response: type[_M]) -> AsyncG
             raise InvalidRequest(f"run {handle.run_id!r} ended before event {start}", run=handle.run_id)
     finally:
         handle.release()
+
+
+async def _arrived(event: Event, number: int) -> AsyncIterator[dict[str, Any]]:
+    """The fields of each message of an event as soon as what they need is there; fewer when it will never be."""
+    messages = event_fields(event, number)
+    if isinstance(event, Result) and event.arriving is not None:
+        yield next(messages)
+        n_bytes = len(event.tensor.data)
+        for end in (*range(CHUNK_BYTES, n_bytes, CHUNK_BYTES), n_bytes):
+            # what has become of the run is told by its next event
+            if not await event.arriving.wait(end):
+                return
+            yield next(messages)
+    for fields in messages:
+        yield fields
 
 
 class _Packet(Generic[_M]):

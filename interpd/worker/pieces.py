@@ -5,6 +5,7 @@ A result in one piece would take as much of that memory as it has bytes, and whe
 disk: so large results travel in pieces, each of which is copied out and let go of when it has come.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -52,15 +53,49 @@ def carried_bytes(item: Event | Piece) -> int:
     return len(item.tensor.data) if isinstance(item, Result) else 0
 
 
+class Arrival:
+    """Implements ``graph.run.Arrival`` on one event loop."""
+
+    def __init__(self) -> None:
+        self._n_bytes = 0
+        self._is_lost = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def add(self, n_bytes: int) -> None:
+        """More bytes have come."""
+        self._n_bytes += n_bytes
+        self._wake()
+
+    def lose(self) -> None:
+        """No more will come."""
+        self._is_lost = True
+        self._wake()
+
+    async def wait(self, n_bytes: int) -> bool:
+        """Whether the first ``n_bytes`` are there, once that is known."""
+        while self._n_bytes < n_bytes and not self._is_lost:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        return self._n_bytes >= n_bytes
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
 class Joiner:
-    """Makes results of their pieces again."""
+    """Makes results of their pieces again. A result is handed on with its first piece; the others fill it."""
 
     def __init__(self) -> None:
         self._bytes: np.ndarray | None = None
         self._n_bytes = 0
+        self._arrival = Arrival()
 
     def join(self, items: Iterable[Event | Piece]) -> list[Event]:
-        """The events that are complete with these."""
+        """The events that begin with these."""
         events: list[Event] = []
         for item in items:
             if not isinstance(item, Piece):
@@ -69,15 +104,25 @@ class Joiner:
                 events.append(result)
         return events
 
+    def lose(self) -> None:
+        """Says that no more pieces will come."""
+        self._arrival.lose()
+
     def _add(self, piece: Piece) -> Result | None:
-        total = prod(piece.shape) * ITEM_BYTES[piece.dtype]
+        is_first = self._bytes is None
         if self._bytes is None:
-            self._bytes, self._n_bytes = np.empty(total, np.uint8), 0
-        end = self._n_bytes + piece.data.nbytes
-        self._bytes[self._n_bytes : end] = piece.data
-        self._n_bytes = end
-        if end < total:
+            n_bytes = prod(piece.shape) * ITEM_BYTES[piece.dtype]
+            self._bytes, self._n_bytes, self._arrival = np.empty(n_bytes, np.uint8), 0, Arrival()
+        whole, begin = self._bytes, self._n_bytes
+        self._n_bytes += piece.data.nbytes
+        whole[begin : self._n_bytes] = piece.data
+        self._arrival.add(piece.data.nbytes)
+        is_last = self._n_bytes == len(whole)
+        if is_last:
+            self._bytes = None
+        if not is_first:
             return None
         # read-only: whoever gets the event shall not change what others read
-        whole, self._bytes = memoryview(self._bytes).toreadonly(), None
-        return Result(piece.run_id, piece.name, TensorData(piece.dtype, piece.shape, whole), piece.axes, piece.partial)
+        tensor = TensorData(piece.dtype, piece.shape, memoryview(whole).toreadonly())
+        arriving = None if is_last else self._arrival
+        return Result(piece.run_id, piece.name, tensor, piece.axes, piece.partial, arriving)

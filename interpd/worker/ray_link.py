@@ -63,6 +63,7 @@ class RayLink(HostLink):
 
     def kill(self) -> None:
         """Ends the process."""
+        self._joiner.lose()
         with contextlib.suppress(RayError, ValueError):
             ray.kill(self.actor, no_restart=True)
 

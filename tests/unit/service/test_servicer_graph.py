@@ -190,6 +190,39 @@ async def test_what_happened_before_a_failure_arrives_first(front, stub):
     assert str(from_rpc_error(caught.value)) == "it broke"
 
 
+class Slowly:
+    """An ``Arrival`` whose bytes come when a test says so."""
+
+    def __init__(self):
+        self.asked, self.answers = asyncio.Queue(), asyncio.Queue()
+
+    async def wait(self, n_bytes):
+        await self.asked.put(n_bytes)
+        return await self.answers.get()
+
+
+async def test_chunks_are_sent_as_their_bytes_arrive(front, stub):
+    slowly = Slowly()
+    plays(front, run.Result("run-1", "h", BIG, arriving=slowly), done("run-1"))
+    reading = asyncio.ensure_future(received(stub.RunGraph(request())))
+    for n_bytes in (CHUNK_BYTES, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, 4 * CHUNK_BYTES, 5 * CHUNK_BYTES, len(BIG.data)):
+        assert await slowly.asked.get() == n_bytes
+        assert not reading.done()
+        await slowly.answers.put(True)
+    result, _ = await reading
+    assert bytes(result.tensor.data) == BIG.data
+
+
+async def test_a_result_whose_rest_is_lost_ends_with_what_became_of_the_run(front, stub):
+    slowly = Slowly()
+    lost = run.Failed("run-1", errors.WorkerLost("the worker died", retry_after_s=2.0))
+    plays(front, run.Result("run-1", "h", BIG, arriving=slowly), lost)
+    for answer in (True, False):
+        await slowly.answers.put(answer)
+    error = await failure(stub.RunGraph(request()))
+    assert (type(error), str(error)) == (errors.WorkerLost, "the worker died")
+
+
 async def test_many_small_events_take_several_responses(front, stub):
     plays(front, *(run.Progress("run-1", i, 200) for i in range(200)), done("run-1"))
     front.n_happened = 201

@@ -1,5 +1,7 @@
 """Large results in pieces, and whole again."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -43,11 +45,41 @@ def test_small_results_and_other_events_are_left_alone_and_in_order():
     assert [type(event) for event in Joiner().join(items)] == [Progress, Result, Result, Progress]
 
 
-def test_a_result_is_there_only_with_its_last_piece():
+async def test_a_result_comes_with_its_first_piece_and_is_filled_by_the_others():
     joiner = Joiner()
-    first, *rest = cut([result(25)])
-    assert joiner.join([first]) == []
-    assert len(joiner.join(rest)) == 1
+    first, second, last = cut([result(25)])
+    (found,) = joiner.join([first])
+    assert await found.arriving.wait(40)
+    rest = asyncio.ensure_future(found.arriving.wait(41)), asyncio.ensure_future(found.arriving.wait(100))
+    await asyncio.sleep(0)
+    assert joiner.join([second]) == []
+    assert await rest[0]
+    assert not rest[1].done()
+    assert joiner.join([last]) == []
+    assert await rest[1]
+    assert_same(found, result(25))
+
+
+async def test_whoever_waits_hears_that_the_rest_is_lost():
+    joiner = Joiner()
+    (found,) = joiner.join([next(cut([result(25)]))])
+    waiting = asyncio.ensure_future(found.arriving.wait(100))
+    await asyncio.sleep(0)
+    joiner.lose()
+    assert not await waiting
+    assert await found.arriving.wait(40)
+
+
+async def test_a_result_that_has_come_is_not_lost_later():
+    joiner = Joiner()
+    found, _ = joiner.join([*cut([result(25, "a")]), next(cut([result(25, "b")]))])
+    joiner.lose()
+    assert await found.arriving.wait(100)
+
+
+def test_a_result_of_one_piece_is_there_at_once():
+    (found,) = Joiner().join(cut([result(10)]))
+    assert found.arriving is None
 
 
 def test_results_that_follow_each_other_do_not_mix():
