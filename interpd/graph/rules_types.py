@@ -1,6 +1,7 @@
 """Rules about types: what flows along each reference, in the prompt's pass and in the steps after it."""
 
 from collections.abc import Hashable, Iterator
+from math import prod
 from typing import Any
 
 from interpd.errors import Violation
@@ -13,6 +14,9 @@ from interpd.graph.types import Dim, TensorData, TensorType
 
 MOST_DIMS = 32
 """Dimensions of a value: numpy, in which clients receive it, has no more."""
+
+MOST_ELEMENTS = (1 << 63) - 1
+"""Elements of a value: what torch can count."""
 
 _PLAIN = frozenset((int, float, bool, str, type(None), Slice, Dots))
 """Constants that say by their value all that there is to say."""
@@ -57,8 +61,7 @@ def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Viola
         )
         try:
             out = output_types(schema, call, subject.manifest)
-            if any(len(kind.dims) > MOST_DIMS for kind in out):
-                raise Refusal(f"gives more than {MOST_DIMS} dimensions", code="LIMIT")
+            _refuse_huge(out, subject.manifest.limits.live_bytes)
             out = tuple([one.setdefault(kind, kind) for kind in out])
             types.append(out)
             known[key] = out
@@ -68,6 +71,17 @@ def _typed(subject: Subject, scope: Scope, types: list[Types]) -> Iterator[Viola
             if scope.decoding and refusal.code == "POSITION_OUT_OF_RANGE":
                 sentence += ONE_POSITION
             yield subject.fault(refusal.code, index, refusal.where, sentence)
+
+
+def _refuse_huge(out: tuple[TensorType, ...], most_bytes: int) -> None:
+    """Raises ``Refusal`` at the first value that no device could hold, before its sizes are multiplied on and on."""
+    for kind in out:
+        if len(kind.dims) > MOST_DIMS:
+            raise Refusal(f"gives more than {MOST_DIMS} dimensions", code="LIMIT")
+        # an empty dimension beside them would let the others grow for ever
+        n_elements = prod([dim.size or 1 for dim in kind.dims])
+        if n_elements > MOST_ELEMENTS or (kind.n_bytes or 0) > most_bytes:
+            raise Refusal(f"gives {kind}, at most {most_bytes} bytes of values may be alive at once", code="LIMIT")
 
 
 def _key(node: Node, schema: OpSchema, types: list[Types]) -> Hashable | None:

@@ -58,7 +58,7 @@ class GraphServicer:
 
     async def validate_graph(self, request: pb.ValidateGraphRequest, call: Call) -> pb.ValidateGraphResponse:
         """The checker's verdict, with the real numbers of tokens when the graph is sound without them."""
-        if (huge := self._too_many_nodes(request.spec)) is not None:
+        if (huge := self._too_many(request.spec)) is not None:
             return pb.ValidateGraphResponse(violations=violations_to_proto([huge]))
         try:
             run = await self._aside.run(spec_from_proto, request.spec)
@@ -80,7 +80,7 @@ class GraphServicer:
 
     async def run_graph(self, request: pb.RunGraphRequest, call: Call) -> AsyncGenerator[pb.RunGraphResponse, None]:
         """The events of a new run, or of the run that this very request started before."""
-        if (huge := self._too_many_nodes(request.spec)) is not None:
+        if (huge := self._too_many(request.spec)) is not None:
             raise LimitExceeded(str(huge), path=huge.path)
         is_large = request.ByteSize() > LARGE_BYTES
         run, content = await self._looked_at(is_large, _read, request, call.deadline_s)
@@ -114,14 +114,21 @@ class GraphServicer:
     async def _looked_at(self, is_large: bool, function: Callable[..., _T], *args: object) -> _T:
         return await self._aside.run(function, *args) if is_large else function(*args)
 
-    def _too_many_nodes(self, spec: run_pb2.RunSpec) -> Violation | None:
-        """What the checker would say, before anything is read: a graph that is too large shall cost nothing."""
+    def _too_many(self, spec: run_pb2.RunSpec) -> Violation | None:
+        """What the checker would say, before anything is read: a request that is too large shall cost nothing."""
         try:
-            most = self._front.manifest(spec.model).limits.n_nodes
+            limits = self._front.manifest(spec.model).limits
         except InterpdError:
             return None  # whoever needs the model says it better
-        n = len(spec.graph.nodes)
-        return Violation("LIMIT", "graph.nodes", f"{n} nodes, at most {most} are allowed") if n > most else None
+        counts = (
+            ("graph.nodes", "nodes", len(spec.graph.nodes), limits.n_nodes),
+            ("graph.outputs", "outputs", len(spec.graph.outputs), limits.n_outputs),
+            ("prompts", "prompts", len(spec.prompts), limits.n_prompts),
+        )
+        for path, what, n, most in counts:
+            if n > most:
+                return Violation("LIMIT", path, f"{n} {what}, at most {most} are allowed")
+        return None
 
     def attach_run(self, request: pb.AttachRunRequest, call: Call) -> AsyncGenerator[pb.AttachRunResponse, None]:
         """The events of a known run from a number on."""

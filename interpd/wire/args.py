@@ -69,6 +69,7 @@ def _tuple_from_proto(proto: pb.ArgTuple, path: str, problems: Problems, depth: 
     if depth >= MAX_DEPTH:
         problems.add(path, f"tuples are nested deeper than {MAX_DEPTH}")
         return None
+    problems.count_arguments(len(proto.items))
     return tuple(arg_from_proto(item, f"{path}[{i}]", problems, depth + 1) for i, item in enumerate(proto.items))
 
 

@@ -162,6 +162,7 @@ def _node_from_proto(proto: graph_pb2.Node, path: str, problems: Problems) -> No
         problems.add(f"{path}.version", "versions count from 1, got 0")
     if proto.label:
         checked_name(proto.label, f"{path}.label", problems)
+    problems.count_arguments(len(proto.inputs) + len(proto.params))
     params = {}
     for i, param in enumerate(proto.params):
         checked_name(param.name, f"{path}.params[{i}].name", problems)

@@ -54,7 +54,7 @@ def _walk(kind: Descriptor, data: bytes, most: int) -> str:
                 if inner is not None and size > SHORT_BYTES:
                     todo.append((at, min(at + size, end), inner))
                 elif inner is not None:
-                    n += size // 16
+                    n += size // 8
                 at += size
             elif form in (_FIXED64, _FIXED32):
                 at += 8 if form == _FIXED64 else 4

@@ -18,6 +18,9 @@ MALFORMED = "MALFORMED"
 MAX_PROBLEMS = 200
 """Problems that are kept; the rest is counted."""
 
+MOST_ARGUMENTS = MOST_PARTS // 2
+"""Of a graph, as it is read; the checker, which knows the limits, allows fewer."""
+
 NAME_CHARACTERS = 256
 """Longest name of an operation, parameter, output, label or model."""
 
@@ -30,6 +33,7 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Violation] = []
         self._n_dropped = 0
+        self._n_arguments = 0
 
     def add(self, path: str, message: str) -> None:
         """Notes that what stands at ``path`` cannot be used."""
@@ -37,6 +41,14 @@ class Problems:
             self._found.append(Violation(MALFORMED, path, message))
         else:
             self._n_dropped += 1
+
+    def count_arguments(self, n: int) -> None:
+        """Notes that ``n`` more arguments are about to be read. Raises ``LimitExceeded`` for too many in all."""
+        self._n_arguments += n
+        if self._n_arguments > MOST_ARGUMENTS:
+            raise LimitExceeded(
+                f"graph.nodes: more than {MOST_ARGUMENTS} arguments of all nodes: send less at once", path="graph.nodes"
+            )
 
     def raise_if_any(self) -> None:
         """Raises ``InvalidGraph`` when every problem lies in the graph, ``InvalidRequest`` when one does not."""

@@ -198,10 +198,20 @@ def test_inline_constants_count_against_their_limit(found, ask):
 
 
 def test_huge_values_are_refused_before_they_are_made(manifest, ask):
-    report = check(ask(Node("torch.zeros", (), {"size": (1 << 20, 1 << 20)}), outputs={"x": 0}), manifest)
-    assert [violation.code for violation in report.violations] == ["LIMIT", "LIMIT"]
+    report = check(ask(Node("torch.zeros", (), {"size": (20_000, 20_000)}), outputs={"x": 0}), manifest)
+    assert [violation.code for violation in report.violations] == ["LIMIT"]
     with pytest.raises(LimitExceeded, match="choose positions or reduce before saving"):
         report.raise_if_bad()
+
+
+@pytest.mark.parametrize("size", [(1, 4), (0, 4)], ids=["some", "none"])
+def test_sizes_that_grow_and_grow_are_refused_at_the_first_value_that_nothing_holds(manifest, ask, size):
+    doubled = (Node("torch.repeat_interleave", (Ref(i),), {"repeats": 1 << 30, "dim": 1}) for i in range(9_999))
+    report = check(ask(Node("torch.zeros", (), {"size": size}), *doubled, outputs={"x": 9_999}), manifest)
+    (violation,) = report.violations
+    assert violation.code == "LIMIT"
+    assert int(violation.path[len("graph.nodes[") : -1]) < 4
+    assert len(violation.message) < 300
 
 
 def test_a_blob_has_the_type_that_it_declares(manifest, ask):

@@ -299,13 +299,15 @@ async def test_a_large_request_that_comes_twice_at_once_runs_once(front, stub):
     assert len(front.submitted) == 1
 
 
-async def test_too_many_nodes_are_refused_before_they_are_read(front, stub):
+async def test_too_many_nodes_or_outputs_are_refused_before_they_are_read(front, stub):
     error = await failure(stub.RunGraph(request(graph=_long(10_001))))
     assert (type(error), str(error)) == (
         errors.LimitExceeded,
         "graph.nodes: 10001 nodes, at most 10000 are allowed [LIMIT]",
     )
     assert [(v.code, v.path) for v in (await validated(stub, _long(10_001))).violations] == [("LIMIT", "graph.nodes")]
+    many = request(graph=Graph((READ,), {f"o{i}": Ref(0) for i in range(1_025)}))
+    assert "graph.outputs: 1025 outputs" in str(await failure(stub.RunGraph(many)))
     assert front.submitted == []
 
 

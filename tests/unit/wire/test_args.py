@@ -1,6 +1,6 @@
 import pytest
 
-from interpd.errors import InvalidGraph, InvalidRequest
+from interpd.errors import InvalidGraph, InvalidRequest, LimitExceeded
 from interpd.graph.ir import Blob, Dots, Ref, Slice
 from interpd.graph.types import TensorData
 from interpd.wire.args import MAX_DEPTH, arg_from_proto, arg_to_proto
@@ -75,6 +75,14 @@ def test_a_received_tuple_that_nests_deeper_is_refused_with_its_path():
         proto = pb.Arg(tuple=pb.ArgTuple(items=[proto]))
     with pytest.raises(InvalidGraph, match="nested deeper than 8"):
         decoded(proto)
+
+
+def test_more_arguments_than_any_graph_may_have_are_not_read():
+    laughs = pb.Arg(int_value=1)
+    for _ in range(MAX_DEPTH):
+        laughs = pb.Arg(tuple=pb.ArgTuple(items=[laughs] * 5))
+    with pytest.raises(LimitExceeded, match="more than 100000 arguments"):
+        decoded(laughs)
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,23 @@ def in_spec(**contents):
 
 EMPTY_NODE = field(graph_pb2.Graph, "nodes", b"")
 EMPTY_INPUT = field(graph_pb2.Node, "inputs", b"")
+
+
+def laughs(depth):
+    """A tuple of tuples of ... of five ones."""
+    content = field(graph_pb2.ArgTuple, "items", b"\x18\x01") * 5
+    for _ in range(depth - 1):
+        content = field(graph_pb2.ArgTuple, "items", field(graph_pb2.Arg, "tuple", content)) * 5
+    return field(graph_pb2.Arg, "tuple", content)
+
+
 BOMBS = {
     "nodes": in_spec(graph=EMPTY_NODE * MANY),
     "inputs": in_spec(graph=field(graph_pb2.Graph, "nodes", EMPTY_INPUT * MANY)),
     "a few inputs of each node": in_spec(graph=field(graph_pb2.Graph, "nodes", EMPTY_INPUT * 30) * 60_000),
     "many inputs of each node": in_spec(graph=field(graph_pb2.Graph, "nodes", EMPTY_INPUT * 60) * 10_000),
     "outputs": in_spec(graph=field(graph_pb2.Graph, "outputs", b"") * MANY),
+    "tuples of tuples": in_spec(graph=field(graph_pb2.Graph, "nodes", field(graph_pb2.Node, "inputs", laughs(8)))),
     "after a group": b"\x0b\x0c" + in_spec(graph=EMPTY_NODE * MANY),
 }
 
@@ -49,7 +60,8 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_many_small_messages_are_seen_before_they_are_read(name):
     with pytest.raises(
-        LimitExceeded, match=r"bytes has more than 200000 parts, seen at (Graph|Node|RunSpec)\.\w+: send less"
+        LimitExceeded,
+        match=r"bytes has more than 200000 parts, seen at (Arg|ArgTuple|Graph|Node|RunSpec)\.\w+: send less",
     ):
         parse(RunGraphRequest, BOMBS[name])
 
