@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import eager_mask, prepare_padding_mask
 
 from interpd.engine.model_config import has_encoder
 from interpd.engine.stacks import Stack
@@ -81,14 +81,23 @@ def eager_attention(
     return torch.matmul(pattern, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
 
 
-def seeing_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    """The mask of transformers' own eager attention, but that a padded query, which may see no key at all, sees all.
+def seeing_mask(**kwargs: Any) -> Tensor | None:
+    """The mask of transformers' own eager attention, strict about padding.
 
-    Its least number is -inf in a smaller dtype, and once a score is added to it in float16: such a query would become
-    NaN, and as a key of the next layer it would make NaN of those to whom it counts nothing.
+    What it hides has the least number, to which a score that is written may well come down: whoever knocks out all keys
+    of a query makes it look at what was hidden. That is the model's own, but padding is not, so a key that is padding
+    gets -inf and is looked at by nobody. A padded query, which may see no key at all, sees all: it would become NaN,
+    and as a key of the next layer it would make NaN of those to whom it counts nothing.
     """
-    mask = eager_mask(*args, **kwargs)
-    return None if mask is None else mask.masked_fill((mask < 0).all(-1, keepdim=True), 0.0)
+    mask = eager_mask(**kwargs)
+    if mask is None:
+        return None
+    first, n_keys = kwargs.get("kv_offset", 0), kwargs["kv_length"]
+    is_own = prepare_padding_mask(kwargs.get("attention_mask"), n_keys, first)
+    if is_own is not None:
+        is_padding = ~is_own[:, None, None, first : first + n_keys].bool()
+        mask = mask.masked_fill(is_padding, -torch.inf)
+    return mask.masked_fill((mask < 0).all(-1, keepdim=True), 0.0)
 
 
 def eager_obstacle(model: nn.Module, table: SiteTable | None) -> str:

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from interpd.graph.ir import Generation, Ref, Steps
+from interpd.graph.ir import Dots, Generation, Ref, Slice, Steps
 from interpd.testing.bench import Bench, ask, call, read, write
 
 ARCHITECTURES = ("gpt2", "llama")
@@ -72,3 +72,21 @@ def test_a_pass_goes_as_deep_as_its_deepest_request_and_each_gets_its_own_layer(
         assert outcome.done.cost.n_layers_run <= depth - 1
         assert np.allclose(outcome["x"], expected["x"], atol=1e-6)
     assert alone[0].done.cost.n_layers_run == 1
+
+
+@pytest.mark.parametrize("generation", [None, Generation(3, ignore_eos=True)])
+def test_a_query_without_any_key_looks_at_no_padding(bench, generation):
+    """With the first key knocked out, the first query has none of its own: it looks at what its model hides from it."""
+    scores, first = "layers.1.attn.scores", None if generation is None else Steps(0, 1)
+    knocked_out = [
+        read(scores, steps=first),
+        call("tensor.setitem", Ref(0), (Dots(), Slice(), 0), -np.inf),
+        write(Ref(1), scores, steps=first),
+        read("logits", steps=first),
+    ]
+    request = ask(knocked_out, {"x": 3}, "The cat", generation=generation)
+    other = ask([read(scores, steps=first)], {"x": 0}, "The cat sat", generation=generation)
+    alone = found(bench.run(request))
+    outcome, _ = bench.run_all(replace(request, run_id="in-company"), other)
+    assert 2 in outcome.done.cost.shared_with
+    assert all(np.allclose(value, alone[name], atol=1e-5) for name, value in found(outcome).items())
