@@ -10,6 +10,7 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
+import grpc
 import pytest
 from interpd_client.grpc_transport import GrpcTransport
 
@@ -20,6 +21,7 @@ from interpd.graph.run import Done, RunRequest
 from interpd.scheduler.scheduler import Scheduler
 from interpd.testing.daemon_process import DaemonProcess
 from interpd.testing.fake_daemon import FAKE_ENGINES
+from interpd.wire.v1 import graph_service_pb2_grpc
 from interpd.worker.cluster import Cluster
 from interpd.worker.pool import Pool
 from interpd.worker.ray_link import RayStarter
@@ -254,6 +256,19 @@ def lab(lab_daemon):
     lab = Lab(lab_daemon)
     yield lab
     lab.close()
+
+
+@pytest.fixture
+def channel(lab):
+    """A connection for messages that no client sends."""
+    with grpc.insecure_channel(lab.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def stub(channel):
+    """The methods of runs."""
+    return graph_service_pb2_grpc.GraphServiceStub(channel)
 
 
 @pytest.fixture

@@ -7,13 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+import grpc
 import numpy as np
+import pytest
 from interpd_client.grpc_transport import GrpcTransport
 
 from interpd.errors import InterpdError, Overloaded, Unavailable
 from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref, Slice, Steps
 from interpd.graph.run import TERMINAL, Done, RunRequest
 from interpd.graph.run import Result as ResultEvent
+from interpd.wire.status import from_rpc_error
 
 NAMES = ("Elena Marsh", "Hugo Bishop")
 NUMBERS = count()
@@ -109,6 +112,13 @@ def ask(transport, request):
         answer.error = error
         answer.n_ends += 1
     return answer
+
+
+def failure(call):
+    """The error with which a call or its stream ends."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    return from_rpc_error(caught.value)
 
 
 def is_same(found, expected):

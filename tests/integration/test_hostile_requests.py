@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from load import failure
 
 from interpd import errors
 from interpd.config import ModelSpec
@@ -19,8 +20,7 @@ from interpd.graph.run import Done
 from interpd.graph.types import TensorData
 from interpd.service.server import SERVICES
 from interpd.wire.graphs import request_to_proto
-from interpd.wire.status import from_rpc_error
-from interpd.wire.v1 import graph_service_pb2, graph_service_pb2_grpc, model_service_pb2
+from interpd.wire.v1 import graph_service_pb2, model_service_pb2
 
 pytestmark = pytest.mark.ray
 
@@ -30,31 +30,8 @@ NEVER = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAV
 N_MUTANTS = 30
 
 
-def chain(n_nodes):
-    """A read, and one addition after the other."""
-    nodes = (READ, *(Node("torch.add", (Ref(i), 1.0)) for i in range(n_nodes - 1)))
-    return Graph(nodes, {"value": Ref(n_nodes - 1)})
-
-
 def graph_of(*nodes):
     return Graph(nodes, {"value": Ref(len(nodes) - 1)})
-
-
-@pytest.fixture
-def channel(lab):
-    with grpc.insecure_channel(lab.address) as channel:
-        yield channel
-
-
-@pytest.fixture
-def stub(channel):
-    return graph_service_pb2_grpc.GraphServiceStub(channel)
-
-
-def failure(call):
-    with pytest.raises(grpc.RpcError) as caught:
-        list(call)
-    return from_rpc_error(caught.value)
 
 
 def test_fifty_clients_with_graphs_of_their_own_get_what_they_get_alone(lab):
@@ -63,82 +40,6 @@ def test_fifty_clients_with_graphs_of_their_own_get_what_they_get_alone(lab):
     for i, run in enumerate(runs):
         assert np.allclose(run.value(), alone[i % 5], atol=1e-5)
     assert max(max(run.end().cost.shared_with) for run in runs) > 4
-
-
-BAD_GRAPHS = {
-    "cycle": ("CYCLE", graph_of(READ, Node("torch.add", (Ref(0), Ref(2))), Node("torch.add", (Ref(1), 1.0)))),
-    "self": ("CYCLE", graph_of(READ, Node("torch.add", (Ref(0), Ref(1))))),
-    "dangling": ("DANGLING_REFERENCE", graph_of(READ, Node("torch.add", (Ref(0), Ref(99))))),
-    "forward": ("FORWARD_REFERENCE", graph_of(Node("torch.add", (Ref(1), 1.0)), READ, Node("torch.exp", (Ref(0),)))),
-    "backward in depth": (
-        "SITE_ORDER",
-        Graph(
-            (
-                Node("site.read", params={"site": "layers.4.resid_post"}),
-                Node("site.write", (Ref(0),), {"site": "layers.1.resid_post"}),
-            ),
-            {"value": Ref(0)},
-        ),
-    ),
-    "too deep": ("MALFORMED", None),
-    "wrong bytes": ("MALFORMED", None),
-    "no kind": ("MALFORMED", None),
-}
-
-
-@pytest.mark.parametrize("name", BAD_GRAPHS)
-def test_a_graph_that_cannot_run_is_refused_with_its_reason(lab, stub, name):
-    code, graph = BAD_GRAPHS[name]
-    proto = request_to_proto(lab.request(graph=graph))
-    if name == "wrong bytes":
-        tensor = proto.spec.graph.nodes[0].inputs.add().tensor
-        tensor.dtype, tensor.data = 1, b"four"
-        tensor.shape.extend([1 << 20, 1 << 20])
-    if name == "no kind":
-        proto.spec.graph.nodes[0].inputs.add()
-    if name == "too deep":
-        arg = proto.spec.graph.nodes[0].inputs.add()
-        for _ in range(12):
-            arg = arg.tuple.items.add()
-        arg.int_value = 1
-    error = failure(stub.RunGraph(proto))
-    assert type(error) is errors.InvalidGraph
-    assert code in {violation.code for violation in error.violations}
-
-
-# made when they are thrown: every lane imports this module
-BOMBS = {
-    "nodes": lambda: {"graph": chain(100_000)},
-    "arguments": lambda: {"graph": graph_of(READ, Node("torch.cat", ((Ref(0),) * 300_000,), {"dim": 1}))},
-    "doubling": lambda: {
-        "graph": graph_of(READ, *(Node("torch.cat", ((Ref(i), Ref(i)),), {"dim": 1}) for i in range(60)))
-    },
-    "zeros": lambda: {"graph": graph_of(Node("torch.zeros", params={"size": (1 << 20, 1 << 20)}))},
-    "outputs": lambda: {"graph": Graph((READ,), {f"o{i}": Ref(0) for i in range(2_000)})},
-    "steps": lambda: {"generation": Generation(max_new_tokens=1_000_000_000)},
-    "stop strings": lambda: {"generation": Generation(max_new_tokens=2, stop_strings=tuple(map(str, range(10_000))))},
-    "text": lambda: {"prompt": "x y " * 1_000_000},
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-def test_what_is_too_large_is_refused_by_its_size_and_the_worker_never_sees_it(lab, stub, name):
-    proto, restarts = request_to_proto(lab.request(**BOMBS[name]())), lab.statistics().n_restarts
-    started = time.monotonic()
-    assert type(failure(stub.RunGraph(proto))) is errors.LimitExceeded
-    assert time.monotonic() - started < 5.0
-    assert lab.statistics().n_restarts == restarts
-    assert len(lab.value()) == 1
-
-
-def test_a_message_that_is_too_large_is_refused(lab, stub):
-    big = TensorData("uint8", (20 << 20,), bytes(20 << 20))
-    error = failure(stub.RunGraph(request_to_proto(lab.request(graph=graph_of(Node("torch.add", (big, 1)))))))
-    assert type(error) is errors.LimitExceeded
-
-
-def test_one_prompt_of_a_megabyte_is_counted_and_not_run(lab):
-    assert isinstance(lab.ask(prompt="Elena " * 80_000).end(), errors.CallerError)
 
 
 def mutants(seed, rng):

@@ -116,6 +116,7 @@ def test_hours_of_work_leave_memory_threads_and_files_as_they_were(own_lab):
         assert per_s < GROWTH_PER_S or sizes[-1] - sizes[0] < GROWTH_BYTES
     for what in ("n_threads", "n_files"):
         early, late = (np.median([look[what] for _, look in part]) for part in (seen[:10], seen[-10:]))
+        print(f"{what[2:]}: {early:.0f} to {late:.0f}")
         assert late <= early + 5, (what, early, late)
 
 
