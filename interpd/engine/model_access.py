@@ -38,7 +38,7 @@ class ModelAccess:
         self.adapter: Adapter | None = None
         """What is in force; ``None``: the model as it is."""
         self.store = store
-        self.weights = Weights(resident.model)
+        self.weights = Weights(resident.model, rewritten=resident.rewritten)
         self.device: torch.device = resident.model.device
         """Where inputs go, and where all values of requests are, on whichever devices the layers may be."""
         is_spread = len(devices_of(resident.model)) > 1
@@ -68,7 +68,7 @@ class ModelAccess:
         """The same model with an adapter in force. Store, weights and activity are those of this one."""
         adapted = copy(self)
         adapted.adapter, adapted.driver = adapter, adapter.driver
-        adapted.weights = Weights(adapter.model, self.weights)
+        adapted.weights = Weights(adapter.model, self.weights, rewritten=self.resident.rewritten)
         return adapted
 
     @property

@@ -65,6 +65,8 @@ class Probe:
     """(last size in, last size out) of modules that map one tensor to one tensor of the same leading shape."""
     visits: tuple[tuple[str, str], ...]
     """(module path, port) of every visit, in order."""
+    rewritten: frozenset[str] = frozenset()
+    """Names of the buffers that a pass itself writes to (LongRoPE chooses its frequencies anew each time)."""
 
     def first(self, path: str, port: str) -> Place | None:
         """The first tensor of a module's input or output; ``None`` when it has none, or not exactly one visit."""
@@ -97,6 +99,7 @@ class _Recording:
 
 def probe_model(model: nn.Module) -> Probe:
     """What the model does in a forward pass with its present attention. Three short passes."""
+    before = _buffer_versions(model)
     small = _record(model, probe_inputs(model, *_SMALL, _SOURCES[0]))
     large = probe_inputs(model, *_LARGE, _SOURCES[1])
     other = probe_inputs(model, *_LARGE, _SOURCES[1], seed=1, explicit_positions=True)
@@ -114,7 +117,12 @@ def probe_model(model: nn.Module) -> Probe:
     first_items: dict[tuple[str, str], Item] = {}
     for path, port, item in places:
         first_items.setdefault((path, port), item)
-    return Probe(places, first_items, n_calls, small.plain, tuple(small.visits))
+    rewritten = frozenset(name for name, version in _buffer_versions(model).items() if version != before.get(name))
+    return Probe(places, first_items, n_calls, small.plain, tuple(small.visits), rewritten)
+
+
+def _buffer_versions(model: nn.Module) -> dict[str, int]:
+    return {name: buffer._version for name, buffer in model.named_buffers()}
 
 
 def probe_ids(model: nn.Module, batch: int, pos: int, seed: int = 0) -> Tensor:
@@ -196,7 +204,7 @@ def with_taps(own: Probe, eager: Probe, taps: str) -> Probe | None:
     places = {key: replace(place, order=orders[key[:2]]) for key, place in known.items()}
     ordered = dict(sorted(places.items(), key=lambda entry: entry[1].order))
     firsts = {**own.first_items, **{(path, port): item for path, port, item in tapped}}
-    return Probe(ordered, firsts, {**eager.n_calls, **own.n_calls}, own.plain, eager.visits)
+    return Probe(ordered, firsts, {**eager.n_calls, **own.n_calls}, own.plain, eager.visits, own.rewritten)
 
 
 @torch.no_grad()

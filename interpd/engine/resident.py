@@ -76,6 +76,8 @@ class ResidentModel:
     """What makes the decoder's tokens; ``None`` for a decoder-only model."""
     can_be_padded: bool = True
     """Whether the rows of a generation may be padded on the left."""
+    rewritten: frozenset[str] = frozenset()
+    """Names of the buffers that the model's own passes write to."""
 
     @property
     def target_tokenizer(self) -> PreTrainedTokenizerFast | None:
@@ -170,6 +172,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle),
         target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
         can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
+        rewritten=probe.rewritten,
     )
 
 

@@ -4,7 +4,7 @@ The session hands out copies, so this finds only what reaches the model by anoth
 Writes through ``.data`` or numpy leave no trace in torch's version counters and are not seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -21,15 +21,18 @@ class Weights:
     Args:
         model: What is watched.
         root: Of the model that ``model`` is a twin of; the blame for either falls on both.
+        rewritten: Names of the buffers that the model's own passes write to; they are not watched.
     """
 
-    def __init__(self, model: nn.Module, root: "Weights | None" = None) -> None:
+    def __init__(
+        self, model: nn.Module, root: "Weights | None" = None, *, rewritten: Collection[str] = frozenset()
+    ) -> None:
         self._root = self if root is None else root
         hooks = [getattr(module, kind) for module in model.modules() for kind in _HOOKS]
         hooks += [getattr(torch_modules, f"_global{kind}") for kind in _HOOKS]
         self._hooks: tuple[dict[int, object], ...] = tuple(hooks)
         named = (*model.named_parameters(), *model.named_buffers())
-        self._tensors: tuple[tuple[str, Tensor], ...] = tuple(named)
+        self._tensors: tuple[tuple[str, Tensor], ...] = tuple(pair for pair in named if pair[0] not in rewritten)
         self._blame: tuple[str, OpFailed] | None = None
 
     @property

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from interpd.errors import OpFailed, WorkerLost
 from interpd.graph.ir import Ref
+from interpd.graph.schema import AdapterInfo
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
 from interpd.sdk import artifact, hookimpl, method, op
 from interpd.testing.bench import Bench, ask, call, read
+from interpd.testing.tiny_adapters import adapted_by_peft, save_adapter
+from interpd.testing.tiny_models import tiny_model
 
 PROMPT = "The cat sat"
 WEIGHT = "transformer.wte.weight"
@@ -178,3 +181,14 @@ def test_the_provenance_names_the_files_of_the_artifacts_that_were_used(bench):
     done = bench.run(ask([call("kind.show", along="zeros")], {"x": 0}, PROMPT)).done
     assert done.provenance.artifacts == (("zeros", digest),)
     assert bench.run(ask([read("logits")], {"logits": 0}, PROMPT)).done.provenance.artifacts == ()
+
+
+def test_a_buffer_that_the_models_own_passes_write_to_is_blamed_on_nobody(tmp_path):
+    """LongRoPE chooses its frequencies anew in every pass, also in those that test the sites of an adapter."""
+    model, bench = tiny_model("phi3_long").model, Bench.tiny("phi3_long")
+    folder = save_adapter(tmp_path / "a", model)
+    oracle = adapted_by_peft(model, folder)
+    assert bench.engine.put_adapter(AdapterInfo("a", str(folder), "sha256:a"), str(folder)).n_modules
+    for prompt in ("The cat sat", "Once upon a time there was a little girl named Lily."):
+        found = bench.run(ask([read("logits")], {"logits": 0}, prompt, adapter="a"))["logits"]
+        assert np.allclose(found, oracle(bench.ids(prompt)).logits, atol=1e-4)
