@@ -35,6 +35,10 @@ LOOKS_INSIDE: Mapping[str, str] = {
     "allclose": "`torch.allclose` answers with a plain bool, and "
     + ITS_NUMBERS
     + "; `torch.isclose(a, b).all()` is a tensor",
+    **dict.fromkeys(
+        ("tensor", "as_tensor", "asarray"),
+        "a tensor is made of numbers here, and " + ITS_NUMBERS + "; `torch.stack([a, b])` joins values of the trace",
+    ),
     "retain_grad": "gradients are taken inside the block, in `with loss.backward():`; what was saved has no history",
     **{
         name: f"`{shown}` asks for numbers, and {ITS_NUMBERS}"

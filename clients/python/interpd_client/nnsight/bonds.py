@@ -170,15 +170,20 @@ class Absent:
         object.__setattr__(self, "_why", why)
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") or name in ("_fields", "shape"):
+        if name.startswith("__") or name == "_fields":
             raise AttributeError(name)
         raise CannotRecord(object.__getattribute__(self, "_why"))
 
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise CannotRecord(self._why)
-
-    def __getitem__(self, index: Any) -> NoReturn:
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise CannotRecord(object.__getattribute__(self, "_why"))
+
+    save = __setattr__ = __getitem__ = __setitem__ = __call__ = __len__ = __iter__ = __bool__ = __contains__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
+    __matmul__ = __rmatmul__ = __pow__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        next(value for value in (*args, *(kwargs or {}).values()) if isinstance(value, cls))._refuse()
 
     def __repr__(self) -> str:
         return f"<not on the service: {object.__getattribute__(self, '_why')}>"

@@ -143,7 +143,8 @@ class Homes:
 
     def _home(self, event: Event, leaf: Leaf, site: SiteSchema) -> Home | None:
         dims = site.type.dims
-        if len(dims) != len(leaf.sizes):
+        # a mask of numbers here may be one of integers there
+        if len(dims) != len(leaf.sizes) or leaf.dtype.is_floating_point != ("float" in site.type.dtype):
             return None
         by_row = last_only = is_folded = False
         for place, (dim, size) in enumerate(zip(dims, leaf.sizes, strict=True)):

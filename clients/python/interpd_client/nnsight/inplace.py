@@ -69,7 +69,8 @@ def promoted(recorder: "Recorder", tensor: Tensor) -> Recorded:
 def _set_item(recorder: "Recorder", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     tensor, index, value = args
     target = promoted(recorder, tensor)
-    index = plain_index(recorder, target, index) if not _is_mask(index) else (index,)
+    is_numbers = isinstance(index, Recorded) or not isinstance(value, Tensor) or value.numel() == 1
+    index = (index,) if _is_mask(index) and is_numbers else plain_index(recorder, target, index)
     if is_basic(index):
         view = target[index]
         # `x[i] += v` changes the view and then puts it back where it is already
@@ -96,17 +97,12 @@ def _with_items(recorder: "Recorder", target: Recorded, index: tuple[Any, ...], 
 
 def _masked(recorder: "Recorder", target: Recorded, mask: Tensor, value: Any) -> Recorded:
     given = recorder.as_recorded(value, target._shadow)
-    if given.ndim > 0 and given.numel() != 1 and mask.ndim != target.ndim:
-        raise CannotRecord(
-            "how many places a mask picks depends on numbers, so only one value or a tensor of the whole shape can be "
-            "put there: `torch.where(mask, value, x)`"
-        )
     if given.numel() == 1:
         given = given.reshape(())
-    elif given.shape != target.shape:
+    elif given.ndim > target.ndim - mask.ndim:
         raise CannotRecord(
-            "the values for a mask are one for each place it picks, which depends on numbers; "
-            "`torch.where(mask, value, x)` takes one for every place"
+            "the values for a mask are one for each place that it picks, and how many these are depends on numbers; "
+            "`x[:] = torch.where(mask, value, x)` takes one for every place"
         )
     whole = mask.reshape((*mask.shape, *[1] * (target.ndim - mask.ndim)))
     return torch.where(recorder.as_recorded(whole, target._shadow), given, target)

@@ -288,10 +288,10 @@ class Pass:
         for leaf, old, new in _changes(event, event.tree, before, after):
             if new is old or is_same_view(old, new):
                 continue
-            self._write(event, leaf, new)
+            self._write(event, leaf, old, new)
             self.put[leaf.tag] = new
 
-    def _write(self, event: Event, leaf: Leaf, value: Any) -> None:
+    def _write(self, event: Event, leaf: Leaf, old: Any, value: Any) -> None:
         home = self.homes.own(event, leaf)
         if home is None:
             raise CannotRecord(f"the service offers no site to write at {self.place(event)!r}")
@@ -301,7 +301,6 @@ class Pass:
             return
         tensor = self._fitting(home, value)
         bond = SiteBond(self, home, is_put=True)
-        old = self._seen.get((leaf.memory, leaf.geometry))
         parts: list[Part | None] = [*(_by_row(tensor, len(self.rows)) if home.by_row else [part_of(tensor)])]
         for number, part in enumerate(parts):
             assert part is not None, "every row has a value"
@@ -312,6 +311,8 @@ class Pass:
         replaced = self.holders.get(leaf.tag)
         if replaced is not None:
             replaced.is_over = True
+            # rows of other invokes were put there before
+            bond.written |= replaced.written
         self.holders[leaf.tag] = bond
         self._bind(tensor, bond, parts)
         if not isinstance(value, Recorded):
@@ -322,6 +323,10 @@ class Pass:
         memory = tensor._memory
         if all(isinstance(step, Detached) for step in tensor._steps):
             # what was detached and put there is where the model's history begins anew
+            if tensor._steps and memory.bond is not None:
+                memory.is_shared = True
+                memory = tensor._memory = Memory(memory.shadow, parts)
+                memory.is_shared = True
             tensor._steps = ()
         if tensor._steps or memory.bond is not None:
             # a part of something, or what lies elsewhere in the model too: a change in place has no one meaning

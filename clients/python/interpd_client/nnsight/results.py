@@ -112,6 +112,12 @@ class Finished:
                 "padding tokens; generate the prompts apart, or with `eos_token_id=None`",
                 value._place,
             )
+        if array.shape != tuple(value.shape):
+            raise CannotRecord(
+                f"the service gave a tensor of shape {list(array.shape)} where the model here has {list(value.shape)}, "
+                "so they are not the same model",
+                value._place,
+            )
         # bfloat16 comes as float32, which holds it exactly
         return torch.from_numpy(array.copy()).to(value.dtype)
 
