@@ -180,6 +180,8 @@ async def _followed(handle: RunHandle, start: int, response: type[_M]) -> AsyncG
                         if packet.is_full_with(fields):
                             yield packet.take()
                         packet.add(fields)
+                        if packet.is_large:
+                            yield packet.take()
                 except InterpdError:
                     # what ends the stream comes after all that happened before
                     if packet:
@@ -224,6 +226,11 @@ class _Packet(Generic[_M]):
         """Whether what is in it has to go before this message."""
         too_large = self._n_bytes + _data_bytes(fields) > PACKET_BYTES
         return bool(self) and (too_large or len(self._fields) == PACKET_MESSAGES)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it need not wait for company: more of the same result may be long in coming."""
+        return self._n_bytes >= PACKET_BYTES
 
     def add(self, fields: dict[str, Any]) -> None:
         """Puts a message in."""
