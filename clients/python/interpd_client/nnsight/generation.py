@@ -33,6 +33,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Values of further arguments that change nothing, besides ``None``, ``False`` and 0."""
 
+INSTEAD: Mapping[str, str] = {
+    "num_return_sequences": "give the prompt several times, as in `model.generate([prompt] * 3, ...)`",
+    "num_beams": "each step chooses one token: leave it out, or search the beams over `client.model(...).trace`",
+}
+"""What to do about arguments that ask for more than one text of a prompt."""
+
 DEFAULT_NEW_TOKENS, DEFAULT_TOP_K = 20, 50
 """What transformers takes where nothing is said."""
 
@@ -91,7 +97,8 @@ def _refuse_other_kinds(config: GenerationConfig) -> None:
         if name in (*TAKEN, *PASSED_OVER) or name.startswith("_") or value in (None, False, 0, [], {}):
             continue
         if value not in NEUTRAL.get(name, ()):
-            raise CannotRecord(f"the service does not generate with {name}={value!r}; it takes {', '.join(TAKEN)}")
+            instead = INSTEAD.get(name, f"it takes {', '.join(TAKEN)}")
+            raise CannotRecord(f"the service does not generate with {name}={value!r}; {instead}")
 
 
 def _new_tokens(model: nn.Module, config: GenerationConfig, n_positions: int) -> int:

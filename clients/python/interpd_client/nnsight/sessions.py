@@ -230,7 +230,12 @@ OF_LIBRARIES = ("transformers", "accelerate", "peft", "torch", "nnsight")
 
 
 def check_same_model(module: nn.Module, manifest: Manifest) -> None:
-    """Raises ``CannotRecord`` where the user's model has other weights, by name and shape, or hooks of its own."""
+    """Raises ``CannotRecord`` for a model with other weights, by name and shape, with own hooks, or with two sides."""
+    if getattr(getattr(module, "config", None), "is_encoder_decoder", False):
+        raise CannotRecord(
+            f"{type(module).__name__} has an encoder and a decoder, and blocks of nnsight code are recorded for models "
+            "of one side only; `client.model(...).trace(source, target=...)` gives both sides their prompt"
+        )
     for path, part in module.named_modules():
         for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()):
             if str(getattr(hook, "__module__", "")).partition(".")[0] not in OF_LIBRARIES:

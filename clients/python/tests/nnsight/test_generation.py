@@ -124,6 +124,28 @@ def test_a_cache_of_all_steps(twice):
         return cache["model.transformer.h.1"].output, len(cache["model.transformer.h.1"])
 
 
+def test_the_streamer_sees_every_token(twice):
+    @twice
+    def block(model, backend):
+        with model.generate(PROMPT, max_new_tokens=3, backend=backend) as tracer:
+            found = list().save()
+            for step in tracer.iter[:3]:
+                found.append(model.generator.streamer.output)
+            ids = tracer.result.save()
+        return found, ids
+
+
+def test_no_more_is_generated_than_the_block_looks_at(gpt2):
+    @gpt2.twice
+    def block(model, backend):
+        with model.generate(PROMPT, max_new_tokens=20, backend=backend) as tracer:
+            for step in tracer.iter[:2]:
+                last = model.transformer.h[0].output[:, -1].save()
+        return last
+
+    assert len(gpt2.backend.result.token_ids) == 2
+
+
 def end_of(bench, n_tokens):
     """The last token of a greedy continuation: as end token, it ends it there."""
     with bench.model.generate(PROMPT, max_new_tokens=n_tokens) as tracer:

@@ -85,6 +85,14 @@ def test_a_batch_of_texts_of_different_lengths(twice):
         return last, best
 
 
+def test_the_ids_of_texts_of_different_lengths(twice):
+    @twice
+    def block(model, backend):
+        with model.trace([PROMPT, "The cat"], backend=backend):
+            ids = model.transformer.wte.input.save()
+        return ids
+
+
 def test_values_of_a_longer_prompt_in_a_shorter_one(twice):
     @twice
     def block(model, backend):

@@ -171,6 +171,77 @@ def test_token_ids_and_encodings_as_prompts(twice, gpt2):
         return a, b, c
 
 
+def test_options_of_the_tokenizer(twice):
+    @twice
+    def block(model, backend):
+        with model.trace(PROMPT, add_special_tokens=False, backend=backend):
+            a = model.transformer.h[1].output.save()
+        with model.trace(PROMPT, truncation=True, max_length=4, backend=backend):
+            b = model.transformer.h[1].output.save()
+        return a, b
+
+
+def test_what_the_model_is_called_with(twice):
+    @twice
+    def block(model, backend):
+        with model.trace(PROMPT, backend=backend):
+            args, kwargs = model.inputs
+            names = sorted(kwargs).save()
+            ids = kwargs["input_ids"].save()
+            same = model.transformer.wte.input.save()
+        return names, ids, same
+
+
+def test_a_model_without_weights(gpt2):
+    from nnsight import NNsight
+    from transformers import GPT2LMHeadModel
+
+    with torch.device("meta"):
+        empty = GPT2LMHeadModel(gpt2.model.config)
+    bare = NNsight(empty)
+    direction = torch.linspace(-1, 1, 24)
+
+    @gpt2.twice
+    def block(model, backend):
+        model = model if backend is None else bare
+        with model.trace(torch.tensor([[5, 6, 7]]), backend=backend):
+            model.transformer.h[1].output[:] += direction.to(next(model._module.parameters()).device)
+            logits = model.lm_head.output.save()
+        return logits
+
+
+def test_other_names_for_modules(gpt2):
+    from nnsight.modeling.transformers import TransformersModel
+
+    names = {"transformer": "model", "h": "layers", "mlp": "ff"}
+    other = TransformersModel(gpt2.model._module, tokenizer=gpt2.tokenizer, task="text-generation", rename=names)
+
+    @gpt2.twice
+    def block(_, backend):
+        with other.trace(PROMPT, backend=backend):
+            ff = other.model.layers[1].ff.output.save()
+            other.model.layers[1].output[:, -1] += 1
+            logits = other.lm_head.output.save()
+        return ff, logits
+
+
+def test_containers_that_are_saved_inside_others(twice):
+    @twice
+    def block(model, backend):
+        found = {}
+        with model.trace(PROMPT, backend=backend):
+            first = model.transformer.h[0].output.save()
+            found["x"] = {"y": [first, [model.transformer.h[1].output].save()]}
+        return found
+
+
+def test_printing_in_a_block(gpt2, capsys):
+    with gpt2.model.trace(PROMPT, backend=gpt2.backend):
+        print(gpt2.model.transformer.h[0].output)
+        gpt2.model.lm_head.output.save()
+    assert capsys.readouterr().out == "<value of the trace: float32[1, 11, 24], without numbers until it has run>\n"
+
+
 def test_hidden_states_that_the_model_returns(twice):
     @twice
     def block(model, backend):

@@ -47,6 +47,7 @@ def test_a_condition_on_numbers(gpt2):
         ("`in` needs numbers", lambda h: 3 in h),
         (".data_ptr()", lambda h: h.data_ptr()),
         ("copy.deepcopy", lambda h: h.__deepcopy__({})),
+        ("`torch.stack([a, b])` joins", lambda h: torch.tensor([h[0, 0, 0], h[0, 0, 1]])),
     ],
 )
 def test_looking_at_numbers(gpt2, name, look):
@@ -74,6 +75,8 @@ def test_looking_at_numbers(gpt2, name, look):
         ("'multinomial': it draws random numbers", lambda h: torch.multinomial(h[0].softmax(-1), 1)),
         ("dropout draws random numbers", lambda h: torch.nn.functional.dropout(h)),
         ("of booleans only", lambda h: h.long() & 3),
+        ("how many these are depends on numbers", lambda h: h.__setitem__(h > 0, h * 2)),
+        ("what was saved has no history", lambda h: h.retain_grad()),
         ("'unsqueeze_' changes the shape", lambda h: h.unsqueeze_(0)),
         ("torch cannot change an expanded tensor", lambda h: h[:, :1].expand(1, 11, 24).mul_(2)),
         ("do not know this form of the function", lambda h: torch.quantile(h, 0.5, -1, interpolation="lower")),
@@ -107,6 +110,68 @@ def test_a_module_that_the_service_offers_no_site_for(gpt2):
         with model.trace(PROMPT, backend=gpt2.backend):
             cache = model.output.past_key_values
             cache.get_seq_length()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cache: cache.save(),
+        lambda cache: cache + 1,
+        lambda cache: cache[0],
+        lambda cache: len(cache),
+        lambda cache: 1 if cache else 2,
+        lambda cache: torch.add(cache, 1),
+        lambda cache: cache.shape,
+        lambda cache: setattr(cache, "layers", []),
+    ],
+)
+def test_what_stays_on_the_service_is_of_no_use_here(gpt2, use):
+    from interpd_client.nnsight import CannotRecord
+
+    with pytest.raises(CannotRecord, match=r"test_refusals.py:\d+: (?s:.*)stays on the service"):
+        with gpt2.model.trace(PROMPT, backend=gpt2.backend):
+            use(gpt2.model.output.past_key_values)
+
+
+def test_a_hook_of_the_program(gpt2):
+    model = gpt2.model
+    handle = model._module.transformer.h[1].mlp.register_forward_hook(lambda module, args, out: out * 2)
+    try:
+        with refused("with model.trace(PROMPT, backend=gpt2.backend):", "'transformer.h.1.mlp' has a forward hook"):
+            with model.trace(PROMPT, backend=gpt2.backend):
+                model.lm_head.output.save()
+    finally:
+        handle.remove()
+
+
+def test_a_model_with_an_encoder(gpt2):
+    from nnsight import NNsight
+
+    from interpd.testing.tiny_models import tiny_model
+
+    model = NNsight(tiny_model("bart").model)
+    with refused("with model.trace(torch.ones(1, 3).long(), backend=gpt2.backend):", "an encoder and a decoder"):
+        with model.trace(torch.ones(1, 3).long(), backend=gpt2.backend):
+            model.lm_head.output.save()
+
+
+def test_other_ids_for_the_whole_model(gpt2):
+    model = gpt2.model
+    with refused("model.input = torch.ones(1, 11).long()", "what the model is called with cannot be changed"):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            model.input = torch.ones(1, 11).long()
+
+
+def test_an_answer_of_another_shape(gpt2, monkeypatch):
+    from interpd_client.result import Result
+
+    model = gpt2.model
+    monkeypatch.setattr(Result, "get", lambda self, name, default=None: np.zeros((1, 5, 24), dtype="float32"))
+    with refused(
+        "with model.trace(PROMPT, backend=gpt2.backend):", "shape [1, 5, 24] where the model here has [1, 11, 24]"
+    ):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            model.transformer.h[0].output.save()
 
 
 def test_changing_a_weight(gpt2):
@@ -190,7 +255,8 @@ def test_arguments_of_a_forward(gpt2):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"num_beams": 2}, "num_beams=2"),
+        ({"num_beams": 2}, "num_beams=2; each step chooses one token"),
+        ({"num_return_sequences": 3, "do_sample": True}, "num_return_sequences=3; give the prompt several times"),
         ({"repetition_penalty": 1.5}, "repetition_penalty=1.5"),
         ({"max_length": 3}, "leaves no room"),
         ({"nonsense": 3}, "'nonsense' cannot be given"),

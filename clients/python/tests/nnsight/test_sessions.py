@@ -1,5 +1,8 @@
 """Sessions, edits and scans."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 import torch
 
 PROMPT = "Elena Marsh was born in"
@@ -90,6 +93,36 @@ def test_a_scan_knows_shapes(gpt2):
     assert h.is_meta
     assert gpt2.backend.result is run or gpt2.backend.result is None
     assert q.shape == (1, 11, 72)
+
+
+def test_a_session_that_fails_leaves_nothing_behind(gpt2):
+    model = gpt2.model
+    with pytest.raises(KeyError, match="mine"):
+        with model.session(backend=gpt2.backend):
+            with model.trace(PROMPT):
+                model.transformer.h[0].output
+            raise KeyError("mine")
+    with model.trace(PROMPT):
+        local = model.transformer.h[0].output.sum().item().save()
+    assert isinstance(local, float)
+
+
+def test_a_trace_of_another_thread_is_not_the_sessions(gpt2):
+    from nnsight import NNsight
+
+    model, other = gpt2.model, NNsight(torch.nn.Linear(2, 2))
+
+    def alone():
+        with other.trace(torch.ones(1, 2)):
+            out = other.output.save()
+        return out
+
+    with ThreadPoolExecutor(1) as pool:
+        with model.session(backend=gpt2.backend):
+            with model.trace(PROMPT):
+                model.transformer.h[0].output.save()
+            there = pool.submit(alone).result().save()
+    torch.testing.assert_close(there, other._module(torch.ones(1, 2)))
 
 
 def test_a_session_of_one_generation(twice):
