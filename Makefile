@@ -3,8 +3,10 @@ PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; don
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# the default lane in two processes, whole files to each: what a file has set up is set up once
+# in two processes, whole files to each: what a file has set up is set up once
 FAST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+# tests that start processes of their own, which want the machine for themselves
+ALONE := tests/benchmarks tests/e2e tests/integration
 
 .PHONY: demo test fast bench lint install clean
 
@@ -23,7 +25,8 @@ demo: $(STAMP)
 test: lint
 	$(FAST)
 	$(BIN)/python -m pytest -q -m ray
-	$(BIN)/python -m pytest -q -m slow
+	$(FAST) -m slow $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest -q -m slow $(ALONE)
 
 fast: $(STAMP)
 	$(FAST)
