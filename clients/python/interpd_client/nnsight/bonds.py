@@ -35,6 +35,8 @@ class SiteBond:
         self.memory: Memory | None = None
         self.written: set[int] = set()
         """Rows that were written at the site."""
+        self.before: frozenset[Ref] = frozenset()
+        """What the memory was when the block put it there."""
         self._whole: dict[int, Part] = {}
 
     def read(self, row: int) -> Part:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnsight.tracing.tracer import Tracer
 from torch import Tensor
 
-from interpd.graph.ir import Ref
+from interpd.graph.ir import Ref, node_references
 from interpd_client.nnsight.errors import CannotRecord
 from interpd_client.nnsight.memory import Memory
 from interpd_client.nnsight.tensor import Recorded, part_of
@@ -93,6 +93,7 @@ def gradient_of(recorder: "Recorder", target: Target, tensor: Any) -> Recorded:
         raise CannotRecord(ONLY_SITES)
     reads = _reads(tensor)
     if reads not in target.known:
+        _refuse_uses_before(recorder, target.loss, tensor)
         parts: list[Part | None] = [Part(_total(recorder, target, read)) for read in reads]
         bond = _Edited(recorder, target, reads, parts)
         shadow = tensor._shadow.clone()
@@ -122,6 +123,22 @@ def _reads(tensor: Recorded) -> tuple[Ref, ...]:
     if bond is None or why:
         raise CannotRecord(why or ONLY_SITES)
     return tuple(memory.row(number).whole() for number in chosen)
+
+
+def _refuse_uses_before(recorder: "Recorder", loss: Ref, tensor: Recorded) -> None:
+    """Raises ``CannotRecord`` where a loss also follows from what a tensor was before it was put in its place."""
+    nodes, waiting, seen = recorder.recording.nodes, [loss], {loss}
+    before = getattr(tensor._memory.bond, "before", frozenset())
+    while before and waiting:
+        ref = waiting.pop()
+        if ref in before:
+            raise CannotRecord(
+                "the loss follows partly from what was computed of this tensor before a module was set to it, and such "
+                "parts have no gradient; compute them behind the assignment"
+            )
+        new = set(node_references(nodes[ref.node])) - seen
+        seen |= new
+        waiting += new
 
 
 def _total(recorder: "Recorder", target: Target, read: Ref) -> Ref:

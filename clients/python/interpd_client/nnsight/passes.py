@@ -323,6 +323,7 @@ class Pass:
         memory = tensor._memory
         if all(isinstance(step, Detached) for step in tensor._steps):
             # what was detached and put there is where the model's history begins anew
+            bond.before = frozenset(part.ref for part in memory.rows if part is not None)
             if tensor._steps and memory.bond is not None:
                 memory.is_shared = True
                 memory = tensor._memory = Memory(memory.shadow, parts)

@@ -245,6 +245,18 @@ def test_gradients_of_what_is_no_site(gpt2):
             h.grad
 
 
+def test_gradients_of_what_was_used_before_it_was_put(gpt2):
+    model = gpt2.model
+    with refused("new.grad", "compute them behind the assignment"):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            new = model.transformer.h[0].output * 2
+            early = new.sum()
+            model.transformer.h[0].output = new
+            loss = model.lm_head.output.sum() + early
+            with loss.backward():
+                new.grad
+
+
 def test_arguments_of_a_forward(gpt2):
     model = gpt2.model
     with refused("with model.trace(PROMPT, labels=torch.ones(1, 11).long(), backend=gpt2.backend):", "'labels'"):
