@@ -239,7 +239,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{name: _counted for name in ("numel", "nelement", "__len__")},
     **{name: _fixed(value) for name, value in CONSTANT.items()},
     **{name: _cast_to(dtype) for name, dtype in CASTS.items()},
-    **{name: _same for name in ("cpu", "cuda", "contiguous_", "requires_grad_", "pin_memory", "share_memory_")},
+    **{
+        name: _same
+        for name in ("cpu", "cuda", "positive", "contiguous_", "requires_grad_", "pin_memory", "share_memory_")
+    },
     **{
         name: _made_by_user
         for name in (

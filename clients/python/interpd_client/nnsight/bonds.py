@@ -12,6 +12,7 @@ from interpd_client.nnsight.views import Index, Padding, Part, fitted, padded
 
 if TYPE_CHECKING:
     from interpd_client.nnsight.passes import Pass
+    from interpd_client.nnsight.recorder import Recorder
 
 
 class SiteBond:
@@ -168,16 +169,17 @@ class SiteBond:
 class Absent:
     """Something that passes through the model and is not offered by the service: any use of it says so."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, recorder: "Recorder") -> None:
         object.__setattr__(self, "_why", why)
+        object.__setattr__(self, "_recorder", recorder)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") or name == "_fields":
             raise AttributeError(name)
-        raise CannotRecord(object.__getattribute__(self, "_why"))
+        self._refuse()
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise CannotRecord(object.__getattribute__(self, "_why"))
+        raise self._recorder.refusing(CannotRecord(self._why))
 
     save = __setattr__ = __getitem__ = __setitem__ = __call__ = __len__ = __iter__ = __bool__ = __contains__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse

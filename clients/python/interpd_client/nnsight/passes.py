@@ -212,7 +212,11 @@ class Pass:
 
     def _opaque(self, event: Event, value: Any) -> Any:
         plain = value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
-        return value if plain else Absent(f"a {type(value).__name__} at {self.place(event)!r} stays on the service")
+        return (
+            value
+            if plain
+            else Absent(f"a {type(value).__name__} at {self.place(event)!r} stays on the service", self.recorder)
+        )
 
     def tensor(self, event: Event, leaf: Leaf) -> Any:
         """The tensor of the block for one that passes an event."""
@@ -244,7 +248,8 @@ class Pass:
         if home is None:
             return Absent(
                 f"the service offers no site for this tensor at {self.place(event)!r}; those it offers are in "
-                "`client.model(...).manifest.sites`"
+                "`client.model(...).manifest.sites`",
+                self.recorder,
             )
         bond = SiteBond(self, home, is_entangled=was_replaced)
         return self._bound(bond, leaf)

@@ -51,6 +51,8 @@ class Recorder(TorchFunctionMode):
         """What came back, once the request has run."""
         self.graph: Graph | None = None
         """What was sent."""
+        self.refused: CannotRecord | None = None
+        """The first refusal, which a block may have caught."""
         self.targets: list[Any] = []
         """The losses of the backward blocks that are open."""
         self.frozen: dict[int, tuple[Tensor, str]] = {}
@@ -66,7 +68,18 @@ class Recorder(TorchFunctionMode):
         return self.call(func, tuple(args), dict(kwargs or {}))
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a function of torch gives in the block."""
+        """What a function of torch gives in the block. Raises ``CannotRecord`` where no graph can give it."""
+        try:
+            return self._call(func, args, kwargs)
+        except CannotRecord as error:
+            raise self.refusing(error) from error.__cause__
+
+    def refusing(self, error: CannotRecord) -> CannotRecord:
+        """The same error, remembered: a block that goes on behind it would not do what it does with numbers."""
+        self.refused = self.refused or error
+        return error
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = list(recorded_in((args, kwargs)))
         for tensor in tensors:
             if tensor._recorder is not self:

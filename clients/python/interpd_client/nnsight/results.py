@@ -129,6 +129,9 @@ class Finished:
 
 def settle(recorder: Recorder, block: Block, sender: "Sender | None") -> None:
     """Ends the recording: everything saved becomes a real tensor, or one without data where nothing is sent."""
+    if recorder.refused is not None:
+        # the block caught it and went on another way than it would with numbers
+        raise recorder.refused
     wanted = list(_wanted(recorder, block))
     names = _named(recorder, [value for value in wanted if not isinstance(value._memory, Late)], block)
     if sender is None:

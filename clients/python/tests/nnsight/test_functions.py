@@ -19,7 +19,7 @@ ELEMENTWISE = {
     "integer division": lambda h, g: (h // 0.3, h % 0.7, 5 // (g.abs() + 1)),
     "comparisons": lambda h, g: ((h > g) & (h < 1)) | ~(h >= 0),
     "equality": lambda h, g: (h == g, h != 0, g.eq(0)),
-    "unary": lambda h, g: (-h, abs(h), h.neg(), h.abs().sqrt(), h.exp(), torch.log1p(h.abs())),
+    "unary": lambda h, g: (-h, +h, abs(h), h.neg(), h.abs().sqrt(), h.exp(), torch.log1p(h.abs())),
     "trigonometry": lambda h, g: (h.sin(), h.cos(), torch.tanh(h), h.sigmoid(), torch.erf(h)),
     "rounding": lambda h, g: (h.round(), h.floor(), h.ceil(), h.trunc(), h.sign(), h.frac()),
     "activations": lambda h, g: (F.relu(h), F.gelu(h), F.silu(h), F.leaky_relu(h, 0.1), F.elu(h), F.softplus(h)),

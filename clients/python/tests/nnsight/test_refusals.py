@@ -174,6 +174,26 @@ def test_an_answer_of_another_shape(gpt2, monkeypatch):
             model.transformer.h[0].output.save()
 
 
+def test_a_refusal_that_the_block_catches(gpt2):
+    model = gpt2.model
+    with refused("scale = h.sum().item()", "`.item()` asks for numbers"):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            h = model.transformer.h[0].output
+            try:
+                scale = h.sum().item()
+            except RuntimeError:
+                scale = 3.0
+            h = (h * scale).save()
+    with refused("n = cache.get_seq_length()", "stays on the service"):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            cache = model.output.past_key_values
+            try:
+                n = cache.get_seq_length()
+            except RuntimeError:
+                n = 0
+            h = torch.ones(n + 1).save()
+
+
 def test_changing_a_weight(gpt2):
     model = gpt2.model
     with refused("model.lm_head.weight[3] = 0", "is a weight of the model that others use too"):
