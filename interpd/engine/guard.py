@@ -6,7 +6,7 @@ same, because next time it may be somebody else's result.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -60,10 +60,10 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TorchState:
-    """What of torch is global: grad mode, default dtype, random states."""
+    """What of torch is global: grad mode, defaults, threads, precision, random states."""
 
-    grad: bool
-    dtype: torch.dtype
+    settings: tuple[Any, ...]
+    """Of ``_SETTINGS``."""
     random: Tensor
     gpu_random: tuple[Tensor, ...]
 
@@ -72,15 +72,44 @@ class TorchState:
         """The present state."""
         on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
         gpu_random = tuple(torch.cuda.get_rng_state_all()) if on_gpu else ()
-        return cls(torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_rng_state(), gpu_random)
+        return cls(tuple([get() for get, _ in _SETTINGS]), torch.get_rng_state(), gpu_random)
+
+    def with_gradients(self) -> "TorchState":
+        """The same, but operations are recorded."""
+        return replace(self, settings=(True, *self.settings[1:]))
 
     def restore(self) -> None:
         """Makes this the present state."""
-        torch.set_grad_enabled(self.grad)
-        torch.set_default_dtype(self.dtype)
+        for (get, put), value in zip(_SETTINGS, self.settings, strict=True):
+            if get() != value:
+                put(value)
         torch.set_rng_state(self.random)
         if self.gpu_random:
             torch.cuda.set_rng_state_all(list(self.gpu_random))
+
+
+def _flag(place: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    return (lambda: getattr(place, name)), (lambda value: setattr(place, name, value))
+
+
+def _strictness() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    # the CPU is what there is without a default
+    (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+    (torch.get_num_threads, torch.set_num_threads),
+    (_strictness, lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1])),
+    _flag(torch.backends.cudnn, "benchmark"),
+    _flag(torch.backends.cudnn, "deterministic"),
+    _flag(torch.backends.cudnn.conv, "fp32_precision"),
+    _flag(torch.backends.cuda.matmul, "fp32_precision"),
+    _flag(torch.backends.mkldnn.matmul, "fp32_precision"),
+)
+"""How each setting is looked at and made; the first says whether operations are recorded."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ the values. A cancel or a deadline is raised out of the call.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -150,7 +150,7 @@ class MethodTask:
         Raises ``InterpdError``: what the method raised, as the caller shall see it.
         """
         outside = TorchState.now()
-        (self._state or replace(outside, grad=True)).restore()
+        (self._state or outside.with_gradients()).restore()
         self._greenlet.parent = getcurrent()
         try:
             with self.access.weights.watched(self.run.id, describe(self.step.schema)):

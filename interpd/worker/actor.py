@@ -41,8 +41,8 @@ class ReplicaActor(ReplicaHost):
 
     async def busy(self) -> Busy:
         """What the engine's thread does now, and what the process has taken of the machine."""
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return replace(await super().busy(), files_share=psutil.Process().num_fds() / most)
+        most, own = resource.getrlimit(resource.RLIMIT_NOFILE)[0], psutil.Process()
+        return replace(await super().busy(), files_share=own.num_fds() / most, n_threads=own.num_threads())
 
     async def pid(self) -> int:
         """The process that holds the model."""

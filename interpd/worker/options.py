@@ -43,3 +43,4 @@ class Busy:
     resident_bytes: int = 0
     files_share: float = 0.0
     """Open files, as a share of what the process may open."""
+    n_threads: int = 0

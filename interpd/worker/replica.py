@@ -23,6 +23,8 @@ from interpd.worker.options import LOADING, Busy, ReplicaOptions
 MAX_BACKOFF_S = 30.0
 MAX_FILES_SHARE = 0.9
 """Of the files that a process may open; one that cannot open any more fails in odd ways."""
+MOST_THREADS = 2_000
+"""Of a worker process: many times what Ray and torch start on a large machine."""
 LOOK_S = 0.5
 """Time between two looks at an engine (less when ``op_timeout_s`` is short)."""
 PROGRESS_S = 1.0
@@ -73,6 +75,8 @@ class Replica:
         self.n_starts = 0
         self.has_served = False
         self._n_failures = 0
+        self._last_word = ""
+        """How far the loading was."""
         self._link: HostLink | None = None
         self._task = asyncio.ensure_future(self._supervise_or_give_up())
 
@@ -127,19 +131,22 @@ class Replica:
         try:
             while True:
                 await asyncio.sleep(PROGRESS_S)
-                self._keeper.on_progress(self, await link.progress())
+                text = await link.progress()
+                self._last_word = f"; it was {text}"
+                self._keeper.on_progress(self, text)
         except InterpdError as error:
             # whoever waits for the start hears of it, too
             log.debug("no word of the loading", model=self.model, replica=self.index, error=error.message)
 
     def _start_host(self) -> HostLink:
         self.n_starts += 1
+        self._last_word = ""
         name = f"{self.model}/{self.index}.{self.n_starts}"
         return self._starter.start(name, self._options, self._keeper.on_events)
 
     async def _may_try_again(self, error: InterpdError | TimeoutError) -> bool:
         if isinstance(error, TimeoutError):
-            text = f"model {self.model!r} was not loaded after {self._config.load_timeout_s:g} s"
+            text = f"model {self.model!r} was not loaded after {self._config.load_timeout_s:g} s{self._last_word}"
             error = ModelNotReady(text, model=self.model)
         self._n_failures += 1
         log.warning("load failed", model=self.model, replica=self.index, error=error.message)
@@ -200,6 +207,8 @@ class Replica:
             return f"it held {busy.resident_bytes} bytes of memory, more than {most} (worker.max_resident_bytes)"
         if busy.files_share > MAX_FILES_SHARE:
             return f"it held {busy.files_share:.0%} of the files that a process may open"
+        if busy.n_threads > MOST_THREADS:
+            return f"it ran {busy.n_threads} threads, more than {MOST_THREADS}"
         return ""
 
     def _hung(self, busy: Busy) -> Lost:

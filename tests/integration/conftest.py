@@ -11,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from interpd_client.grpc_transport import GrpcTransport
 
@@ -138,6 +139,15 @@ def fake_daemon():
         daemon.stop()
 
 
+BAD_ENTRIES = {
+    "bad": "interpd_bad",
+    "broken": "interpd_bad_import",
+    "missing": "interpd_bad:nothing",
+    "gone": "interpd_bad_gone",
+    "newer": "interpd_bad_newer",
+    "unused": "interpd_bad_newer",
+}
+"""Entry points of the plugin."""
 BAD_PLUGIN = Path(__file__).with_name("bad_plugin")
 LAB_TIMEOUT_S = 2.0
 PROMPT = "Elena Marsh was born in"
@@ -213,8 +223,8 @@ class Lab:
 
     def worker(self):
         """The process that holds the bundled model."""
-        found = [p for p in self.daemon.descendants() if p.cmdline()[:1] and "ReplicaActor" in p.cmdline()[0]]
-        return found[0]
+        living = [p for p in self.daemon.descendants() if p.status() != psutil.STATUS_ZOMBIE]
+        return next(p for p in living if p.cmdline()[:1] and "ReplicaActor" in p.cmdline()[0])
 
     def wait_idle(self, timeout_s=15.0):
         """Returns when no run is held any more."""
@@ -236,7 +246,8 @@ def bad_plugin(tmp_path_factory):
     facts = site / "interpd_bad-0.1.dist-info"
     facts.mkdir()
     facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: interpd-bad\nVersion: 0.1\n")
-    facts.joinpath("entry_points.txt").write_text("[interpd.plugins]\nbad = interpd_bad\nbroken = interpd_bad_import\n")
+    points = "".join(f"{name} = {target}\n" for name, target in BAD_ENTRIES.items())
+    facts.joinpath("entry_points.txt").write_text(f"[interpd.plugins]\n{points}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(site))
         yield site
@@ -245,7 +256,8 @@ def bad_plugin(tmp_path_factory):
 @pytest.fixture(scope="session")
 def lab_daemon(bad_plugin):
     settings = ("--worker-op-timeout-s", str(LAB_TIMEOUT_S), "--worker-restart-backoff-s", "0.1")
-    plugins = ("--plugin", "bad", "--plugin", "broken")
+    names = [name for name in BAD_ENTRIES if name != "unused"] + ["absent"]
+    plugins = [word for name in names for word in ("--plugin", name)]
     with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts", *plugins, *settings) as daemon:
         yield daemon
 

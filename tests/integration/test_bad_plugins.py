@@ -7,6 +7,7 @@ import time
 
 import interpd_client
 import numpy as np
+import psutil
 import pytest
 
 from interpd.errors import OpFailed, WorkerLost
@@ -22,8 +23,18 @@ def test_the_plugin_is_listed_and_one_that_ends_its_importer_is_broken(lab):
     plugins = {info.name: info for info in lab.transport().manifest("facts", 10.0).plugins}
     assert plugins["bad"].status == "loaded"
     assert (plugins["broken"].status, plugins["broken"].distribution) == ("broken", "interpd-bad")
-    assert "SystemExit: this plugin cannot be imported" in plugins["broken"].problem
     assert "a plugin is not used plugin=broken model=facts" in lab.daemon.log()
+    problems = {
+        "broken": "SystemExit: this plugin cannot be imported",
+        "missing": "module 'interpd_bad' has no attribute 'nothing'",
+        "gone": "No module named 'interpd_bad_gone'",
+        "newer": "hook 'interpd_register_wishes': there is no such hook",
+        "absent": "plugin 'absent' is allowed but not installed",
+    }
+    for name, text in problems.items():
+        assert plugins[name].status == "broken"
+        assert text in plugins[name].problem
+    assert plugins["unused"].status == "not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +44,14 @@ def test_the_plugin_is_listed_and_one_that_ends_its_importer_is_broken(lab):
         ("bad.exits", "op 'bad.exits@1' of plugin 'bad' raised SystemExit: 3"),
         ("bad.lies_about_shape", "broke its declaration: output 'out' wants float[batch=1 pos=6 d_model=128], got"),
         ("bad.lies_about_kind", "broke its declaration: output 'out' is of type str"),
+        ("bad.lies_about_dtype", "output 'out' wants float[batch=1 pos=6 d_model=128], got int64["),
+        ("bad.gives_nothing", "output 'out' is of type NoneType"),
         ("bad.mutates", "changed port 'h' in place"),
+        ("bad.signals", "raised ValueError: signal only works in main thread"),
+        (
+            "bad.patches",
+            "changed what others use, which was put back: 'torch.softmax', 'torch.nn.functional.layer_norm'",
+        ),
         ("bad.method_raises", "method 'bad.method_raises@1' of plugin 'bad' raised ZeroDivisionError"),
         ("bad.method_exits", "method 'bad.method_exits@1' of plugin 'bad' raised SystemExit: 3"),
         ("bad.method_lies", "broke its declaration"),
@@ -73,6 +91,10 @@ def test_what_an_operation_changes_in_torch_is_put_back(lab):
     before = lab.value()
     assert isinstance(lab.ask("bad.litters").end(), Done)
     after = lab.value()
+    assert lab.ask("bad.patches").end().reason == "OP_FAILED"
+    with interpd_client.connect(lab.address) as client, client.model("facts").trace("Elena") as t:
+        t.save(mean=t.logits.softmax(-1).sum(-1).mean())
+    assert abs(float(t.result["mean"]) - 1) < 1e-5
     assert before.dtype == after.dtype
     assert np.array_equal(before, after)
 
@@ -91,15 +113,33 @@ def test_a_worker_killed_in_mid_pass_is_told_soon_and_whoever_tries_again_has_th
         assert np.array_equal(client.run(lab.request())["value"], before)
 
 
-def test_what_hangs_is_stopped_and_named_and_its_neighbour_may_try_again(lab):
-    culprit = lab.ask("bad.hangs")
+@pytest.mark.parametrize("op", ["bad.loops", "bad.method_hangs"])
+def test_what_hangs_is_stopped_and_named_and_its_neighbour_may_try_again(lab, op):
+    culprit = lab.ask(op)
     time.sleep(0.5)
     neighbour = lab.ask()
     error = culprit.end()
     assert type(error) is OpFailed
-    assert error.message.startswith("'op bad.hangs@1' took longer than 2 s (worker.op_timeout_s)")
+    kind = "method" if "method" in op else "op"
+    assert error.message.startswith(f"'{kind} {op}@1' took longer than 2 s (worker.op_timeout_s)")
     assert type(neighbour.end()) is WorkerLost
     assert len(lab.value()) == 1
+
+
+@pytest.mark.parametrize("op", ["bad.spins", "bad.kills"])
+def test_what_nobody_can_look_into_is_a_lost_worker_all_the_same(lab, op):
+    error = lab.ask(op).end()
+    assert type(error) in (WorkerLost, OpFailed)
+    assert len(lab.value()) == 1
+
+
+def test_a_process_that_a_plugin_forks_off_serves_nobody(lab):
+    n_restarts, before = lab.statistics().n_restarts, lab.value()
+    for _ in range(3):
+        assert isinstance(lab.ask("bad.forks").end(), Done)
+        assert np.array_equal(lab.value(), before)
+    assert not [child for child in lab.worker().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert lab.statistics().n_restarts == n_restarts
 
 
 def test_a_request_that_ends_every_worker_ends_for_its_client_and_others_get_through(lab):

@@ -120,7 +120,7 @@ def test_hours_of_work_leave_memory_threads_and_files_as_they_were(own_lab):
         assert late <= early + 5, (what, early, late)
 
 
-@pytest.mark.parametrize("op", ["bad.leaks_memory", "bad.leaks_files"])
+@pytest.mark.parametrize("op", ["bad.leaks_memory", "bad.leaks_files", "bad.leaks_threads"])
 def test_a_plugin_that_leaks_costs_a_restart_and_no_more(own_lab, bad_plugin, op):
     lab = own_lab(
         "--plugin", "bad", "--worker-max-resident-bytes", str(1500 << 20), "--worker-restart-backoff-s", "0.1"

@@ -10,6 +10,7 @@ ENVIRONMENT_READERS = {
     "interpd/worker/cluster.py": "tells Ray, which takes such options from the environment only",
     "interpd/worker/actor.py": "tells libraries of a worker process, before they are imported",
     "interpd/engine/nnsight_driver.py": "tells nnsight at its import, and puts back what was there",
+    "interpd/engine/surfaces.py": "puts back what a plugin changed while it ran",
     "interpd/testing/imports.py": "compares the environment before and after the import of a plugin",
 }
 

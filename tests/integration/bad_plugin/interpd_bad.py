@@ -6,7 +6,9 @@ Not collected, not installed: ``conftest.py`` puts it beside a ``dist-info`` fol
 import ctypes
 import os
 import resource
+import signal
 import sys
+import threading
 import time
 
 import torch
@@ -24,18 +26,30 @@ def raises(h: Resid) -> Resid:
     raise ZeroDivisionError("nobody divides by me")
 
 
-@op("bad.hangs", version=1)
-def hangs(h: Resid) -> Resid:
-    """Nothing: it never returns, and does not hold the interpreter."""
-    time.sleep(600)
-    return h
-
-
 @op("bad.spins", version=1)
 def spins(h: Resid) -> Resid:
     """Nothing: it never returns, and holds the interpreter in C."""
     ctypes.PyDLL(None).usleep(600_000_000)
     return h
+
+
+@op("bad.loops", version=1)
+def loops(h: Resid) -> Resid:
+    """Nothing: it never returns, and is busy."""
+    while True:
+        pass
+
+
+@op("bad.lies_about_dtype", version=1)
+def lies_about_dtype(h: Resid) -> Resid:
+    """Whole numbers, where floating ones were declared."""
+    return h.long()
+
+
+@op("bad.gives_nothing", version=1)
+def gives_nothing(h: Resid) -> Resid:
+    """None."""
+    return None  # type: ignore[return-value]
 
 
 @op("bad.lies_about_shape", version=1)
@@ -79,8 +93,36 @@ def crashes(h: Resid) -> Resid:
 def litters(h: Resid) -> Resid:
     """What it was given, after changing what torch shares with everybody."""
     torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
     torch.set_grad_enabled(True)
     torch.manual_seed(0)
+    torch.set_num_threads(7)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("medium")
+    return h.mul(1.0)
+
+
+@op("bad.patches", version=1)
+def patches(h: Resid) -> Resid:
+    """What it was given, after putting other functions in the place of torch's."""
+    torch.softmax = torch.nn.functional.layer_norm = lambda *args, **kwargs: h  # type: ignore[assignment]
+    torch.Tensor.mul = lambda self, other: self  # type: ignore[assignment]
+    os.environ["PATH"] = "/nowhere"
+    return h * 1.0
+
+
+@op("bad.signals", version=1)
+def signals(h: Resid) -> Resid:
+    """Nothing: no thread but the first may do what it wants."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return h
+
+
+@op("bad.forks", version=1)
+def forks(h: Resid) -> Resid:
+    """What it was given, in two processes."""
+    os.fork()
     return h * 1.0
 
 
@@ -100,6 +142,14 @@ def leaks_files(h: Resid) -> Resid:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1024), most))
     HELD.extend(open(os.devnull) for _ in range(980 - len(os.listdir("/proc/self/fd"))))  # noqa: SIM115
+    return h * 1.0
+
+
+@op("bad.leaks_threads", version=1)
+def leaks_threads(h: Resid) -> Resid:
+    """Its input, and threads that never end."""
+    for _ in range(2_100):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
     return h * 1.0
 
 
@@ -150,8 +200,10 @@ def interpd_register_ops() -> list[object]:
     """Every bad operation."""
     return [
         raises,
-        hangs,
         spins,
+        loops,
+        lies_about_dtype,
+        gives_nothing,
         lies_about_shape,
         lies_about_kind,
         mutates,
@@ -159,6 +211,10 @@ def interpd_register_ops() -> list[object]:
         kills,
         crashes,
         litters,
+        patches,
+        signals,
+        forks,
+        leaks_threads,
         leaks_memory,
         leaks_files,
         nan,

@@ -106,6 +106,7 @@ OPTIONS = ReplicaOptions(ModelSpec("x", name="m"), "")
     [
         (Busy(resident_bytes=2000), "it held 2000 bytes of memory, more than 1000 "),
         (Busy(files_share=0.95), "it held 95% of the files"),
+        (Busy(n_threads=5000), "it ran 5000 threads, more than 2000"),
     ],
 )
 async def test_a_process_that_leaks_is_started_again(busy, why):
@@ -134,4 +135,15 @@ async def test_how_far_a_loading_is_is_told(monkeypatch):
     monkeypatch.setattr(starter, "start", lambda *_: Loading())
     replica = Replica(0, OPTIONS, WorkerConfig(), starter, keeper)
     assert await asyncio.wait_for(keeper.failed, 30.0) == "loading weights: 1 of 2 tensors"
+    await replica.stop()
+
+
+async def test_a_loading_that_takes_too_long_says_how_far_it_was(monkeypatch):
+    monkeypatch.setattr(supervision, "PROGRESS_S", 0.01)
+    keeper, starter = LostKeeper(), Starter()
+    keeper.on_progress = lambda *_: None
+    monkeypatch.setattr(starter, "start", lambda *_: Loading())
+    replica = Replica(0, OPTIONS, WorkerConfig(load_timeout_s=0.5), starter, keeper)
+    error = await asyncio.wait_for(keeper.failed, 30.0)
+    assert str(error) == "model 'm' was not loaded after 0.5 s; it was loading weights: 1 of 2 tensors"
     await replica.stop()
