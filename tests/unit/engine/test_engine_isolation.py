@@ -110,6 +110,23 @@ def test_nan_stays_in_its_own_rows_and_is_reported(bench):
     assert bad.done.non_finite == ("logits",)
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_of_sixteen_that_share_a_pass_fifteen_get_the_very_bits_whatever_one_of_them_writes(bench, poison):
+    def written(factor):
+        # what shares rows as long as it is alike is told apart by its text
+        others = [healthy(f"The cat sat on {letter}") for letter in "abcdefghijklmno"]
+        nodes = [read(SITE), call("torch.mul", Ref(0), float(factor)), write(Ref(1), SITE), read("logits")]
+        return bench.run_all(*others, ask(nodes, {"logits": 3}, "The cat ran away"))
+
+    clean, spoilt = written(1.5), written(poison)
+    for before, after in zip(clean[:15], spoilt[:15], strict=True):
+        assert after.done.cost.shared_with == (16,)
+        assert after.done.non_finite == ()
+        assert before["logits"].tobytes() == after["logits"].tobytes()
+    assert spoilt[15].done.non_finite == ("logits",)
+    assert not np.isfinite(spoilt[15]["logits"]).any()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
