@@ -7,10 +7,13 @@ import time
 import grpc
 import psutil
 import pytest
+from load import failure
 
 from interpd.errors import Overloaded
 from interpd.graph.ir import Graph, Node, Ref
+from interpd.graph.run import Done
 from interpd.wire.chunks import chunks_of
+from interpd.wire.events import EventAssembler
 from interpd.wire.graphs import request_to_proto
 from interpd.wire.status import from_rpc_error
 from interpd.wire.v1 import artifact_service_pb2 as artifacts_pb
@@ -105,3 +108,55 @@ def test_a_thousand_calls_at_once_and_hundreds_of_connections_leave_nothing_open
             model_service_pb2_grpc.ModelServiceStub(channel).ListModels(model_service_pb2.ListModelsRequest())
     wait_until(lambda: daemon.num_fds() <= before + 5)
     assert len(lab.value()) == 1
+
+
+def test_a_full_service_refuses_at_once_and_takes_the_next_as_soon_as_there_is_room(own_lab, bad_plugin):
+    lab = own_lab("--plugin", "bad", "--scheduler-max-in-flight", "1", "--scheduler-max-queued", "20")
+    # for ever, so that no refusal has waited for it
+    running = lab.ask("bad.method_goes_on")
+    assert running.running.wait(30)
+    waiting = [lab.ask() for _ in range(20)]
+    wait_until(lambda: lab.statistics().n_queued == 20)
+    took_s = []
+    with grpc.insecure_channel(lab.address) as channel:
+        stub = graph_service_pb2_grpc.GraphServiceStub(channel)
+        for _ in range(100):
+            request = request_to_proto(lab.request())
+            started = time.monotonic()
+            error = failure(stub.RunGraph(request))
+            took_s.append(time.monotonic() - started)
+            assert type(error) is Overloaded
+            assert error.retry_after_s > 0
+    print(f"refused after {1e3 * sorted(took_s)[50]:.1f} ms, at worst {1e3 * max(took_s):.1f} ms")
+    assert sorted(took_s)[50] < 1.0
+    lab.transport().cancel(running.run_id, 10.0)
+    assert all(isinstance(run.end(), Done) for run in waiting)
+    assert len(lab.value()) == 1
+
+
+def test_a_thousand_runs_at_once_all_end_as_they_should(own_lab):
+    lab = own_lab("--scheduler-max-queued", str(N_CALLS), "--scheduler-max-queued-per-owner", str(N_CALLS))
+    lab.value()
+    before = psutil.Process(lab.daemon.pid).num_fds(), psutil.Process(lab.daemon.pid).num_threads()
+    requests = [request_to_proto(lab.request(graph=lab.graph(layer=i % 5))) for i in range(N_CALLS)]
+
+    async def ends(stub, request):
+        assembler = EventAssembler()
+        async for answer in stub.RunGraph(request):
+            for message in (answer.event, *answer.more):
+                last = assembler.feed(message)
+        assembler.finish()
+        return last
+
+    async def everybody():
+        async with grpc.aio.insecure_channel(lab.address) as channel:
+            stub = graph_service_pb2_grpc.GraphServiceStub(channel)
+            return await asyncio.gather(*(ends(stub, request) for request in requests))
+
+    started = time.monotonic()
+    assert all(isinstance(end, Done) for end in asyncio.run(everybody()))
+    print(f"{N_CALLS} runs in {time.monotonic() - started:.1f} s")
+    lab.wait_idle()
+    process = psutil.Process(lab.daemon.pid)
+    wait_until(lambda: process.num_fds() <= before[0] + 5 and process.num_threads() <= before[1] + 5)
+    assert lab.transport().statistics(10.0).n_kept == 0
