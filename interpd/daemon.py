@@ -139,6 +139,8 @@ async def _drain(config: Config, scheduler: Scheduler, server: Server, stop: asy
 
 async def _load_all(scheduler: Scheduler, specs: tuple[ModelSpec, ...]) -> bool:
     """Whether some model serves, or none was asked for."""
+    if not specs:
+        log.warning("no model is configured: `interpd load SOURCE` loads one")
     answers = await asyncio.gather(*(scheduler.load(spec) for spec in specs), return_exceptions=True)
     for spec, answer in zip(specs, answers, strict=True):
         if isinstance(answer, InterpdError):

@@ -13,6 +13,10 @@ class PackageMissing(Exception):
     """A package that this command needs is not installed."""
 
 
+class BadAddress(Exception):
+    """What ``--address`` says is no address."""
+
+
 def flags(*, is_nested: bool = False) -> argparse.ArgumentParser:
     """The flags of every command but ``serve``, as a parent of its parser.
 
@@ -38,9 +42,13 @@ def flags(*, is_nested: bool = False) -> argparse.ArgumentParser:
 
 
 def connect(args: argparse.Namespace) -> "Client":
-    """A client of the daemon that ``--address`` names. Raises ``PackageMissing``."""
+    """A client of the daemon that ``--address`` names. Raises ``PackageMissing``, ``BadAddress``."""
     try:
         import interpd_client
     except ModuleNotFoundError as error:
         raise PackageMissing("this command talks to a daemon; pip install interpd-client") from error
-    return interpd_client.connect(args.address, timeout_s=args.timeout, progress=None if not args.json else False)
+    progress = None if not args.json else False
+    try:
+        return interpd_client.connect(args.address, timeout_s=args.timeout, progress=progress)
+    except ValueError as error:
+        raise BadAddress(f"argument --address: {error}") from error

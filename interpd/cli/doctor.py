@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from interpd.cli import extensions
-from interpd.cli.ask import PackageMissing, connect
+from interpd.cli.ask import BadAddress, PackageMissing, connect
 from interpd.cli.output import EXIT_FAILED, EXIT_OK, print_json, print_table
 from interpd.config import load_config
 from interpd.errors import InterpdError
@@ -179,6 +179,8 @@ def _daemon(args: argparse.Namespace) -> list[Finding]:
             models = client.models()
     except PackageMissing as error:
         return [Finding("daemon", WARN, str(error))]
+    except BadAddress as error:
+        return [Finding("daemon", BAD, str(error))]
     except InterpdError as error:
         return [Finding("daemon", WARN, f"none answers at {args.address}: {error.message}")]
     bad = [model for model in models if model.state == "failed"]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from interpd.scheduler.interface import ModelStatistics
 
 
+HOW_TO_LOAD = "`interpd load SOURCE` loads one"
+
+
 def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the commands of this file."""
 
@@ -63,10 +66,14 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def the_model(client: "Client", name: str | None) -> str:
     """The name of the model that is meant. Raises ``InvalidRequest`` when ``name`` is needed."""
-    names = [known.name for known in client.models()]
-    if name is None and len(names) != 1:
-        raise InvalidRequest(f"say which model: --model {' or '.join(names) or 'NAME'}")
-    return name if name is not None else names[0]
+    if name is not None:
+        return name
+    names = [known.name for known in client.models() if known.state != "failed"]
+    if not names:
+        raise InvalidRequest(f"the daemon serves no model: {HOW_TO_LOAD}")
+    if len(names) > 1:
+        raise InvalidRequest(f"say which model: --model {' or '.join(names)}")
+    return names[0]
 
 
 def models(args: argparse.Namespace) -> int:
@@ -84,7 +91,7 @@ def models(args: argparse.Namespace) -> int:
         )
         rows.append((model.name, model.state, f"{model.n_ready}/{model.n_replicas}", *facts, model.detail))
     columns = ("model", "state", "replicas", "architecture", "layers", "parameters", "dtype", "device", "detail")
-    print_table("", columns, rows)
+    print_table("", columns, rows, "" if rows else f"no models: {HOW_TO_LOAD}")
     return EXIT_OK
 
 

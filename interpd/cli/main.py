@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = make_parser(argv).parse_args(argv)
         return args.run(args)
-    except ask.PackageMissing as error:
+    except (ask.PackageMissing, ask.BadAddress) as error:
         sys.stderr.write(f"interpd: {error}\n")
         return output.EXIT_USAGE
     except InterpdError as error:

@@ -85,9 +85,11 @@ class Calls:
     async def _name(self, name: str | None) -> str:
         if name is not None:
             return name
-        names = [status.name for status in await self._connection.ask("models")]
-        if len(names) != 1:
-            raise InvalidRequest(f"say which model is meant: model={' or '.join(map(repr, names)) or '...'}")
+        names = [status.name for status in await self._connection.ask("models") if status.state != "failed"]
+        if not names:
+            raise InvalidRequest("no model is served")
+        if len(names) > 1:
+            raise InvalidRequest(f"say which model is meant: model={' or '.join(map(repr, names))}")
         return names[0]
 
 

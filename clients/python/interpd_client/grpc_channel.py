@@ -19,8 +19,11 @@ CHANNEL_OPTIONS = (
 
 
 def checked_address(address: str) -> str:
-    """``address``. Raises ``ValueError`` where it has no port."""
-    if ":" not in address:
+    """``address``. Raises ``ValueError`` where it is no address: without a port, or with the scheme of a web page."""
+    port = address.rpartition(":")[2]
+    is_port = port.isdecimal() and 0 < int(port) < 1 << 16
+    is_page = address.startswith(("http://", "https://"))
+    if is_page or not (is_port or address.startswith("unix")):
         raise ValueError(f"an address is host:port, as in 'localhost:7700', got {address!r}")
     return address
 

@@ -9,6 +9,7 @@ from interpd.graph.digest import blob_digest
 from interpd.graph.ir import Graph, Node, Ref
 from interpd.graph.run import RunRequest
 from interpd.graph.types import TensorData
+from interpd.scheduler.interface import ModelStatus
 from interpd_client.testing import FakeTransport, fake_manifest
 
 
@@ -45,6 +46,15 @@ def test_artifacts_go_to_the_only_model_or_to_the_one_named(client, tmp_path):
     assert client.upload_artifact(path, "mine", "sae", model="other").name == "mine"
     assert [artifact.name for artifact in client.artifacts("other")] == ["mine"]
     assert client.model("other").manifest.artifacts["mine"].kind == "sae"
+
+
+def test_a_model_that_failed_is_not_meant(client, transport, monkeypatch):
+    failed = ModelStatus("gone", "failed", "no such folder")
+    monkeypatch.setattr(transport, "models", lambda timeout_s: (failed, *FakeTransport.models(transport, timeout_s)))
+    assert client.artifacts() == ()
+    monkeypatch.setattr(transport, "models", lambda timeout_s: (failed,))
+    with pytest.raises(interpd.InvalidRequest, match="no model is served"):
+        client.artifacts()
 
 
 def test_adapters_are_loaded_named_by_traces_and_taken_away(client, transport, model):
@@ -101,9 +111,10 @@ def test_connecting_sends_nothing():
         client.models()
 
 
-def test_an_address_needs_a_port():
-    with pytest.raises(ValueError, match="an address is host:port, as in 'localhost:7700', got 'localhost'"):
-        interpd.connect("localhost")
+@pytest.mark.parametrize("address", ["localhost", "localhost:", "localhost:99999", "http://localhost:7700"])
+def test_an_address_is_a_host_and_a_port(address):
+    with pytest.raises(ValueError, match=f"an address is host:port, as in 'localhost:7700', got '{address}'"):
+        interpd.connect(address)
 
 
 def test_a_service_that_is_not_there_says_how_to_start_one():

@@ -49,6 +49,11 @@ def test_a_daemon_that_is_not_there_is_unavailable(capsys, unused_tcp_port):
     assert f"localhost:{unused_tcp_port}" in capsys.readouterr().err
 
 
+def test_what_is_no_address_is_a_wrong_command_line(capsys):
+    assert main(["models", "--address", "localhost"]) == 2
+    assert "argument --address: an address is host:port" in capsys.readouterr().err
+
+
 def test_errors_are_json_where_output_is(capsys, unused_tcp_port):
     main(["models", "--json", "--address", f"localhost:{unused_tcp_port}", "--timeout", "5"])
     assert json.loads(capsys.readouterr().err)["error"] == "UNAVAILABLE"
