@@ -46,6 +46,27 @@ class Opaque:
             return getattr(left, names[0])(right)
         return getattr(right, names[1])(left)
 
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: object, args: object = (), kwargs: object = None
+    ) -> Any:
+        """Nothing for operators of a tensor on the left, which are then the value's own.
+
+        Raises ``TypeError`` for other functions of torch.
+        """
+        name = getattr(function, "__name__", "")
+        if name in ("__getitem__", "__setitem__"):
+            raise TypeError(
+                "a tensor that is here cannot take a symbolic value, nor be indexed by one; `value * 0 + tensor` is "
+                "the tensor as a symbolic value"
+            )
+        if getattr(function, "__module__", None) in (None, "torch._tensor"):
+            return NotImplemented
+        raise TypeError(
+            f"torch's own {name} cannot take a symbolic value, which has no numbers yet; use the value's method or "
+            f"`interpd.torch.{name}` (`interpd.torch.nn.functional` is there, too)"
+        )
+
     def __bool__(self) -> NoReturn:
         raise TypeError(
             "a symbolic value has no truth value before the model has run, so it cannot steer `if`, `while`, `and` "

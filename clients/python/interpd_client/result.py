@@ -1,7 +1,7 @@
 """What a run gave back: arrays by name, and what is known about them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from interpd.graph.run import Cancelled, Cost, Done, Event, Generated, Provenanc
 from interpd.graph.run import Result as ResultEvent
 from interpd_client.descriptions import described, summary
 from interpd_client.html import result_html
-from interpd_client.names import advice, nearest_names
+from interpd_client.names import UnknownName, advice, nearest_names
 from interpd_client.outputs import restore
 
 
@@ -43,6 +43,11 @@ class Result(Mapping[str, Any]):
             hint = advice(nearest_names(name, self._values)) or f"; there is {', '.join(self._values) or 'nothing'}"
             raise UnknownResult(f"nothing was saved as {name!r}{hint}")
         return self._values[name]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # only names that are no attribute come here
+        saved = "" if name.startswith("_") or name not in self._values else f"; what was saved is `result[{name!r}]`"
+        raise UnknownName(f"a result has no attribute {name!r}{saved}", name=name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -103,7 +103,8 @@ class SiteGroup:
         if not names or not all(name.isdigit() for name in names):
             raise TypeError(f"{self._prefix!r} is not numbered; it has {', '.join(names)}")
         if not -n_children <= number < n_children:
-            raise IndexError(f"no {self._prefix}[{number}]: {self._scope.model_name} has 0 to {n_children - 1}")
+            there = f"0 to {n_children - 1}" if n_children > 1 else "0 only"
+            raise IndexError(f"no {self._prefix}[{number}]: {self._scope.model_name} has {there}")
         return self._scope.site_or_group(self._prefix, str(number % n_children))
 
     def __setitem__(self, index: SupportsIndex | slice, value: object) -> NoReturn:
@@ -186,6 +187,10 @@ class SiteTable:
         """Whether it is a canonical site that this model does not offer."""
         return any(absent.name == name for absent in self.manifest.absent_sites)
 
+    def is_module(self, name: str) -> bool:
+        """Whether paths of the model's own modules begin with ``name``."""
+        return any(site.startswith(f"{name}.") for site in self.manifest.sites)
+
     def unknown(self, name: str) -> UnknownName:
         """The error for a name that is no site."""
         model = self.manifest.model
@@ -253,10 +258,15 @@ class SiteScope:
         if self.children(full):
             sites = ", ".join(f"{full}.{child}" for child in self.children(full)[:4])
             return UnknownName(f"{full!r} is no site but a group of sites: {sites}, ...", name=name)
-        near = nearest_names(name, children)
+        near = nearest_names(name, children) or [
+            f"{side}.{name}" for side in children if self.children(f"{side}.{name}")
+        ]
         if near and not self.table.is_absent(full):
             where = f"{prefix!r} has no {name!r}" if prefix else f"no site {name!r} in {self.model_name!r}"
             return UnknownName(where, name=name, nearest=near)
+        if not prefix and self.table.is_module(name):
+            what = f"{name!r} is no site but begins paths of the model's own modules"
+            return UnknownName(f"{what}: `t.module('{name}.<path>').output` reads one", name=name)
         error = self.table.unknown(full)
         return error if error.nearest else UnknownName(f"{error}; there is {', '.join(children)}", name=name)
 

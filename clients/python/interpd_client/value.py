@@ -83,6 +83,11 @@ class Value(Opaque):
         return self._recording.type_of(self._ref)
 
     @property
+    def dtype(self) -> str:
+        """The name of the dtype, as in ``x.to(h.dtype)``."""
+        return self.type.dtype
+
+    @property
     def shape(self) -> tuple[int | None, ...]:
         """The size of each dimension; ``None`` where it depends on the tokenised prompt, which ``size`` asks for."""
         return tuple(dim.size for dim in self.type.dims)

@@ -114,6 +114,13 @@ def test_an_unknown_name_is_a_key_error_with_the_nearest(result):
         result["los"]
 
 
+def test_what_was_saved_is_no_attribute(result):
+    with pytest.raises(AttributeError, match=r"no attribute 'loss'; what was saved is `result\['loss'\]`"):
+        result.loss  # noqa: B018
+    assert not hasattr(result, "nothing")
+    assert pickle.loads(pickle.dumps(result))["loss"] == result["loss"]
+
+
 def test_tokens_provenance_and_cost_come_along(result):
     assert [tokens.strings for tokens in result.tokens] == [("a", " b")]
     assert len(result.provenance.graph_digest) == 64

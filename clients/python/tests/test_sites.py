@@ -42,6 +42,7 @@ def test_completion_lists_sites(t):
         (lambda t: t.site("layers.7.resid_post"), r"no site .* in 'fake' \(fake has layers 0 to 2\)"),
         (lambda t: t.module("model.layers.2").outptu, "did you mean 'model.layers.2.output'"),
         (lambda t: t.nothing, "there is embed, layers, ln_final, logits"),
+        (lambda t: t.model.layers[0].output, r"'model' is no site but .*: `t.module\('model.<path>'\).output`"),
         (lambda t: setattr(t, "logit", 0.0), "did you mean 'logits'"),
         (lambda t: setattr(t.layers[0], "attn", 0.0), "is no site but a group of sites: layers.0.attn.out"),
     ],

@@ -37,6 +37,11 @@ def test_a_target_is_text_or_token_ids(model, target, expected):
     assert model.generate(SOURCE, target=target, max_new_tokens=2).request.prompts == (expected,)
 
 
+def test_sites_without_their_side_name_both(t):
+    with pytest.raises(interpd.UnknownName, match=r"did you mean 'decoder.layers' or 'encoder.layers'"):
+        t.layers[0]
+
+
 def test_each_prompt_of_a_trace_has_its_own_target(model):
     with model.trace() as t:
         a, b = t.prompt("one", target="eins"), t.prompt("two")

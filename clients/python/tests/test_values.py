@@ -105,6 +105,8 @@ def test_types_and_shapes_are_known_before_the_run(h):
     assert str(h.type) == "float32[batch=1 pos=? d_model=8]"
     assert h[:, -1].shape == (1, 8)
     assert h.ndim == 3
+    assert h.dtype == "float32"
+    assert (h > 0).to(h.dtype).dtype == "float32"
 
 
 def test_the_transpose_of_what_is_no_matrix_is_refused(h):
@@ -164,6 +166,28 @@ def test_values_of_another_trace_are_refused(model, h):
 def test_unknown_methods_and_functions_name_the_nearest(h, use, message):
     with pytest.raises(interpd.UnknownName, match=message):
         use(h)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda torch, h: torch.softmax(h, -1), "torch's own softmax .* `interpd.torch.softmax`"),
+        (lambda torch, h: torch.cat([torch.ones(1, 2, 8), h]), "torch's own cat cannot take a symbolic value"),
+        (lambda torch, h: torch.nn.functional.gelu(h), "torch's own gelu cannot take a symbolic value"),
+        (lambda torch, h: torch.ones(8)[h[0, 0]], "nor be indexed by one"),
+    ],
+)
+def test_functions_of_torch_itself_are_refused_with_advice(h, use, message):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=message):
+        use(torch, h)
+
+
+def test_a_tensor_on_the_left_leaves_the_operator_to_the_value(t, h):
+    left = pytest.importorskip("torch").ones(8)
+    for use, op in ((operator.add, "add"), (operator.sub, "sub"), (operator.matmul, "matmul"), (operator.lt, "gt")):
+        use(left, h)
+        assert t._recording.nodes[-1].op == f"torch.{op}"
 
 
 def test_torch_tensors_become_constants_without_importing_torch_here(t, h):
