@@ -44,8 +44,9 @@ def fetch(
     """
     if not revision:
         raise InvalidRequest(
-            f"model {source!r} of the hub needs a pinned revision: write {source}@COMMIT "
-            f"(the 40 hex digits under 'Files and versions'; a tag or branch is resolved to its commit)"
+            f"{source!r} is no folder and no bundled name here, and from the hub it needs a pinned revision: "
+            f"write {source}@COMMIT (the 40 hex digits under 'Files and versions'; a tag or branch is resolved to its "
+            "commit)"
         )
     commit = revision if _COMMIT.fullmatch(revision) else _resolve(source, revision)
     patterns = list(files)
