@@ -49,19 +49,14 @@ def arguments(
     recorder: "Recorder", op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
 ) -> tuple[list[Arg], dict[str, Arg], Padding | None]:
     """The arguments of a node, and the padding of its outputs. Raises ``CannotRecord`` where positions would mix."""
-    tensors = list(recorded_in((args, dict(kwargs))))
-    found = {
-        tensor._shadow.ndim - part.padding.dim: part.padding
-        for tensor in tensors
-        if (part := part_of(tensor)).padding is not None
-    }
+    found = _found(args, kwargs)
     if not found:
         given = [recorder.argument(arg) for arg in args]
         return given, {name: recorder.argument(value) for name, value in kwargs.items()}, None
-    ((place, padding),) = found.items() if len(found) == 1 else _refused(found)
+    ((place, (padding, size)),) = found.items() if len(found) == 1 else _refused(found)
     shape = (out if isinstance(out, Tensor) else out[0]).shape
     left = _left(op, args, kwargs, place)
-    if left is None or len(shape) < left:
+    if left is None or len(shape) < left or shape[-left] != size:
         raise padded(padding)
 
     def ref(value: Any) -> Any:
@@ -73,15 +68,20 @@ def arguments(
             return _lined_up(recorder, recorder.from_user(value), place, padding)
         return recorder.argument(value)
 
-    return (
-        [ref(arg) for arg in args],
-        {name: ref(v) for name, v in kwargs.items()},
-        Padding(len(shape) - left, padding.count),
-    )
+    # what a value is multiplied by or scaled with has no positions
+    beside = recorder.argument if op in ON_THE_LAST else ref
+    given = [ref(arg) if number == 0 else beside(arg) for number, arg in enumerate(args)]
+    return given, {name: beside(value) for name, value in kwargs.items()}, Padding(len(shape) - left, padding.count)
 
 
-def _refused(found: dict[int, Padding]) -> Iterator[Any]:
-    raise padded(next(iter(found.values())))
+def _found(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[int, tuple[Padding, int]]:
+    """By place of a padded dimension, counted from the end: its padding, and its size."""
+    parts = [(tensor._shadow.shape, part_of(tensor).padding) for tensor in recorded_in((args, dict(kwargs)))]
+    return {len(shape) - one.dim: (one, shape[one.dim]) for shape, one in parts if one is not None}
+
+
+def _refused(found: Mapping[int, tuple[Padding, int]]) -> Iterator[Any]:
+    raise padded(next(iter(found.values()))[0])
 
 
 def _lined_up(recorder: "Recorder", tensor: Recorded, place: int, padding: Padding) -> Arg:
@@ -104,7 +104,7 @@ def _left(op: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int)
         return place
     if op in ON_THE_LAST:
         normalised = len(args[1] if len(args) > 1 else kwargs.get("normalized_shape", ())) if "norm" in op else 1
-        is_left = len(tensors) == 1 or part_of(tensors[0]).padding is not None
+        is_left = isinstance(args[0], Recorded) and part_of(args[0]).padding is not None
         others = [tensor for tensor in tensors[1:] if tensor._shadow.ndim > 2 or part_of(tensor).padding is not None]
         is_last = place <= normalised
         return None if is_last or not is_left or others else place

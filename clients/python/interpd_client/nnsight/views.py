@@ -167,15 +167,16 @@ class Permute:
 
     def get(self, nodes: Nodes, part: Part) -> Part:
         """The value with its dimensions in the new order."""
-        padding = part.padding
-        if padding is not None:
-            padding = replace(padding, dim=self.dims.index(padding.dim))
-        return Part(nodes.node("torch.permute", part.ref, dims=self.dims), padding)
+        return Part(nodes.node("torch.permute", part.ref, dims=self.dims), self._moved(part.padding))
 
     def put(self, nodes: Nodes, whole: Part, value: Part) -> Part:
         """A value in the new order with its dimensions in the old one."""
+        value = fitted(nodes, value, self._moved(whole.padding))
         back = tuple(self.dims.index(dim) for dim in range(len(self.dims)))
         return Part(nodes.node("torch.permute", value.ref, dims=back), whole.padding)
+
+    def _moved(self, padding: Padding | None) -> Padding | None:
+        return None if padding is None else replace(padding, dim=self.dims.index(padding.dim))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,13 @@ def llama():
     bench.client.close()
 
 
+@pytest.fixture(scope="module")
+def opt():
+    bench = bench_of("opt")
+    yield bench
+    bench.client.close()
+
+
 @pytest.fixture
 def twice(gpt2):
     return gpt2.twice

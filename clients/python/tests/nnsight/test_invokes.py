@@ -1,6 +1,7 @@
 """Several prompts in one trace: invokes, batches, barriers, values that flow between them, padding."""
 
 import torch
+import torch.nn.functional as F
 
 PROMPT = "Elena Marsh was born in"
 
@@ -74,6 +75,29 @@ def test_prompts_of_different_lengths_counted_from_the_end(twice):
                 length = model.lm_head.output.shape[1]
                 last = model.lm_head.output[0][length - 1].argmax().save()
         return h, whole, p, lens, last
+
+
+def test_functions_of_every_position_of_a_shorter_prompt(twice):
+    matrix, ramp = torch.linspace(-1, 1, 24 * 7).view(24, 7), torch.arange(7.0)
+    layer = torch.nn.Linear(24, 5)
+
+    @twice
+    def block(model, backend):
+        with model.trace(backend=backend) as tracer:
+            with tracer.invoke([1, 2, 3, 4, 5, 6, 7]):
+                whole = model.transformer.h[1].output.save()
+            with tracer.invoke([1, 2, 3, 4]):
+                h = model.transformer.h[1].output
+                products = [h @ matrix, layer(h), F.linear(h, matrix.T), h @ model.lm_head.weight.T]
+                reduced = [h.std(-1, True), h.std(-1), h.norm(2, -1), h.sum(-1, True), h.max(-1, True).values]
+                ordered = [h.sort(-1, True).values, h.topk(3, -1, False).values, h.quantile(0.3, -1, True)]
+                ended = [value[:, -1] for value in (*products, *reduced, *ordered, h * ramp[:, None])].save()
+                copy = h.clone()
+                copy.mT[:] = ramp
+                last = copy[:, -1].save()
+                h.transpose(1, 2)[:] = ramp
+                logits = model.lm_head.output[:, -1].save()
+        return whole, ended, last, logits
 
 
 def test_a_batch_of_texts_of_different_lengths(twice):

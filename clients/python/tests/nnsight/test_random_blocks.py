@@ -97,16 +97,31 @@ CHANGES = {
 }
 
 
-SMOOTH = (
-    "x * 0.5",
-    "1 - x",
-    "x + y",
-    "x - y.mean()",
-    "x.clone()",
-    "x.tanh()",
-    "x.softmax(-1)",
-    "x.sum(0)",
-    "x.flip(-1)",
+ALL = (VIEWS, CHANGES, COPIES)
+# of what is changed in place torch knows no gradients
+SMOOTH = ({}, {}, {text: COPIES[text] for text in [*list(COPIES)[:7], "x.sum(0)", "x.flip(-1)"]})
+# every position for itself
+FROM_THE_END = (
+    {
+        text: VIEWS[text]
+        for text in VIEWS
+        if text.startswith(("x[:, -", "x[..., ", "x.chunk", "x.unflatten", "x.de", "x.mT"))
+    },
+    {text: CHANGES[text] for text in CHANGES if not any(part in text for part in ("x[0]", "n]", "y[", "x > "))},
+    {
+        **{
+            text: COPIES[text]
+            for text in COPIES
+            if not any(part in text for part in ("@", "(0)", "torch.cat", "mean()"))
+        },
+        "x.cumsum(-1)": lambda x, y, n: x.cumsum(-1),
+        "x.topk(n).values": lambda x, y, n: x.topk(n).values,
+        "x.sum(-1)": lambda x, y, n: x.sum(-1),
+        "F.layer_norm(x)": lambda x, y, n: torch.nn.functional.layer_norm(x, x.shape[-1:]),
+        "x @ matrix": lambda x, y, n: x @ torch.linspace(-1, 1, x.shape[-1] * n).view(-1, n).sin(),
+        "x.sub(y[:, -1:])": lambda x, y, n: x.sub(y[:, -1:]),
+        "torch.cat([x, y], -1)": lambda x, y, n: torch.cat([x, y], -1),
+    },
 )
 
 
@@ -118,11 +133,11 @@ class Script:
         model: nnsight's.
         places: The modules that may be read, (path, port), in the order of the forward.
         writes: How often something is changed, between 0 and 1.
-        is_smooth: Whether only modules are set, and nothing changed in place, of which torch knows no gradients.
+        tables: The views, the changes in place and the functions that are drawn from.
     """
 
-    def __init__(self, seed, model, places, writes=0.5, is_smooth=False):
-        self.rng, self.is_smooth = random.Random(seed), is_smooth
+    def __init__(self, seed, model, places, writes=0.5, tables=ALL):
+        self.rng, self.tables = random.Random(seed), tables
         self.model, self.writes = model, writes
         n_places = min(self.rng.randint(1, 6), len(places))
         self.places = sorted(self.rng.sample(range(len(places)), n_places))
@@ -143,13 +158,13 @@ class Script:
                 self.model.get(path).skip(value * 0.5)
                 return
 
-    def finish(self):
-        """Marks some of the tensors, and the logits."""
+    def finish(self, part=lambda logits: logits):
+        """Marks some of the tensors, and the logits or a part of them."""
         logits = self.model.lm_head.output if self.rng.random() < 0.5 else self.model.output.logits
         for name, value in self.rng.sample(self.known, min(4, len(self.known))):
             self._note(f"save {name}")
             self.saved.append(value.save())
-        self.saved.append(logits.save())
+        self.saved.append(part(logits).save())
 
     def _note(self, line):
         self.log.append(line)
@@ -187,22 +202,20 @@ class Script:
         name, x = self._pick()
         n = self.rng.randint(1, 3)
         other, y = self._partner(x.shape)
+        views, changes, copies = self.tables
         kind = self.rng.random()
-        if self.is_smooth:
-            text = self.rng.choice(SMOOTH)
-            self._try(f"[x={name} y={other} n={n}] {text}", lambda: COPIES[text](x, y, n))
-        elif kind < 0.35:
-            text = self.rng.choice(list(VIEWS))
-            self._try(f"[x={name} n={n}] {text}", lambda: VIEWS[text](x, n))
-        elif kind < 0.35 + 0.35 * self.writes:
-            text = self.rng.choice(list(CHANGES))
+        if kind < 0.35 and views:
+            text = self.rng.choice(list(views))
+            self._try(f"[x={name} n={n}] {text}", lambda: views[text](x, n))
+        elif kind < 0.35 + 0.35 * self.writes and changes:
+            text = self.rng.choice(list(changes))
             self._note(f"[x={name} y={other} n={n}] {text}")
-            if self._works(lambda: CHANGES[text](torch.zeros(x.shape), torch.zeros(y.shape), n)):
+            if self._works(lambda: changes[text](torch.zeros(x.shape), torch.zeros(y.shape), n)):
                 # torch leaves open what a copy between overlapping parts of one memory gives
-                CHANGES[text](x, y if y is x else y.clone(), n)
+                changes[text](x, y if y is x else y.clone(), n)
         else:
-            text = self.rng.choice(list(COPIES))
-            self._try(f"[x={name} y={other} n={n}] {text}", lambda: COPIES[text](x, y, n))
+            text = self.rng.choice(list(copies))
+            self._try(f"[x={name} y={other} n={n}] {text}", lambda: copies[text](x, y, n))
 
     def _try(self, text, make):
         try:
@@ -265,10 +278,22 @@ def generation(script, model, backend, prompt):
         script.saved.append(tracer.result.save())
 
 
+def padded(script, model, backend, prompt):
+    prompt = [*prompt, *prompt]
+    prompts = [prompt, prompt[1:], prompt[2:]][: script.rng.randint(2, 3)]
+    with model.trace(backend=backend) as tracer:
+        for ids in script.rng.sample(prompts, len(prompts)):
+            with tracer.invoke(ids):
+                script.known, script.whole = [], []
+                script.walk()
+                script.known = [
+                    (name, x[:, -1:]) for name, x in script.known if x.ndim > 1 and x.shape[1] == len(prompt)
+                ]
+                script.finish(lambda logits: logits[:, -1])
+
+
 def invokes(script, model, backend, prompt):
     prompts = [prompt, *([token % 97 + number for token in prompt] for number in range(script.rng.randint(1, 2)))]
-    if script.rng.random() < 0.3:
-        prompts[-1] = prompts[-1][2:]
     with model.trace(backend=backend) as tracer:
         barrier = tracer.barrier(len(prompts))
         places, n_places = script.places, len(script.all)
@@ -298,13 +323,14 @@ def session(script, model, backend, prompt):
             script.finish()
 
 
-KINDS = (trace, trace, trace, gradients, generation, invokes, invokes, batch, batch, session)
+KINDS = (trace, trace, trace, gradients, generation, invokes, invokes, padded, batch, batch, session)
+TABLES = {gradients: SMOOTH, padded: FROM_THE_END}
 
 
 def run(kind, seed, bench, places, backend):
     """What a block saved, or what it raised; and what it did."""
     rng = random.Random(seed)
-    script = Script(seed, bench.model, places, writes=rng.choice((0.2, 0.6, 1.0)), is_smooth=kind is gradients)
+    script = Script(seed, bench.model, places, writes=rng.choice((0.2, 0.6, 1.0)), tables=TABLES.get(kind, ALL))
     prompt = [rng.randrange(1, 90) for _ in range(rng.randint(3, 6))]
     with ExitStack() as stack:
         if kind is not gradients:
@@ -354,7 +380,7 @@ def places_of(bench):
     ]
 
 
-@pytest.mark.parametrize(("fixture", "n_blocks"), [("gpt2", 90), ("llama", 50)])
+@pytest.mark.parametrize(("fixture", "n_blocks"), [("gpt2", 200), ("llama", 100), ("opt", 50)])
 def test_random_blocks_give_what_they_give_locally(request, fixture, n_blocks):
     bench = request.getfixturevalue(fixture)
     places = places_of(bench)

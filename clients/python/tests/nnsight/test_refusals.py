@@ -247,6 +247,17 @@ def test_padded_positions(gpt2):
                 h[:, 0].save()
 
 
+def test_a_product_over_padded_positions(gpt2):
+    model = gpt2.model
+    with refused("(torch.eye(7) @ h).save()", "differ in length"):
+        with model.trace(backend=gpt2.backend) as tracer:
+            with tracer.invoke([1, 2, 3, 4, 5, 6, 7]):
+                model.transformer.h[0].output.save()
+            with tracer.invoke([1, 2, 3, 4]):
+                h = model.transformer.h[0].output
+                (torch.eye(7) @ h).save()
+
+
 def test_gradients_of_what_is_no_site(gpt2):
     model = gpt2.model
     with refused("(h * 2).grad", "gradients are taken with respect to what a module takes in or gives back"):
