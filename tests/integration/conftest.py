@@ -167,7 +167,7 @@ class Asked(threading.Thread):
         try:
             for event in self._transport.run(self._request):
                 self.events.append(event)
-                if type(event).__name__ in ("Started", "Progress"):
+                if type(event).__name__ in ("Started", "Progress", "TokenGenerated"):
                     self.running.set()
         except InterpdError as error:
             self._error = error

@@ -7,8 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from interpd_client.grpc_transport import GrpcTransport
 
 from interpd.errors import Draining, Unavailable
@@ -113,6 +115,28 @@ def test_sigterm_lets_runs_finish_refuses_new_ones_and_leaves_nothing(fake_daemo
     assert isinstance(running.end, Done)
     wait_gone(processes, port)
     assert state_dirs(pid) == []
+
+
+def test_sigterm_loses_nothing_that_was_accepted(fake_daemon, transport_of, request_of):
+    daemon = fake_daemon("models=fake:x=fake", "scheduler.max_in_flight=2")
+    running = [Follower(transport_of(daemon), request_of("fake.sleep", params={"seconds": 1.0})) for _ in range(6)]
+    large = Follower(transport_of(daemon), request_of("fake.numbers", params={"n": 10_000_000}))
+    statistics = transport_of(daemon).statistics
+    deadline = time.monotonic() + 10.0
+    while statistics(10.0).n_accepted < 7:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with grpc.insecure_channel(daemon.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        daemon.send(signal.SIGTERM)
+        while health.Check(health_pb2.HealthCheckRequest()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert daemon.wait_end() == 0
+    for follower in (*running, large):
+        follower.join()
+        assert isinstance(follower.end, Done), follower.end
 
 
 def test_a_second_signal_ends_the_grace(fake_daemon, transport_of, request_of):

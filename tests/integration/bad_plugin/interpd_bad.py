@@ -40,6 +40,13 @@ def loops(h: Resid) -> Resid:
         pass
 
 
+@op("bad.dawdles", version=1)
+def dawdles(h: Resid) -> Resid:
+    """What it was given, a while later."""
+    time.sleep(0.2)
+    return h * 1.0
+
+
 @op("bad.lies_about_dtype", version=1)
 def lies_about_dtype(h: Resid) -> Resid:
     """Whole numbers, where floating ones were declared."""
@@ -202,6 +209,7 @@ def interpd_register_ops() -> list[object]:
         raises,
         spins,
         loops,
+        dawdles,
         lies_about_dtype,
         gives_nothing,
         lies_about_shape,
