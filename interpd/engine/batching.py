@@ -49,7 +49,7 @@ def pass_class(program: Program, *, stateful: bool = False, long_from: int = 0, 
     Args:
         program: The request.
         adapter: The digest of the adapter that is in force; empty: none.
-        stateful: Whether the model carries a state through padding (recurrent layers), so that a generation cannot be
+        stateful: Whether padding changes what a row is (recurrent layers, own positions), so that generations are not
             padded on the left.
         long_from: As in ``model_config.long_from``.
     """
@@ -75,7 +75,7 @@ def one_row_only(program: Program, *, stateful: bool = False, long_from: int = 0
     if shy is not None:
         return f"dimension 0 of {shy!r} is not rows"
     if stateful and program.request.generation is not None:
-        return "the model carries a state through padding"
+        return "a row of this model is not the same with padding on its left"
     if long_from and any(len(prompt.ids) > long_from for prompt in program.tokens):
         return f"a row of more than {long_from} positions makes the model turn all positions of a pass otherwise"
     return ""

@@ -3,22 +3,25 @@
 The decoders of encoder-decoder models take no positions: those with a table of positions begin at the number of cached
 columns, which is wrong for rows that are padded on the left. While ``told`` lasts, the table is read at the positions
 that it is given. Decoders with a bias by distance need nothing of the kind. Whether rows may be padded at all is tried
-on the very model.
+on the very model, decoder-only ones included: some of them take no positions either.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from interpd.engine.model_config import has_encoder
-from interpd.engine.probe import probe_inputs
+from interpd.engine.probe import probe_ids, probe_inputs
 from interpd.telemetry import Log
 
 _N_POS, _N_SOURCE, _N_PADDING = 4, 5, 3
 _TOLERANCE = 1e-2
+"""Or the square root of what the dtype resolves, where that is more."""
 
 log = Log("engine")
 
@@ -44,22 +47,55 @@ def told(model: nn.Module, places: Tensor | None) -> Iterator[None]:
 
 @torch.no_grad()
 def can_be_padded(model: nn.Module) -> bool:
-    """Whether a decoder's row gives the same logits with padding on its left; true for a decoder-only model."""
-    if not has_encoder(model):
-        return True
-    inputs = probe_inputs(model, 1, _N_POS, _N_SOURCE)
-    ids, n = inputs["decoder_input_ids"], _N_PADDING
+    """Whether a decoder's row gives the same logits with padding on its left, told positions as generations tell it."""
+    inputs, n = probe_inputs(model, 1, _N_POS, _N_SOURCE), _N_PADDING
+    side = "decoder_" if has_encoder(model) else ""
+    ids = inputs[f"{side}input_ids"]
     columns = torch.arange(n + _N_POS, device=ids.device)[None]
+    places = (columns - n).clamp(min=0)
     padded = {
         **inputs,
-        "decoder_input_ids": torch.cat([ids.new_zeros(1, n), ids], dim=1),
-        "decoder_attention_mask": (columns >= n).long(),
+        f"{side}input_ids": torch.cat([ids.new_zeros(1, n), ids], dim=1),
+        f"{side}attention_mask": (columns >= n).long(),
     }
+    if not side and "position_ids" in inspect.signature(model.forward).parameters:
+        padded["position_ids"] = places
     expected = model(**inputs).logits
     try:
-        with told(model, (columns - n).clamp(min=0)):
+        with told(model, places if side else None):
             found = model(**padded).logits[:, n:]
     except Exception as error:  # whatever a model's code raises when it is told positions: then it cannot be
         log.info("decoders are not padded", cause=f"{type(error).__name__}: {error}")
         return False
-    return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+    return _agrees(found, expected)
+
+
+def _agrees(found: Tensor, expected: Tensor) -> bool:
+    tolerance = max(_TOLERANCE, torch.finfo(expected.dtype).eps ** 0.5)
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+@torch.no_grad()
+def goes_on_from_its_cache(model: nn.Module) -> bool:
+    """Whether a row's next step depends on its cache and not on who had the pass before.
+
+    Some recurrent models keep their state in their own modules, where the next prompt replaces it.
+    """
+    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
+    if not (takes_cache and getattr(model, "_is_stateful", False)):
+        return True
+    ids = probe_ids(model, 2, _N_POS)
+
+    def begun(row: int) -> dict[str, Any]:
+        inputs = {"past_key_values": DynamicCache(config=model.config), "use_cache": True}
+        model(input_ids=ids[row : row + 1, :-1], **inputs)
+        return inputs
+
+    try:
+        expected = model(input_ids=ids[:1, -1:], **begun(0)).logits
+        first = begun(0)
+        begun(1)
+        return _agrees(model(input_ids=ids[:1, -1:], **first).logits, expected)
+    except Exception as error:  # whatever a model's code raises with this cache: its generations will be told
+        log.info("steps from a cache were not tried", cause=f"{type(error).__name__}: {error}")
+        return True

@@ -150,13 +150,15 @@ class GenerationBatch:
         total = self._cache.n_columns + frame.n_pos
         n_padding = [total - member.n_keys for member in self.members]
         mask = places = None
-        if any(n_padding):
+        # the first layer of some caches does not know how many columns there were, so that steps are always told
+        if any(n_padding) or self._cache.n_columns:
             columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
-            mask, places = (columns >= first).long(), (columns[-frame.n_pos :] - first).clamp(min=0)
+            places = (columns[-frame.n_pos :] - first).clamp(min=0)
+            mask = (columns >= first).long() if any(n_padding) else None
         if isinstance(self._cache, TwoSidedCache):
             inputs.update(self._cache.source_inputs([member.tokens.ids for member in self.members], device))
             inputs.update(decoder_input_ids=ids, decoder_attention_mask=mask)
-            return inputs, places
+            return inputs, None if mask is None else places
         inputs["input_ids"] = ids
         if mask is not None:
             inputs["attention_mask"] = mask

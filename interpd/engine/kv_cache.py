@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 _JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 """Exactly these: what derives from them may hold more than keys and values."""
@@ -64,8 +71,7 @@ class RowCache:
     def state(self) -> Mapping[int, CacheLayerMixin]:
         """What ``restore`` needs, taken before a pass; plain layers need nothing, so that theirs can be freed."""
         layers = enumerate(self.past.layers)
-        # tensors of a cache are replaced, never written to: shallow copies are the state before
-        return {index: copy(layer) for index, layer in layers if type(layer) is not DynamicLayer}
+        return {index: copy_of_layer(layer) for index, layer in layers if type(layer) is not DynamicLayer}
 
     def restore(self, state: Mapping[int, CacheLayerMixin]) -> None:
         """Undoes a pass that failed on its way."""
@@ -120,7 +126,16 @@ class RowCache:
 
     @staticmethod
     def _copies(cache: DynamicCache) -> list[CacheLayerMixin]:
-        return [copy(layer) for layer in cache.layers]
+        return [copy_of_layer(layer) for layer in cache.layers]
+
+
+def copy_of_layer(layer: CacheLayerMixin) -> CacheLayerMixin:
+    """A layer that stays as ``layer`` is now. Keys and values are replaced, never written to; other states are."""
+    new = copy(layer)
+    for name, states in vars(layer).items():
+        if isinstance(states, dict):
+            setattr(new, name, {at: one.clone() if isinstance(one, Tensor) else one for at, one in states.items()})
+    return new
 
 
 def is_filled(layer: CacheLayerMixin) -> bool:
@@ -131,8 +146,13 @@ def is_filled(layer: CacheLayerMixin) -> bool:
 def keep_rows(layers: Sequence[CacheLayerMixin], rows: Sequence[int]) -> None:
     """Drops all rows of ``layers`` but these, which ascend. Neighbours are not copied before the next pass."""
     are_neighbours = rows[-1] - rows[0] == len(rows) - 1
-    for layer in filter(is_filled, layers):
-        if are_neighbours and type(layer) in _JOINABLE:
+    for layer in layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            # convolutions and recurrent states, with or without keys beside them
+            layer.reorder_cache(torch.tensor(rows))
+        elif not is_filled(layer):
+            continue
+        elif are_neighbours and type(layer) in _JOINABLE:
             kept = slice(rows[0], rows[-1] + 1)
             layer.keys, layer.values = layer.keys[kept], layer.values[kept]
         else:

@@ -137,6 +137,10 @@ class NnsightEngine:
         if request.generation is not None and not self._access.takes_cache:
             name = self._manifest.model.architecture
             raise FeatureUnsupported(f"{name} takes no past_key_values, so its prompts cannot be continued here")
+        if request.generation is not None and not self._access.resident.goes_on_from_its_cache:
+            name = self._manifest.model.architecture
+            text = "keeps its state outside of past_key_values, where other prompts replace it"
+            raise FeatureUnsupported(f"{name} {text}, so its prompts cannot be continued here")
         note = note_on_rules(self._access.resident) if request.generation is not None else ""
         access = self._access
         if request.adapter:

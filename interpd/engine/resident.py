@@ -11,7 +11,7 @@ from interpd.config import ModelSpec
 from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
 from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
-from interpd.engine.decoder_positions import can_be_padded
+from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache
 from interpd.engine.families import table_of
 from interpd.engine.model_config import devices_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
@@ -76,6 +76,8 @@ class ResidentModel:
     """What makes the decoder's tokens; ``None`` for a decoder-only model."""
     can_be_padded: bool = True
     """Whether the rows of a generation may be padded on the left."""
+    goes_on_from_its_cache: bool = True
+    """Whether a generation can be interrupted by other passes."""
     rewritten: frozenset[str] = frozenset()
     """Names of the buffers that the model's own passes write to."""
 
@@ -172,6 +174,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle),
         target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
         can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
+        goes_on_from_its_cache=goes_on_from_its_cache(model),
         rewritten=probe.rewritten,
     )
 
