@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from interpd import zoo
 from interpd.config import ModelSpec
 from interpd.engine.resident import Loaded
+from interpd.engine.tensors import all_finite
 from interpd.errors import DeviceOutOfMemory, FeatureUnsupported, InvalidRequest, ModelNotFound
 from interpd.plugin.model import LoadedModel
 from interpd.worker.checkpoint import WEIGHTS, Checkpoint, Report, folder_revision, inspect_checkpoint, no_report
@@ -67,6 +68,7 @@ def load_model(spec: ModelSpec, registry: ModelBuilders | None = None, report: R
     with _told(report):
         model = _load_weights(folder, checkpoint, device, dtype)
     model = _placed(model, spec, device, report)
+    _refuse_non_finite(model, folder)
     tokenizers = load_tokenizers(folder, has_encoder=bool(model.config.is_encoder_decoder))
     if file_states(checkpoint.files) != before:
         raise InvalidRequest(f"the weights in {str(folder)!r} changed while they were loaded: load them again")
@@ -182,6 +184,16 @@ def _placed(model: PreTrainedModel, spec: ModelSpec, device: torch.device, repor
         report("spreading the weights over GPUs")
         return spread(model, spec.device_map, int(spec.num_gpus), spec.source)
     return _moved(model, device, spec.source)
+
+
+def _refuse_non_finite(model: PreTrainedModel, folder: Path) -> None:
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not all_finite(weight):
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise InvalidRequest(
+                f"the weights in {str(folder)!r} hold NaN or infinity, as {dtype}, at {name!r}: no result would be a "
+                "number; load a sound checkpoint, or this one in a dtype with a larger range"
+            )
 
 
 def _architecture(folder: Path, checkpoint: Checkpoint) -> tuple[Any, type[PreTrainedModel]]:

@@ -188,6 +188,17 @@ def test_cut_weights_are_named(folder):
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("value", "options"), [(float("nan"), {}), (float("-inf"), {}), (1e30, {"dtype": "float16"})], ids=repr
+)
+def test_weights_that_are_no_numbers_are_named(folder, value, options):
+    name, weights = "model.layers.1.mlp.up_proj.weight", load_file(folder / "model.safetensors")
+    weights[name][3, 2] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InvalidRequest, match=rf"hold NaN or infinity, as float\d\d, at '{name}'"):
+        load(folder, **options)
+
+
 def test_weights_that_lack_a_tensor_are_refused_not_filled_with_random_ones(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
