@@ -32,7 +32,9 @@ def bench_of(architecture):
 
 def sites_of(bench, layers=(1,)):
     """The canonical sites of some layers of both stacks, and those outside of all, in forward order."""
-    names = [site.name for site in bench.engine.describe().sites.values() if site.canonical]
+    manifest = bench.engine.describe()
+    assert not [site for site in manifest.absent_sites if site.reason.startswith("self-test")]
+    names = [site.name for site in manifest.sites.values() if site.canonical]
     return [name for name in names if "layers" not in name or int(name.split(".")[2]) in layers]
 
 
