@@ -13,13 +13,14 @@ class Guesses:
     """What each layer would say next, if the model stopped there."""
 
     token_ids: np.ndarray
-    """``[layer]``"""
+    """``[layer]``; ``tokens`` has them as text."""
+    tokens: tuple[str, ...]
     probabilities: np.ndarray
     """``[layer]``: what each layer gives its token."""
 
     def __repr__(self) -> str:
-        rows = enumerate(zip(self.token_ids, self.probabilities, strict=True))
-        return "\n".join(f"layer {layer:>2}: token {token:>6}  {share:.3f}" for layer, (token, share) in rows)
+        rows = enumerate(zip(self.tokens, self.probabilities, strict=True))
+        return "\n".join(f"layer {layer:>2}: {share:.3f}  {token!r}" for layer, (token, share) in rows)
 
 
 class TunedLensClient:
@@ -47,4 +48,5 @@ class TunedLensClient:
                 tops.append(t.lens(h).softmax(-1).topk(1))
             t.save(tops=tops)
         found = t.result["tops"]
-        return Guesses(np.array([top.indices.item() for top in found]), np.array([top.values.item() for top in found]))
+        ids = [top.indices.item() for top in found]
+        return Guesses(np.array(ids), self._model.tokenize(ids).strings, np.array([top.values.item() for top in found]))

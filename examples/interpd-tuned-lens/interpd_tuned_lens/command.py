@@ -19,9 +19,9 @@ def run(args: argparse.Namespace) -> int:
     with connect(args) as client:
         model = client.model(the_model(client, args.model))
         seen = model.tuned_lens.guesses(args.prompt, lens=args.lens)
-    rows = list(zip(range(len(seen.token_ids)), seen.token_ids.tolist(), seen.probabilities.tolist(), strict=True))
+    rows = list(enumerate(zip(seen.token_ids.tolist(), seen.tokens, seen.probabilities.tolist(), strict=True)))
     if args.json:
-        print_json([dict(zip(("layer", "token_id", "probability"), row, strict=True)) for row in rows])
+        print_json([{"layer": n, "token_id": at, "token": token, "probability": p} for n, (at, token, p) in rows])
     else:
-        print_table("", ("layer", "token", "probability"), [(layer, token, f"{p:.3f}") for layer, token, p in rows])
+        print_table("", ("layer", "token", "probability"), [(n, repr(token), f"{p:.3f}") for n, (_, token, p) in rows])
     return 0

@@ -119,7 +119,7 @@ def test_the_client_part_fits_on_all_texts(transport):
 def test_the_client_part_gives_one_guess_per_layer(transport):
     guesses = TunedLensClient(interpd_client.Client(transport).model("fake")).guesses("The cat", lens="mine")
     assert guesses.token_ids.tolist() == [0, 0]
-    assert repr(guesses) == "layer  0: token      0  0.000\nlayer  1: token      0  0.000"
+    assert repr(guesses) == "layer  0: 0.000  '<0>'\nlayer  1: 0.000  '<0>'"
     (request,) = transport.requests
     applied = [node.params["at_layer"] for node in request.graph.nodes if node.op == "tuned_lens.apply"]
     assert applied == [0, 1]
