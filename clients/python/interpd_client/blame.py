@@ -24,7 +24,9 @@ def point_at(error: InterpdError, graph: Graph, places: Places) -> InterpdError:
         return error
     error.facts["place"] = str(place)
     if _PATH.match(error.message):
-        error.message = "\n  ".join(_led_by_its_line(line, places) for line in error.message.split("\n  "))
+        lines = (_led_by_its_line(line, places) for line in error.message.split("\n  "))
+        # what a line says of every node that its loop made is said once
+        error.message = "\n  ".join(dict.fromkeys(lines))
         error.args = (error.message,)
     else:
         error.add_note(place.shown)

@@ -71,6 +71,22 @@ def test_what_the_service_refuses_is_led_by_the_line_too(model, transport, monke
     assert error.value.facts["path"].startswith("graph.nodes[1]")
 
 
+def test_what_is_wrong_with_every_turn_of_a_loop_is_said_once(model, transport, monkeypatch):
+    problem = "artifact 'mylens' does not exist"
+    message = "\n  ".join(f"graph.nodes[{number}].params['lens']: {problem}" for number in (0, 1, 2))
+    refused = interpd.ArtifactNotFound(message, path="graph.nodes[0].params['lens']")
+
+    def refuse(*_):
+        raise refused
+
+    monkeypatch.setattr(transport, "_answer", refuse)
+    t = model.trace("one two three")
+    t.save(all=[layer.resid_post for layer in t.layers])
+    with pytest.raises(interpd.ArtifactNotFound) as error:
+        t.run()
+    assert str(error.value).count(problem) == 1
+
+
 def test_the_local_check_uses_tokens_that_are_known(model):
     t = model.trace("one two three")
     t.save(x=t.layers[0].resid_post[:, 5])
