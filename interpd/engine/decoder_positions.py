@@ -81,21 +81,46 @@ def goes_on_from_its_cache(model: nn.Module) -> bool:
 
     Some recurrent models keep their state in their own modules, where the next prompt replaces it.
     """
-    takes_cache = "past_key_values" in inspect.signature(model.forward).parameters
-    if not (takes_cache and getattr(model, "_is_stateful", False)):
+    if not _has_states(model, "past_key_values"):
         return True
-    ids = probe_ids(model, 2, _N_POS)
-
-    def begun(row: int) -> dict[str, Any]:
-        inputs = {"past_key_values": DynamicCache(config=model.config), "use_cache": True}
-        model(input_ids=ids[row : row + 1, :-1], **inputs)
-        return inputs
-
+    one, other = probe_ids(model, 2, _N_POS).split(1)
     try:
-        expected = model(input_ids=ids[:1, -1:], **begun(0)).logits
-        first = begun(0)
-        begun(1)
-        return _agrees(model(input_ids=ids[:1, -1:], **first).logits, expected)
+        expected = model(input_ids=one[:, -1:], **_begun(model, one)).logits
+        past = _begun(model, one)
+        _begun(model, other)
+        return _agrees(model(input_ids=one[:, -1:], **past).logits, expected)
     except Exception as error:  # whatever a model's code raises with this cache: its generations will be told
         log.info("steps from a cache were not tried", cause=f"{type(error).__name__}: {error}")
         return True
+
+
+@torch.no_grad()
+def steps_need_positions(model: nn.Module) -> bool:
+    """Whether a step without padding goes wrong when it is not told its position.
+
+    Most models count on from their cache, some of them from another number than 0; some recurrent ones do not count.
+    """
+    if not _has_states(model, "past_key_values", "position_ids"):
+        return False
+    ids = probe_ids(model, 1, _N_POS)
+    try:
+        expected = model(input_ids=ids, use_cache=False).logits[:, -1:]
+        if _agrees(model(input_ids=ids[:, -1:], **_begun(model, ids)).logits, expected):
+            return False
+        place = torch.full_like(ids[:, -1:], _N_POS - 1)
+        return _agrees(model(input_ids=ids[:, -1:], position_ids=place, **_begun(model, ids)).logits, expected)
+    except Exception as error:  # as above
+        log.info("positions of steps were not tried", cause=f"{type(error).__name__}: {error}")
+        return False
+
+
+def _has_states(model: nn.Module, *arguments: str) -> bool:
+    """Whether it is a recurrent model whose forward takes these arguments."""
+    return getattr(model, "_is_stateful", False) and {*arguments} <= {*inspect.signature(model.forward).parameters}
+
+
+def _begun(model: nn.Module, ids: Tensor) -> dict[str, Any]:
+    """The arguments for the last of ``ids``, the others being cached."""
+    inputs = {"past_key_values": DynamicCache(config=model.config), "use_cache": True}
+    model(input_ids=ids[:, :-1], **inputs)
+    return inputs

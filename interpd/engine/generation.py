@@ -150,8 +150,7 @@ class GenerationBatch:
         total = self._cache.n_columns + frame.n_pos
         n_padding = [total - member.n_keys for member in self.members]
         mask = places = None
-        # the first layer of some caches does not know how many columns there were, so that steps are always told
-        if any(n_padding) or self._cache.n_columns:
+        if any(n_padding) or (self.is_under_way and self._access.resident.steps_need_positions):
             columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
             places = (columns[-frame.n_pos :] - first).clamp(min=0)
             mask = (columns >= first).long() if any(n_padding) else None

@@ -11,7 +11,7 @@ from interpd.config import ModelSpec
 from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obstacle
 from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
-from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache
+from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache, steps_need_positions
 from interpd.engine.families import table_of
 from interpd.engine.model_config import devices_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
@@ -78,6 +78,8 @@ class ResidentModel:
     """Whether the rows of a generation may be padded on the left."""
     goes_on_from_its_cache: bool = True
     """Whether a generation can be interrupted by other passes."""
+    steps_need_positions: bool = False
+    """Whether the steps of a generation are told their positions also where nothing is padded."""
     rewritten: frozenset[str] = frozenset()
     """Names of the buffers that the model's own passes write to."""
 
@@ -175,6 +177,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
         can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
         goes_on_from_its_cache=goes_on_from_its_cache(model),
+        steps_need_positions=steps_need_positions(model),
         rewritten=probe.rewritten,
     )
 

@@ -33,7 +33,9 @@ CONFIGS = {
     "lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention", "conv"], "conv_L_cache": 3},
     # no argument for positions, and none made of the mask
     "bart": {"d_model": 24, "decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 44},
-    # a first layer that does not tell how many positions are cached
+    # positions that begin behind the number of the padding token
+    "roberta": {"is_decoder": True, "pad_token_id": 1, "max_position_embeddings": 66},
+    # no counting of positions that are cached
     "bamba": {
         "num_key_value_heads": 2,
         "mamba_n_heads": 6,
@@ -79,7 +81,8 @@ def written_anew(model, ids, n):
     return ids[-n:]
 
 
-@pytest.mark.parametrize("kind", ["lfm2", "bart", pytest.param("bamba", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:Module .* has a submodule named")
+@pytest.mark.parametrize("kind", ["lfm2", "bart", "roberta", pytest.param("bamba", marks=pytest.mark.slow)])
 def test_texts_in_company_are_those_that_the_model_writes_alone(kind):
     bench = bench_of(kind)
     outcomes = bench.run_all(*(generating(*one) for one in GENERATIONS))
