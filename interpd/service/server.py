@@ -134,6 +134,7 @@ def _channel_options(options: ServiceOptions) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", options.n_streams),
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.keepalive_permit_without_calls", 1),
         # clients ping while a long run says nothing; gRPC's own bound would end their connection at the third ping
