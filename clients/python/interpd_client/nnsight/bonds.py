@@ -38,6 +38,8 @@ class SiteBond:
         """Rows that were written at the site."""
         self.before: frozenset[Ref] = frozenset()
         """What the memory was when the block put it there."""
+        self.own_nodes = range(0)
+        """The nodes that put it there."""
         self._whole: dict[int, Part] = {}
 
     def read(self, row: int) -> Part:
@@ -153,6 +155,12 @@ class SiteBond:
         names = [dim.name for dim in self.home.site.type.dims if dim.size is None]
         if self.owner.rows[row].padding and "key_pos" in names:
             raise padded(Padding(names.index("key_pos"), self.owner.rows[row].padding))
+
+    @property
+    def is_summand(self) -> bool:
+        """Whether all that the model does with the memory is to add it to something."""
+        uses = self.owner.homes.uses(self.home.memory)
+        return len(uses) == 1 and uses[0].is_sum
 
     def why_no_gradient(self) -> str:
         """Why the gradient of this memory is not that of a read; empty when it is."""

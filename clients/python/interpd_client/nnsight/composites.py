@@ -61,12 +61,12 @@ def _leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fal
 
 
 def _elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    return torch.where(input > 0, input, torch.expm1(input) * alpha)
+    return torch.where(input > 0, input, torch.expm1(input.clamp(max=0.0)) * alpha)
 
 
 def _softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     scaled = input * beta
-    return torch.where(scaled > threshold, input, torch.log1p(torch.exp(scaled)) / beta)
+    return torch.where(scaled > threshold, input, torch.log1p(torch.exp(scaled.clamp(max=threshold))) / beta)
 
 
 def _logit(input: Tensor, eps: float | None = None) -> Tensor:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from nnsight.tracing.tracer import Tracer
 from torch import Tensor
 
-from interpd.graph.ir import Ref, node_references
+from interpd.graph.ir import Ref
+from interpd_client.nnsight.bonds import SiteBond
 from interpd_client.nnsight.errors import CannotRecord
+from interpd_client.nnsight.histories import refuse_other_history
 from interpd_client.nnsight.memory import Memory
 from interpd_client.nnsight.tensor import Recorded, part_of
 from interpd_client.nnsight.views import Index, Part, selects_all
@@ -93,9 +95,10 @@ def gradient_of(recorder: "Recorder", target: Target, tensor: Any) -> Recorded:
         raise CannotRecord(ONLY_SITES)
     reads = _reads(tensor)
     if reads not in target.known:
-        _refuse_uses_before(recorder, target.loss, tensor)
+        refuse_other_history(recorder, target.loss, tensor, reads)
         parts: list[Part | None] = [Part(_total(recorder, target, read)) for read in reads]
-        bond = _Edited(recorder, target, reads, parts)
+        site = tensor._memory.bond
+        bond = _Edited(recorder, target, reads, parts, is_shared=isinstance(site, SiteBond) and site.is_summand)
         shadow = tensor._shadow.clone()
         memory = Memory(shadow, parts, by_row=tensor._memory.by_row, bond=bond)
         target.known[reads] = recorder.view(memory, (), shadow)
@@ -106,7 +109,17 @@ def set_gradient(recorder: "Recorder", tensor: Recorded, value: Any) -> None:
     """``tensor.grad = value`` inside a backward block."""
     from interpd_client.nnsight.inplace import overwrite
 
-    overwrite(recorder, gradient(recorder, tensor), value)
+    grad = gradient(recorder, tensor)
+    if grad is value:
+        # `h.grad *= 2` has changed it already
+        return
+    bond = grad._memory.bond
+    assert isinstance(bond, _Edited), "gradients are made so"
+    bond.is_assigned = True
+    try:
+        overwrite(recorder, grad, value)
+    finally:
+        bond.is_assigned = False
 
 
 def _reads(tensor: Recorded) -> tuple[Ref, ...]:
@@ -123,22 +136,6 @@ def _reads(tensor: Recorded) -> tuple[Ref, ...]:
     if bond is None or why:
         raise CannotRecord(why or ONLY_SITES)
     return tuple(memory.row(number).whole() for number in chosen)
-
-
-def _refuse_uses_before(recorder: "Recorder", loss: Ref, tensor: Recorded) -> None:
-    """Raises ``CannotRecord`` where a loss also follows from what a tensor was before it was put in its place."""
-    nodes, waiting, seen = recorder.recording.nodes, [loss], {loss}
-    before = getattr(tensor._memory.bond, "before", frozenset())
-    while before and waiting:
-        ref = waiting.pop()
-        if ref in before:
-            raise CannotRecord(
-                "the loss follows partly from what was computed of this tensor before a module was set to it, and such "
-                "parts have no gradient; compute them behind the assignment"
-            )
-        new = set(node_references(nodes[ref.node])) - seen
-        seen |= new
-        waiting += new
 
 
 def _total(recorder: "Recorder", target: Target, read: Ref) -> Ref:
@@ -167,11 +164,22 @@ def _is_before(recorder: "Recorder", read: Ref, other: Ref) -> bool:
 class _Edited:
     """What a change of a gradient does: earlier gradients take it into account."""
 
-    def __init__(self, recorder: "Recorder", target: Target, reads: tuple[Ref, ...], parts: list[Part | None]) -> None:
+    def __init__(
+        self,
+        recorder: "Recorder",
+        target: Target,
+        reads: tuple[Ref, ...],
+        parts: list[Part | None],
+        *,
+        is_shared: bool,
+    ) -> None:
         self._recorder = recorder
         self._target = target
         self._reads = reads
         self._old = list(parts)
+        self._is_shared = is_shared
+        self.is_assigned = False
+        """Whether ``.grad`` is being set, rather than changed in place."""
 
     def read(self, row: int) -> Part:
         """The gradient itself."""
@@ -189,7 +197,12 @@ class _Edited:
         return any(part is not None and part.padding is not None for part in self._old)
 
     def write(self, row: int, value: Part) -> bool:
-        """Notes how much the gradient changed."""
+        """Notes how much the gradient changed. Raises ``CannotRecord`` where torch would change others along."""
+        if self._is_shared and not self.is_assigned:
+            raise CannotRecord(
+                "in place, this changes the gradient of all that is added up with this tensor, too, as torch has one "
+                "tensor for them; set it: `h.grad = h.grad * 2`"
+            )
         old = self._old[row]
         assert old is not None, "gradients are taken when they are asked for"
         recorder = self._recorder

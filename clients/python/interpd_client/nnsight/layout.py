@@ -23,6 +23,8 @@ ROWS, POSITIONS, BOTH = "rows", "positions", "rows*positions"
 _PROBES = ((2, 5), (3, 7))
 """(rows, positions) of the two runs."""
 
+SUMS = (torch.ops.aten.add, torch.ops.aten.add_, torch.ops.aten.sub)
+
 Tag = tuple[int, int]
 """(time of an event, number of a tensor in it): a place that a tensor came through on its way."""
 
@@ -91,6 +93,8 @@ class Use:
     """How many events were before it."""
     trail: tuple[Tag, ...]
     """The places through which the tensor that it reads came."""
+    is_sum: bool = False
+    """Whether it adds it to something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +158,16 @@ class _Watch(TorchDispatchMode):
         run, kwargs = self.run, kwargs or {}
         taken = list(_tensors((args, kwargs)))
         aliases = [part.alias_info for part in func._schema.returns if part.alias_info is not None]
-        is_view = bool(aliases) and not func._schema.is_mutable
         before = [(run.memory(tensor), _trail(tensor)) for tensor in taken]
         out = func(*args, **kwargs)
         run.kept += [*taken, *_tensors(out)]
-        if not is_view:
+        known = {tensor.untyped_storage()._cdata for tensor in taken}
+        # some views are not declared as such
+        is_view = bool(aliases) or any(tensor.untyped_storage()._cdata in known for tensor in _tensors(out))
+        if not is_view or func._schema.is_mutable:
+            is_sum = func.overloadpacket in SUMS
             for memory, trail in before:
-                run.uses.setdefault(memory, []).append(Use(len(run.events), trail))
+                run.uses.setdefault(memory, []).append(Use(len(run.events), trail, is_sum))
         for address in _written(func, args, kwargs):
             run.writes[address] = run.writes.get(address, 0) + 1
         for tensor in _tensors(out):

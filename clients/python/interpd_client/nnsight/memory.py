@@ -49,6 +49,8 @@ class Memory:
         self.bond = bond
         self.is_shared = False
         """Whether a place of the model was set to a part of it, or to what lies at another place already."""
+        self.has_changed_rows = False
+        """Whether some of several rows were changed in place."""
 
     @property
     def has_padding(self) -> bool:
@@ -126,6 +128,7 @@ class Memory:
             if rest:
                 seen = self._seen_by_rows(nodes, steps[: len(steps) - len(rest)])
                 value = _put(nodes, seen, rest, value)
+            self.has_changed_rows = self.has_changed_rows or len(chosen) < len(self.rows)
             for at, number in enumerate(chosen):
                 one = value if not stays or len(chosen) == 1 else row_of(nodes, value, at)
                 self._replace(number, _with_part(nodes, self, number, (first,), one))

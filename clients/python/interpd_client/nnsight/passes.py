@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interpd_client.nnsight.bonds import Absent, SiteBond
 from interpd_client.nnsight.errors import CannotRecord
+from interpd_client.nnsight.histories import as_it_was
 from interpd_client.nnsight.homes import Home, Homes
 from interpd_client.nnsight.layout import Event, Layout, Leaf, Other, mapped
 from interpd_client.nnsight.memory import Memory
@@ -305,7 +306,7 @@ class Pass:
         if home.is_report:
             return
         tensor = self._fitting(home, value)
-        bond = SiteBond(self, home, is_put=True)
+        bond, first = SiteBond(self, home, is_put=True), len(self.recorder.recording.nodes)
         parts: list[Part | None] = [*(_by_row(tensor, len(self.rows)) if home.by_row else [part_of(tensor)])]
         for number, part in enumerate(parts):
             assert part is not None, "every row has a value"
@@ -319,6 +320,7 @@ class Pass:
             # rows of other invokes were put there before
             bond.written |= replaced.written
         self.holders[leaf.tag] = bond
+        bond.own_nodes = range(first, len(self.recorder.recording.nodes))
         self._bind(tensor, bond, parts)
         if not isinstance(value, Recorded):
             self.recorder.frozen[id(value)] = (value, home.site.name)
@@ -328,7 +330,7 @@ class Pass:
         memory = tensor._memory
         if all(isinstance(step, Detached) for step in tensor._steps):
             # what was detached and put there is where the model's history begins anew
-            bond.before = frozenset(part.ref for part in memory.rows if part is not None)
+            bond.before = as_it_was(self.recorder, tensor, bond.own_nodes.start)
             if tensor._steps and memory.bond is not None:
                 memory.is_shared = True
                 memory = tensor._memory = Memory(memory.shadow, parts)

@@ -17,6 +17,7 @@ from interpd_client.nnsight.attributes import KNOWN_BEFORE
 from interpd_client.nnsight.bonds import WeightBond
 from interpd_client.nnsight.errors import CannotRecord
 from interpd_client.nnsight.functions import function_of
+from interpd_client.nnsight.histories import READS
 from interpd_client.nnsight.late import call_later, is_late
 from interpd_client.nnsight.layout import mapped
 from interpd_client.nnsight.memory import Memory, row_of
@@ -53,6 +54,8 @@ class Recorder(TorchFunctionMode):
         """What was sent."""
         self.refused: CannotRecord | None = None
         """The first refusal, which a block may have caught."""
+        self.without_gradient: set[int] = set()
+        """The operations that were recorded where torch's gradients are off."""
         self.targets: list[Any] = []
         """The losses of the backward blocks that are open."""
         self.frozen: dict[int, tuple[Tensor, str]] = {}
@@ -69,10 +72,15 @@ class Recorder(TorchFunctionMode):
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a function of torch gives in the block. Raises ``CannotRecord`` where no graph can give it."""
+        first = len(self.recording.nodes)
         try:
             return self._call(func, args, kwargs)
         except CannotRecord as error:
             raise self.refusing(error) from error.__cause__
+        finally:
+            if not torch.is_grad_enabled():
+                nodes = self.recording.nodes
+                self.without_gradient |= {at for at in range(first, len(nodes)) if nodes[at].op not in READS}
 
     def refusing(self, error: CannotRecord) -> CannotRecord:
         """The same error, remembered: a block that goes on behind it would not do what it does with numbers."""

@@ -89,6 +89,49 @@ def test_gradients_of_the_middle_of_a_block(twice):
         return g1, g2
 
 
+def test_gradients_of_logits_and_of_layers_without_bias(llama):
+    @llama.twice
+    def block(model, backend):
+        with model.trace(PROMPT, backend=backend):
+            logits = model.lm_head.output
+            loss = model.output.logits[0, -1].logsumexp(-1)
+            with loss.backward():
+                g = logits.grad.save()
+        with model.trace(PROMPT, backend=backend):
+            logits = model.lm_head.output
+            model.lm_head.output = logits * 2
+            loss = model.output.logits[0, -1].logsumexp(-1)
+            with loss.backward():
+                doubled = logits.grad.save()
+        return g, doubled
+
+
+def test_a_gradient_of_a_summand_that_is_set(twice):
+    @twice
+    def block(model, backend):
+        with model.trace(PROMPT, backend=backend):
+            h = model.transformer.h[1].output
+            mlp = model.transformer.h[2].mlp.output
+            loss = model.lm_head.output[0, -1].logsumexp(-1)
+            with loss.backward():
+                mlp.grad = mlp.grad * 0.5
+                g = h.grad.save()
+        return g
+
+
+def test_constants_without_gradients(twice):
+    @twice
+    def block(model, backend):
+        with model.trace(PROMPT, backend=backend):
+            h = model.transformer.h[1].output
+            with torch.no_grad():
+                direction = h / h.norm(dim=-1, keepdim=True)
+            loss = (model.lm_head.output[0, -1].max() + h.sum()) * direction.detach().mean()
+            with loss.backward():
+                g = (h.grad * direction).sum(-1).save()
+        return g
+
+
 def test_gradients_of_two_losses(twice):
     @twice
     def block(model, backend):

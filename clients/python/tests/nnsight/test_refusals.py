@@ -288,6 +288,47 @@ def test_gradients_of_what_was_used_before_it_was_put(gpt2):
                 new.grad
 
 
+def test_gradients_where_torchs_are_off(gpt2):
+    model = gpt2.model
+    for place in ("loss", "model"):
+        with refused("h.grad", "torch's gradients are off"):
+            with model.trace(PROMPT, backend=gpt2.backend):
+                h = model.transformer.h[0].output
+                with torch.no_grad():
+                    constant = h * 2
+                if place == "model":
+                    model.transformer.h[1].mlp.output = constant
+                loss = model.lm_head.output.sum() + (0 if place == "model" else (constant * h).sum())
+                with loss.backward():
+                    h.grad
+
+
+def test_a_gradient_in_place_of_what_is_added_up(gpt2):
+    model = gpt2.model
+    with refused("mlp.grad[:, 0] = 0", "set it: `h.grad = h.grad * 2`"):
+        with model.trace(PROMPT, backend=gpt2.backend):
+            mlp = model.transformer.h[2].mlp.output
+            loss = model.lm_head.output.sum()
+            with loss.backward():
+                mlp.grad[:, 0] = 0
+
+
+def test_a_gradient_of_rows_beside_others_that_were_changed_in_place(gpt2):
+    model = gpt2.model
+    with refused("clean.grad", "another invoke changed its rows"):
+        with model.trace(backend=gpt2.backend) as tracer:
+            barrier = tracer.barrier(2)
+            with tracer.invoke([1, 2, 3]):
+                clean = model.transformer.h[0].output
+                barrier()
+            with tracer.invoke([4, 5, 6]):
+                barrier()
+                model.transformer.h[0].output[:, 1] = clean[:, 1]
+                loss = model.lm_head.output[:, -1].max()
+                with loss.backward():
+                    clean.grad
+
+
 def test_arguments_of_a_forward(gpt2):
     model = gpt2.model
     with refused("with model.trace(PROMPT, labels=torch.ones(1, 11).long(), backend=gpt2.backend):", "'labels'"):

@@ -37,8 +37,8 @@ def test_what_was_replaced_reaches_the_model_no_longer(twice):
             model.transformer.h[1].output = first
             second = first + 1
             model.transformer.h[1].output = second
-            first[:] = 0
             second[:, 0] = 0
+            first[:] = 0
             logits = model.lm_head.output.save()
         return logits
 
@@ -55,42 +55,55 @@ def test_the_old_value_goes_on_by_the_other_ways(twice):
         return normed, logits
 
 
-def test_a_change_in_place_behind_another_invokes_swap(twice):
-    @twice
+def test_a_change_in_place_behind_another_invokes_swap(llama):
+    @llama.twice
     def block(model, backend):
         with model.trace(backend=backend) as tracer:
             barrier = tracer.barrier(2)
+            layer = model.model.layers[1]
             with tracer.invoke([1, 2, 3]):
-                normed = model.transformer.h[1].ln_1.output
+                normed = layer.input_layernorm.output
                 barrier()
                 barrier()
                 normed += 1
-                q = model.transformer.h[1].attn.c_attn.output.save()
+                q, k = layer.self_attn.q_proj.output.save(), layer.self_attn.k_proj.output.save()
             with tracer.invoke([4, 5, 6]):
                 barrier()
-                into = model.transformer.h[1].attn.c_attn.input
-                model.transformer.h[1].attn.c_attn.input = into * 3
+                layer.self_attn.q_proj.input = layer.self_attn.q_proj.input * 3
                 barrier()
                 logits = model.lm_head.output.save()
-        return q, logits
+        return q, k, logits
 
 
-def test_rows_of_two_invokes_are_put_at_one_place(twice):
-    @twice
+def test_rows_of_two_invokes_are_put_at_one_place(llama):
+    @llama.twice
     def block(model, backend):
         with model.trace(backend=backend) as tracer:
             barrier = tracer.barrier(2)
+            layer = model.model.layers[1]
             with tracer.invoke([1, 2, 3]):
-                normed = model.transformer.h[1].ln_1.output
-                model.transformer.h[1].attn.c_attn.input = normed * 2
+                normed = layer.input_layernorm.output
+                layer.self_attn.q_proj.input = normed * 2
+                barrier()
                 barrier()
                 normed += 1
                 logits = model.lm_head.output.save()
             with tracer.invoke([4, 5, 6]):
-                model.transformer.h[1].attn.c_attn.input = model.transformer.h[1].attn.c_attn.input * 3
+                barrier()
+                layer.self_attn.q_proj.input = layer.self_attn.q_proj.input * 3
                 barrier()
                 other = model.lm_head.output.save()
         return logits, other
+
+
+def test_the_old_value_of_a_place_that_was_set(twice):
+    @twice
+    def block(model, backend):
+        with model.trace(PROMPT, backend=backend):
+            old = model.transformer.h[1].output.save()
+            model.transformer.h[1].output = torch.ones(1, 11, 24)
+            logits = model.lm_head.output.save()
+        return old, logits
 
 
 def test_views_of_some_rows(twice):
