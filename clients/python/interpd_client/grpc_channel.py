@@ -15,6 +15,7 @@ CHANNEL_OPTIONS = (
     # a laptop that slept shall notice within a minute that its connection is gone
     ("grpc.keepalive_time_ms", 45_000),
     ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 15_000),
 )
 
 
