@@ -15,6 +15,7 @@ from hooked_model import relative_error
 from random_requests import POISON, RandomRequest, disturber
 
 from interpd.engine.boundaries import Boundaries
+from interpd.engine.nnsight_engine import MAX_BATCH_TOKENS
 from interpd.errors import InternalError
 from interpd.graph.run import Cancelled, Done, Failed, Result
 from interpd.graph.schema import AdapterInfo
@@ -28,9 +29,12 @@ ENDS = {
     "breaks": ("CallerError",),
     "late": ("DeadlineExceeded",),
     "nan": ("Done",),
+    "poison": ("Done",),
     "cancelled": ("Cancelled", "Done"),
 }
-STRANGERS = ("fails", "breaks", "nan", "late", "cancelled")
+STRANGERS = ("fails", "breaks", "nan", "poison", "poison", "late", "cancelled")
+SIZES = (MAX_BATCH_TOKENS, MAX_BATCH_TOKENS, 60, 25)
+"""Of passes, at most: in the smallest, not even all prompts of one request fit beside those of another."""
 MOST_STEPS = 2000
 
 SINGLE = 2e-5
@@ -111,6 +115,7 @@ class Company:
         doomed = {request.run_id for request in strangers if request.run_id.startswith("cancelled")}
         doomed |= {request.run_id for request in asked if rng.random() < 0.08}
         engine, outcomes, living, n_steps = self.shared.engine, {}, [], 0
+        engine._max_batch_tokens = rng.choice(SIZES)
         while arriving or engine.has_work:
             while arriving and (all_at_once or not outcomes or rng.random() < often):
                 request = arriving.pop()
@@ -186,7 +191,7 @@ class Company:
 
 def break_on_poison(module, args):
     """Makes the pass fail for all that share it, as no request by itself can."""
-    if args and bool((args[0].abs() > POISON / 1e8).any()):
+    if args and bool(((args[0].abs() > POISON / 1e8) & args[0].isfinite()).any()):
         raise RuntimeError("the device is broken")
 
 

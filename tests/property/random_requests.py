@@ -49,6 +49,8 @@ class RandomRequest:
         if manifest.model.has_encoder:
             lengths = tuple(map(len, ALIKE)) if alike else (1, 2, 3, 5, 8)
             self.sources = [self.rng.choice(lengths) for _ in self.lengths]
+        if every_raw and not alike and self.rng.random() < 0.1:
+            self.lengths[0] = self.rng.choice((20, 33, 58))
 
     def _is_wanted(self, site, eager, raw):
         if site.canonical:
@@ -241,6 +243,9 @@ class RandomRequest:
             choices["module"] = lambda: self.add("module.call", value, module=self._module(last))
             choices["norm"] = lambda: self.add("torch.layer_norm", value, normalized_shape=(last,))
             choices["weight"] = lambda: self.add("torch.mul", value, self.add("param.read", name=self._weight(last)))
+        if self.every_raw and site.name.endswith(".scores") and rng.random() < 0.5:
+            # no query sees this key any more, and some may see none
+            return self.add("tensor.setitem", value, (Dots(), rng.choice((0, -1))), rng.choice((-np.inf, -3e38)))
         return choices[rng.choice(sorted(choices))]()
 
     def _vector(self, size):
@@ -316,9 +321,12 @@ def _refs(node):
 def disturber(rng, manifest, kinds=("fails", "nan", "late", "cancelled")):
     """A request that fails in the middle of a pass, spreads NaN, comes too late, or is to be cancelled: its id says.
 
+    One that is to ``poison`` puts NaN or infinity anywhere, and may take gradients through it.
     One that ``breaks`` writes ``POISON`` in front of a projection, for a hook that then raises.
     """
     kind = rng.choice(kinds)
+    if kind == "poison":
+        return _poisoner(rng, manifest)
     parts = (".resid_mid", ".attn.out", ".mlp.output", ".fc2.output")
     if kind == "breaks":
         parts = (".attn.z", ".o_proj.input", ".out_proj.input")
@@ -348,6 +356,27 @@ def disturber(rng, manifest, kinds=("fails", "nan", "late", "cancelled")):
     outputs = {"last": Ref(len(nodes) - 1)}
     graph = Graph(tuple(nodes), outputs)
     return RunRequest(f"{kind}-{next(_ids)}", "tiny", (prompt,), graph, generation, deadline_s=late)
+
+
+def _poisoner(rng, manifest):
+    places = [site for site in manifest.sites.values() if site.writable and site.shares_pass]
+    while True:
+        site, value = rng.choice(places), rng.choice((np.nan, np.inf, -np.inf))
+        part = Node("tensor.setitem", (Ref(0), (Slice(), rng.choice((0, -1))), value))
+        nodes = [
+            Node("site.read", (), {"site": site.name}),
+            rng.choice((part, Node("torch.mul", (Ref(0), value)))),
+            Node("site.write", (Ref(1),), {"site": site.name}),
+            Node("site.read", (), {"site": "logits", "positions": (-1,)}),
+        ]
+        generation = Generation(3, ignore_eos=True) if rng.random() < 0.4 else None
+        if generation is None and rng.random() < 0.5:
+            nodes += [Node("torch.sum", (Ref(3),)), Node("site.grad", (Ref(4), Ref(0)))]
+        outputs = {"last": Ref(3), **({"gradient": Ref(5)} if len(nodes) > 4 else {})}
+        prompt = Prompt(token_ids=rng.choice((*ALIKE, (7,), (5, 4, 3))))
+        request = RunRequest(f"poison-{next(_ids)}", "tiny", (prompt,), Graph(tuple(nodes), outputs), generation)
+        if not check(request, manifest).violations:
+            return request
 
 
 def _late_steps(nodes, manifest, steps):
