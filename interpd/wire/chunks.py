@@ -1,14 +1,15 @@
 """Long byte strings in pieces: cut for sending, put together and checked on arrival.
 
 1 MiB pieces were the fastest on loopback with grpcio (16 KiB: 233 MB/s, 256 KiB: 783, 1 MiB: 922, 3 MiB: 514). Every
-piece says where it belongs and carries its CRC-32, so that a missing, doubled, swapped or damaged one is noticed.
+piece says where it belongs and carries its CRC-32, so that a missing, doubled, swapped or damaged one is noticed. The
+checksums of 256 MiB take ISA-L 5 ms and zlib 60 to 100 ms, on each side.
 """
 
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 
 from interpd.errors import DataLoss, LimitExceeded
 from interpd.wire.v1 import tensor_pb2 as pb
@@ -23,7 +24,7 @@ def pieces_of(data: bytes | memoryview) -> Iterator[dict[str, Any]]:
     for offset in range(0, max(len(data), 1), CHUNK_BYTES):
         piece = bytes(view[offset : offset + CHUNK_BYTES])
         last = offset + len(piece) >= len(data)
-        yield {"offset": offset, "data": piece, "crc32": zlib.crc32(piece), "last": last}
+        yield {"offset": offset, "data": piece, "crc32": crc32(piece), "last": last}
 
 
 def chunks_of(data: bytes | memoryview) -> Iterator[pb.Chunk]:
@@ -62,7 +63,7 @@ class ByteAssembler:
         data, begin = chunk.data, self._n_bytes
         if chunk.offset != begin:
             raise self._damaged(f"a piece begins at byte {chunk.offset}, expected {begin}")
-        if zlib.crc32(data) != chunk.crc32:
+        if crc32(data) != chunk.crc32:
             raise self._damaged(f"the piece at byte {chunk.offset} does not have its checksum")
         end = begin + len(data)
         if end > self._total_bytes:
