@@ -10,6 +10,7 @@ from load import failure
 from interpd import errors
 from interpd.graph.ir import Generation, Graph, Node, Prompt, Ref
 from interpd.graph.types import TensorData
+from interpd.testing.daemon_process import DaemonProcess
 from interpd.wire.graphs import request_to_proto
 
 pytestmark = pytest.mark.ray
@@ -17,6 +18,13 @@ pytestmark = pytest.mark.ray
 READ = Node("site.read", params={"site": "layers.2.resid_post"})
 DEEP = 120
 """Messages within messages; protobuf itself reads 100."""
+
+
+@pytest.fixture(scope="module")
+def lab_daemon():
+    """One of this file alone: its memory and time are measured, and what other tests leave behind costs both."""
+    with DaemonProcess("interpd", "serve", "--port", "0", "--model", "facts") as daemon:
+        yield daemon
 
 
 def chain(n_nodes):
