@@ -22,6 +22,7 @@ from interpd.engine.model_access import ModelAccess
 from interpd.engine.planning import Step, filled
 from interpd.engine.runs import Run
 from interpd.engine.tensors import to_data
+from interpd.engine.tokens import special_ids
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError, OpFailed
 from interpd.graph.ir import Prompt
 from interpd.graph.run import ArtifactKept, Event, Progress, Result, Tokens
@@ -46,6 +47,11 @@ class EngineSession:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
         return self._access.resident.decode(int(id_) for id_ in ids)
+
+    def special_ids(self, *, target: bool = False) -> dict[str, int]:
+        """The tokenizer's special tokens: see ``plugin.method.Session.special_ids``."""
+        resident = self._access.resident
+        return special_ids(resident.target_tokenizer if target else resident.tokenizer)
 
     def forward(
         self,

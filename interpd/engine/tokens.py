@@ -59,6 +59,15 @@ def begins_twice(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> b
     return bos is not None and tokens.ids[:2] == (bos, bos)
 
 
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def special_ids(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, int]:
+    """The ids of a tokenizer's special tokens by their roles (``eos``, ``pad``, ...); roles that it has not are absent."""
+    found = {role: getattr(tokenizer, f"{role}_token_id", None) for role in _ROLES}
+    return {role: id_ for role, id_ in found.items() if isinstance(id_, int)}
+
+
 def unknown_words(tokenizer: PreTrainedTokenizerFast | None, tokens: Tokens) -> tuple[str, ...]:
     """Pieces of the text that the tokenizer does not know, so that the model sees its unknown token instead."""
     unknown = None if tokenizer is None else tokenizer.unk_token_id

@@ -49,6 +49,11 @@ class Session(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
 
+    def special_ids(self, *, target: bool = False) -> Mapping[str, int]:
+        """The ids of the tokenizer's special tokens by their roles: ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``cls``,
+        ``mask``. Roles that it has not are absent; ``target``: of an encoder-decoder model, the target side's tokenizer.
+        """
+
     def forward(
         self,
         input_ids: "Tensor",

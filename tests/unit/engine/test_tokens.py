@@ -3,7 +3,7 @@
 import pytest
 
 from interpd.config import ModelSpec
-from interpd.engine.tokens import begins_twice, tokenize
+from interpd.engine.tokens import begins_twice, special_ids, tokenize
 from interpd.errors import InvalidRequest
 from interpd.graph.ir import Prompt
 from interpd.testing.tiny_models import tiny_tokenizer
@@ -25,6 +25,11 @@ def test_offsets_point_into_the_text():
     found = tokens(PLAIN, text="Elena Marsh was born")
     assert "".join(found.text[start:end] for start, end in found.offsets) == "Elena Marsh was born"
     assert len(found.ids) == len(found.strings) == len(found.offsets)
+
+
+def test_special_tokens_are_known_by_their_roles():
+    assert special_ids(PLAIN) == {"bos": PLAIN.bos_token_id, "eos": PLAIN.eos_token_id}
+    assert special_ids(None) == {}
 
 
 def test_special_tokens_lie_nowhere_in_the_text():
