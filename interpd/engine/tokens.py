@@ -63,7 +63,7 @@ _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def special_ids(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, int]:
-    """The ids of a tokenizer's special tokens by their roles (``eos``, ``pad``, ...); roles that it has not are absent."""
+    """The ids of a tokenizer's special tokens by role (``eos``, ``pad``, ...); roles that it has not are absent."""
     found = {role: getattr(tokenizer, f"{role}_token_id", None) for role in _ROLES}
     return {role: id_ for role, id_ in found.items() if isinstance(id_, int)}
 
