@@ -50,9 +50,8 @@ class Session(Protocol):
         """The text of token ids."""
 
     def special_ids(self, *, target: bool = False) -> Mapping[str, int]:
-        """The ids of the tokenizer's special tokens by role: ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``cls``, ``mask``.
-        Roles that it has not are absent. ``target``: of an encoder-decoder model, those of the target's tokenizer.
-        """
+        """The ids of the tokenizer's special tokens by role: ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``cls``,
+        ``mask``. Roles that it has not are absent. ``target``: those of an encoder-decoder model's target side."""
 
     def forward(
         self,
