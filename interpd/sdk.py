@@ -9,6 +9,7 @@ from interpd.config import ModelSpec
 from interpd.errors import CallerError, InvalidRequest
 from interpd.graph.run import Event, Tokens
 from interpd.graph.schema import ModelInfo, SiteSchema
+from interpd.plugin.annotations import Recomputed
 from interpd.plugin.artifact import artifact, load_artifact, save_artifact
 from interpd.plugin.declaration import DeclarationError
 from interpd.plugin.hookspecs import hookimpl
@@ -26,6 +27,7 @@ __all__ = [
     "MethodContext",
     "ModelInfo",
     "ModelSpec",
+    "Recomputed",
     "Session",
     "SiteRow",
     "SiteSchema",

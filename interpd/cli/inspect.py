@@ -142,6 +142,10 @@ def _absent_sites(manifest: "Manifest", args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+ANEW = "~"
+"""Marks a port of a method whose value is computed anew in every pass."""
+
+
 def ops(args: argparse.Namespace) -> int:
     """Lists the operations and methods that a model's workers offer."""
     with connect(args) as client:
@@ -152,13 +156,15 @@ def ops(args: argparse.Namespace) -> int:
         print_json([asdict(op) for op in chosen])
     else:
         rows = [(signature(op), op.plugin, op.summary) for op in chosen]
-        print_table("", ("operation", "plugin", "what comes back"), rows)
+        is_marked = any(port.recomputed for op in chosen for port in op.inputs)
+        note = f"x{ANEW}: computed anew in every pass of the method" if is_marked else ""
+        print_table("", ("operation", "plugin", "what comes back"), rows, note)
     return EXIT_OK
 
 
 def signature(op: "OpSchema") -> str:
     """An operation as one would call it: ``torch.topk(input, *, k, dim=-1)``."""
-    ports = [f"*{port.name}" if port.variadic else port.name for port in op.inputs]
+    ports = [f"{'*' * port.variadic}{port.name}{ANEW * port.recomputed}" for port in op.inputs]
     params = [p.name if p.required else f"{p.name}={p.default!r}" for p in op.params]
     return f"{op.name}({', '.join([*ports, *(['*'] if params else []), *params])})"
 

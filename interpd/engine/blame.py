@@ -32,7 +32,8 @@ def op_failed(step: Step, error: BaseException) -> OpFailed:
 
 def _hint(error: BaseException) -> str:
     without_graph = isinstance(error, RuntimeError) and "does not require grad" in str(error)
-    return "; values of session.forward have gradients only with grad=True" if without_graph else ""
+    text = "; values of session.forward have gradients only with grad=True, by reads that come before them in the pass"
+    return text if without_graph else ""
 
 
 def _own_line(step: Step, error: BaseException) -> tuple[str, str]:

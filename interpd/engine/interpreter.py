@@ -70,7 +70,16 @@ class Handle:
 
 
 class Execution:
-    """One request's share of one forward pass."""
+    """One request's share of one forward pass.
+
+    Args:
+        program: The request.
+        values: What its nodes have given so far.
+        steps: What runs, in the order of the pass.
+        own_rows: Its rows by prompt.
+        access: The model.
+        for_gradients: Whether reads by which the graph differentiates become handles.
+    """
 
     def __init__(
         self,
@@ -79,6 +88,8 @@ class Execution:
         steps: tuple[Step, ...],
         own_rows: dict[int, Row],
         access: ModelAccess,
+        *,
+        for_gradients: bool = True,
     ) -> None:
         self.program = program
         self.values = values
@@ -90,6 +101,7 @@ class Execution:
         """Writes that could not be put in force, because a prompt that they take values of had ended."""
         self.failed: InterpdError | None = None
         self._access = access
+        self._handled = program.grad_sources if for_gradients else frozenset()
         self._steps = steps
         self._next = 0
         self._fresh: dict[tuple[int, str], Tensor] = {}
@@ -152,7 +164,7 @@ class Execution:
     def _read(self, step: Step, binding: Binding, spot: Spot, frame: Frame) -> Tensor:
         row, positions = self.rows[step.invoke], step.params.get("positions")
         axis = binding.position_axis
-        if step.index in self.program.grad_sources:
+        if step.index in self._handled:
             handle = self._handle(step, binding, spot, frame)
             self.handles[step.index] = Handle(handle, axis, positions)
             return handle if positions is None else rows.select(handle, axis, positions)

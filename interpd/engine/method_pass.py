@@ -1,10 +1,10 @@
 """One forward pass that a method asked for: its reads and edits, with the request's own writes in force."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from interpd.engine import rows
@@ -12,60 +12,25 @@ from interpd.engine.binding import Binding, Location, carries_of
 from interpd.engine.blame import Misuse
 from interpd.engine.inputs import length_mask, two_sided
 from interpd.engine.interpreter import Execution, Spot, is_at
-from interpd.engine.memory import Values
+from interpd.engine.memory import Outputs, Values
+from interpd.engine.method_request import PassRequest, binding_of, check_sides
+from interpd.engine.method_values import WantedValues
 from interpd.engine.model_access import ModelAccess
-from interpd.engine.model_config import long_from, n_target_vocab
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
-from interpd.engine.planning import Step
+from interpd.engine.planning import Program, Step
 from interpd.engine.rows import Frame, row_of
 from interpd.engine.runs import Run
-from interpd.errors import CallerError, FeatureUnsupported
 from interpd.graph.run import Lengths, Tokens
+from interpd.plugin.annotations import Recomputed
 
 
-@dataclass(frozen=True)
-class PassRequest:
-    """The arguments of ``Session.forward``."""
+class PassValues(dict[str | Recomputed, Tensor]):
+    """Values by site and by handle; another name than those of ``reads`` is explained."""
 
-    own: "Side"
-    reads: tuple[str, ...]
-    edits: Mapping[str, Callable[[Tensor], Tensor]]
-    grad: bool
-    target: "Side | None" = None
-    """Of an encoder-decoder model, whose sources ``own`` are then."""
-
-    @property
-    def rows(self) -> list[Lengths]:
-        """The positions of each row."""
-        if self.target is None:
-            return [Lengths(length) for length in self.own.lengths]
-        return [Lengths(*pair) for pair in zip(self.target.lengths, self.own.lengths, strict=True)]
-
-
-@dataclass(frozen=True)
-class Side:
-    """Token ids of several rows, padded on the right."""
-
-    ids: Tensor
-    lengths: tuple[int, ...]
-    name: str
-    """Of the argument, for messages."""
-
-    def of_row(self, index: int) -> tuple[int, ...]:
-        """The tokens of one row, without padding."""
-        return tuple(self.ids[index, : self.lengths[index]].tolist())
-
-    @property
-    def n_pos(self) -> int:
-        """Positions of each row, padding included."""
-        return self.ids.shape[1]
-
-
-class SiteValues(dict[str, Tensor]):
-    """Values by site; another name than those of ``reads`` is explained."""
-
-    def __missing__(self, name: str) -> Tensor:
-        raise KeyError(f"{name!r} is not in reads={list(self)}: name it there")
+    def __missing__(self, name: object) -> Tensor:
+        argument = "values" if isinstance(name, Recomputed) else "reads"
+        known = [key for key in self if isinstance(key, Recomputed) == isinstance(name, Recomputed)]
+        raise KeyError(f"{name!r} is not in {argument}={known}: name it there")
 
 
 class MethodPass:
@@ -76,34 +41,56 @@ class MethodPass:
     """
 
     def __init__(self, access: ModelAccess, run: Run, step: Step, request: PassRequest) -> None:
-        _check_sides(access, request)
+        check_sides(access, request)
         self._access, self._run, self._request = access, run, request
         bindings = access.resident.bindings
-        self._bindings = {name: _binding(bindings, name, step) for name in (*request.reads, *request.edits)}
+        self._bindings = {name: binding_of(bindings, name, step) for name in (*request.reads, *request.edits)}
         self._frame = Frame((request.target or request.own).n_pos)
-        self._writes = run.program.write_steps(step.invoke)
-        self._executions = [self._execution(step.invoke, index, row) for index, row in enumerate(request.rows)]
-        self._found = SiteValues()
+        self._wanted = WantedValues(run.program, step, request.values)
+        self._wanted.check(n_rows=len(request.rows), grad=request.grad)
+        self._executions: list[Execution] = []
+        """What the graph does before the edits of the method, by row."""
+        self._followers: list[Execution] = []
+        """What it does behind them."""
+        for index, row in enumerate(request.rows):
+            self._add_row(step.invoke, index, row)
+        self._found = PassValues()
         self._carried: dict[str, Tensor] = {}
         self._branches: dict[str, Tensor] = {}
 
-    def run(self) -> dict[str, Tensor]:
-        """The values of the sites that were asked for."""
+    def run(self) -> PassValues:
+        """The values of the sites and of the ports that were asked for."""
         request = self._request
-        orders = [self._bindings[name].location.order for name in request.reads]
-        places = {place for place in self._places() if place.order <= max(orders, default=-1)}
-        sites = [step.binding.site for step in self._writes if step.binding is not None]
+        needed = [self._bindings[name] for name in request.reads]
+        needed += [step.binding for step in self._wanted.steps if step.binding is not None]
+        last = max((binding.location.order for binding in needed), default=-1)
+        places = {place for place in self._places() if place.order <= last}
+        sites = [step.binding.site for step in self._steps if step.binding is not None]
         sites += [binding.site for binding in self._bindings.values()]
         self._access.resident.set_attention(any(site.eager_attention for site in sites))
         if places:
             inputs = self._inputs()
             self._access.driver.run(inputs, visits_of(places), self._on_visit, grad=request.grad, stop=True)
-        deepest = max((self._bindings[name].site.layer for name in request.reads), default=-1)
+        self._finish()
+        deepest = max((binding.site.layer for binding in needed), default=-1)
         n_layers = min(deepest + 1, self._access.resident.info.n_layers)
         n_encoder_layers = self._access.resident.info.n_encoder_layers
         n_tokens = sum(row.computed(n_layers, n_encoder_layers) or 0 for row in request.rows)
         self._run.used.count_pass(n_tokens, n_layers, 1)
         return self._found
+
+    def _finish(self) -> None:
+        """Computes what follows from the pass, row by row."""
+        with torch.set_grad_enabled(self._request.grad):
+            for follower in self._followers:
+                follower.finish()
+                if follower.failed is not None:
+                    raise follower.failed
+            self._found.update(self._wanted.stacked([follower.values for follower in self._followers]))
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return (*self._wanted.before_edits, *self._wanted.behind_edits)
 
     def _inputs(self) -> dict[str, Any]:
         own, target, device = self._request.own, self._request.target, self._access.device
@@ -113,18 +100,28 @@ class MethodPass:
             return inputs
         return two_sided(inputs, target.ids.to(device), length_mask(target.lengths, target.n_pos, device))
 
-    def _execution(self, invoke: int, index: int, lengths: Lengths) -> Execution:
-        program, request = self._run.program, self._request
-        if any(step.op == "tokens.ids" for step in self._writes):
-            tokens = list(program.tokens)
-            target = None if request.target is None else Tokens(request.target.of_row(index), (), (), "")
-            tokens[invoke] = Tokens(request.own.of_row(index), (), (), "", target)
-            program = replace(program, tokens=tuple(tokens))
+    def _add_row(self, invoke: int, index: int, lengths: Lengths) -> None:
+        program = self._program_of_row(invoke, index)
         values = Values(program.uses, keep_all=True)
-        own = {step.index for step in self._writes}
+        again = {step.index for step in self._steps}
         singles = self._run.values.singles()
-        values.replace({node: outputs for node, outputs in singles.items() if node not in own})
-        return Execution(program, values, self._writes, {invoke: row_of(index, lengths)}, self._access)
+        values.replace({node: _constants(outputs) for node, outputs in singles.items() if node not in again})
+        for executions, steps in (
+            (self._executions, self._wanted.before_edits),
+            (self._followers, self._wanted.behind_edits),
+        ):
+            own_rows = {invoke: row_of(index, lengths)}
+            executions.append(Execution(program, values, steps, own_rows, self._access, for_gradients=False))
+
+    def _program_of_row(self, invoke: int, index: int) -> Program:
+        """The request with the tokens of a row in place of the prompt's."""
+        program, request = self._run.program, self._request
+        if not any(step.op == "tokens.ids" for step in self._steps):
+            return program
+        tokens = list(program.tokens)
+        target = None if request.target is None else Tokens(request.target.of_row(index), (), (), "")
+        tokens[invoke] = Tokens(request.own.of_row(index), (), (), "", target)
+        return replace(program, tokens=tuple(tokens))
 
     def _places(self) -> Iterable[Location]:
         bindings = self._access.resident.bindings
@@ -132,15 +129,12 @@ class MethodPass:
             yield binding.location
             for carry in carries_of(bindings, binding.site.name):
                 yield from (bindings[name].location for name in carry)
-        yield from self._run.program.places(self._writes)
+        yield from self._run.program.places(self._steps)
 
     def _on_visit(self, visit: Visit, tensors: dict[Item, Tensor]) -> Mapping[Item, Tensor]:
         spot = Spot(tensors, self._frame.n_pos)
         self._take_carried(visit, spot)
-        for execution in self._executions:
-            execution.visit(visit, spot, self._frame)
-            if execution.failed is not None:
-                raise execution.failed
+        self._run_graph(self._executions, visit, spot)
         for name, edit in self._request.edits.items():
             if is_at(self._bindings[name], visit):
                 value = _edited(name, edit, self._seen(name, spot))
@@ -148,11 +142,18 @@ class MethodPass:
         for name in self._request.reads:
             if is_at(self._bindings[name], visit):
                 self._found[name] = self._read(name, spot)
+        self._run_graph(self._followers, visit, spot)
         self._keep_branches(visit, spot)
         for execution in self._executions:
             # once more: the method may have changed the branch after the graph's own writes
             execution.keep_branches(visit, spot)
         return spot.changed
+
+    def _run_graph(self, executions: Iterable[Execution], visit: Visit, spot: Spot) -> None:
+        for execution in executions:
+            execution.visit(visit, spot, self._frame)
+            if execution.failed is not None:
+                raise execution.failed
 
     def _read(self, name: str, spot: Spot) -> Tensor:
         value = self._seen(name, spot).clone()
@@ -200,45 +201,9 @@ class MethodPass:
         return bindings[carry[0]], bindings[carry[1]]
 
 
-def _check_sides(access: ModelAccess, request: PassRequest) -> None:
-    own, target, name = request.own, request.target, access.resident.info.name
-    has_encoder = access.resident.info.has_encoder
-    if has_encoder and target is None:
-        raise Misuse(f"model {name!r} is an encoder-decoder model: give target_ids, what its decoder is given")
-    if target is not None and not has_encoder:
-        raise Misuse(f"model {name!r} has no encoder: leave target_ids out")
-    _check_ids(access, own, access.resident.n_vocab)
-    turn = long_from(access.resident.model)
-    if turn and min(own.lengths) <= turn < own.n_pos:
-        text = f"rows of at most {turn} positions and longer ones cannot share a pass: this model turns them otherwise"
-        raise FeatureUnsupported(text)
-    if target is not None:
-        _check_ids(access, target, n_target_vocab(access.resident.model))
-        if len(target.ids) != len(own.ids):
-            raise Misuse(f"target_ids have {len(target.ids)} rows, input_ids {len(own.ids)}")
-
-
-def _check_ids(access: ModelAccess, side: Side, n_vocab: int) -> None:
-    ids, lengths, name = side.ids, side.lengths, side.name
-    batch, n_pos = ids.shape
-    if len(lengths) != batch or not all(1 <= length <= n_pos for length in lengths):
-        raise Misuse(f"lengths {list(lengths)} of {name} {list(ids.shape)}: give 1..{n_pos} for each of the rows")
-    most = access.resident.info.max_positions
-    if most and n_pos > most:
-        raise Misuse(f"{name} have {n_pos} positions, the model takes at most {most}")
-    # an id out of range would end the context of a GPU, and everybody's work there
-    if not bool(((ids >= 0) & (ids < n_vocab)).all()):
-        wrong = int(ids[(ids < 0) | (ids >= n_vocab)][0])
-        raise Misuse(f"{name} are not all within the vocabulary of {n_vocab}: {wrong} is the first")
-
-
-def _binding(bindings: Mapping[str, Binding], name: str, step: Step) -> Binding:
-    if name not in bindings:
-        near = get_close_matches(name, bindings, 1)
-        text = f"no site {name!r}" + (f"; nearest is {near[0]!r}" if near else "")
-        named = [word for value in step.params.values() for word in (value if isinstance(value, tuple) else (value,))]
-        raise CallerError(f"{step.name}: {text}", site=name) if name in named else Misuse(text, site=name)
-    return bindings[name]
+def _constants(outputs: Outputs) -> Outputs:
+    """What stays as it is in every pass, apart from the graphs of the passes that it comes from."""
+    return tuple(value.detach() if isinstance(value, Tensor) else value for value in outputs)
 
 
 def _edited(name: str, edit: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A checked request made ready to run: constants as tensors, functions found, nodes in the order of the passes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -134,7 +134,11 @@ class Program:
 
     def write_steps(self, invoke: int) -> tuple[Step, ...]:
         """The writes of a prompt and all that they need of that very prompt, to be run again in passes of a method."""
-        needed = {step.index for step in self.steps if step.op == WRITE and step.invoke == invoke}
+        return self.steps_again(invoke, [s.index for s in self.steps if s.op == WRITE and s.invoke == invoke])
+
+    def steps_again(self, invoke: int, wanted: Iterable[int]) -> tuple[Step, ...]:
+        """Nodes and all that they need, as far as it depends on a pass of that very prompt, in the order of a pass."""
+        needed = set(wanted)
         for step in reversed(self.steps):
             if step.index in needed:
                 needed.update(step.sources)

@@ -17,7 +17,7 @@ from torch import Tensor
 from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
-from interpd.engine.method_pass import PassRequest, Side
+from interpd.engine.method_request import PassRequest, handles_of, side
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.planning import Step, filled
 from interpd.engine.runs import Run
@@ -27,13 +27,14 @@ from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, Interp
 from interpd.graph.ir import Prompt
 from interpd.graph.run import ArtifactKept, Event, Progress, Result, Tokens
 from interpd.graph.schema import ModelInfo, SiteSchema
-from interpd.plugin.agreement import check_values, dtype_of
+from interpd.plugin.agreement import check_values
+from interpd.plugin.annotations import Recomputed
 
 
 class EngineSession:
     """The ``Session`` of a method (see ``plugin/method.py``)."""
 
-    def __init__(self, access: ModelAccess, ask: Callable[[PassRequest], dict[str, Tensor]]) -> None:
+    def __init__(self, access: ModelAccess, ask: Callable[[PassRequest], dict[str | Recomputed, Tensor]]) -> None:
         self._access, self._ask = access, ask
         self.info: ModelInfo = access.resident.info
         self.sites: Mapping[str, SiteSchema] = access.resident.sites
@@ -58,21 +59,24 @@ class EngineSession:
         input_ids: Tensor,
         *,
         reads: Sequence[str] = (),
+        values: Sequence[Recomputed] = (),
         edits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         lengths: Sequence[int] | None = None,
         grad: bool = False,
         target_ids: Tensor | None = None,
         target_lengths: Sequence[int] | None = None,
-    ) -> dict[str, Tensor]:
-        """The values of sites in one forward pass: see ``plugin.method.Session.forward``."""
+    ) -> dict[str | Recomputed, Tensor]:
+        """The values of sites and ports in one forward pass: see ``plugin.method.Session.forward``."""
         if isinstance(reads, str):
             raise Misuse(f"reads is the string {reads!r}; write reads=[{reads!r}]")
-        own, target = _side(input_ids, lengths, "input_ids"), None
+        if isinstance(values, Recomputed):
+            raise Misuse(f"values is the handle of port {values.port!r} alone; write values=[{values.port}]")
+        own, target = side(input_ids, lengths, "input_ids"), None
         if target_ids is not None:
-            target = _side(target_ids, target_lengths, "target_ids")
+            target = side(target_ids, target_lengths, "target_ids")
         elif target_lengths is not None:
             raise Misuse("target_lengths are those of target_ids, which were not given")
-        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target))
+        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target, tuple(values)))
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """``x`` put through a module of the model: its path, or a site that is a module's whole output."""
@@ -213,8 +217,7 @@ class MethodTask:
 
     def _body(self) -> None:
         step, run = self.step, self.run
-        args = [filled(arg, run.values.get) for arg in step.inputs]
-        args = [copied(arg) for arg in args]
+        args = [copied(filled(arg, run.values.get)) for arg in step.inputs]
         params, sizes = loaded_params(self.access, step, run.values, run.id)
         self._held = versions({f"artifact {name!r}": params[name] for name in self._artifacts})
         if step.fn is None:
@@ -222,7 +225,7 @@ class MethodTask:
         context = EngineContext(self, EngineSession(self.access, self.ask))
         outputs = tuple(
             value.detach() if isinstance(value, Tensor) else value
-            for value in as_tuple(step.fn(context, *args, **params))
+            for value in as_tuple(step.fn(context, *handles_of(step, args), **params))
         )
         problems = check_values(step.schema, args, outputs, sizes)
         if problems:
@@ -238,17 +241,6 @@ class MethodTask:
             for name in self._artifacts.values():
                 self.access.store.forget_loaded(name)
             raise OpFailed(f"{describe(self.step.schema)} changed {', '.join(changed)} in place; copy it first")
-
-
-def _side(ids: object, lengths: Sequence[int] | None, name: str) -> Side:
-    if not isinstance(ids, Tensor):
-        raise Misuse(f"{name} is of type {type(ids).__name__}; write torch.tensor([tokens.ids])")
-    whole = not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
-    if not whole or ids.ndim != 2 or not ids.numel():
-        got = f"{dtype_of(ids)}{list(ids.shape)}"
-        raise Misuse(f"{name} is {got}, expected whole numbers of shape [batch, pos]")
-    batch, n_pos = ids.shape
-    return Side(ids, tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch, name)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

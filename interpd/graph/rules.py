@@ -2,6 +2,7 @@
 
 from interpd.graph import rules_flow as flow
 from interpd.graph import rules_nodes as nodes
+from interpd.graph import rules_recomputed as recomputed
 from interpd.graph import rules_request as request
 from interpd.graph import rules_types as types
 from interpd.graph.subject import Rule
@@ -30,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("BAD_STEPS",), flow.varying_steps),
     Rule(("UNSUPPORTED",), flow.prompts_without_rows),
     Rule(("BAD_TARGET",), flow.bad_targets),
+    Rule(("PORT_MISMATCH",), recomputed.not_recomputable),
     Rule(("UNUSED_NODE",), flow.without_effect),
 )
 """Every rule of validity. (What a request would cost is compared with the limits once it is known to be valid.)"""

@@ -25,6 +25,8 @@ class PortSchema:
     optional: bool = False
     allows_const: bool = False
     """A number (or, for ports of indices, an index) may stand instead of a value."""
+    recomputed: bool = False
+    """Of a method: the value is computed anew in every pass of the method, not taken once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,23 @@ class BadAnnotation(TypeError):
     """An annotation that is not a schema; the message says what to write."""
 
 
+T = typing.TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recomputed(typing.Generic[T]):
+    """A value of the graph that a method has computed anew in each of its passes.
+
+    As an annotation, ``target: Recomputed[Float[Tensor, "..."]]``, it declares such a port of a method. What the method
+    gets is not the value but this handle, to be given to ``Session.forward`` in ``values``.
+    """
+
+    port: str
+    """The name of the port."""
+    number: int = 0
+    """Which one, of a port that takes several values."""
+
+
 def is_tensor(annotation: object) -> bool:
     """Whether ``annotation`` is a jaxtyping one."""
     return isinstance(annotation, type) and issubclass(annotation, jaxtyping.AbstractArray)
@@ -77,7 +94,7 @@ def _dim(axis: str, axes: str) -> Dim:
 def port(name: str, annotation: object, default: object = inspect.Parameter.empty) -> PortSchema:
     """The port that a positional parameter (or one output) declares."""
     parts = _union_parts(annotation)
-    tensors = [part for part in parts if is_tensor(part) or _is_variadic(part)]
+    tensors = [part for part in parts if _is_value(part) or _is_variadic(part)]
     rest = [part for part in parts if part not in tensors and part is not type(None)]
     if len(tensors) != 1 or any(part not in (int, float) for part in rest):
         raise BadAnnotation(f"{_shown(annotation)} is no port; write {name}: {EXAMPLE}")
@@ -88,12 +105,25 @@ def port(name: str, annotation: object, default: object = inspect.Parameter.empt
         raise BadAnnotation("is optional by half; write both '| None' and '= None', or neither")
     variadic = _is_variadic(tensors[0])
     inner = typing.get_args(tensors[0])[0] if variadic else tensors[0]
-    return PortSchema(name, tensor_type(inner), variadic=variadic, optional=optional, allows_const=bool(rest))
+    recomputed = _is_recomputed(inner)
+    if recomputed and rest:
+        raise BadAnnotation(f"is recomputed or a number; a number stays what it is: write {name}: {_shown(inner)}")
+    kind = tensor_type(typing.get_args(inner)[0] if recomputed else inner)
+    facts = {"variadic": variadic, "optional": optional, "recomputed": recomputed}
+    return PortSchema(name, kind, allows_const=bool(rest), **facts)
 
 
 def _is_variadic(annotation: object) -> bool:
     args = typing.get_args(annotation)
-    return typing.get_origin(annotation) is tuple and len(args) == 2 and args[1] is Ellipsis and is_tensor(args[0])
+    return typing.get_origin(annotation) is tuple and len(args) == 2 and args[1] is Ellipsis and _is_value(args[0])
+
+
+def _is_value(annotation: object) -> bool:
+    return is_tensor(annotation) or _is_recomputed(annotation)
+
+
+def _is_recomputed(annotation: object) -> bool:
+    return typing.get_origin(annotation) is Recomputed and is_tensor(typing.get_args(annotation)[0])
 
 
 def outputs(annotation: object) -> tuple[PortSchema, ...]:

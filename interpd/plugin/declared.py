@@ -95,6 +95,11 @@ def _check_schema(hook: str, schema: OpSchema, plugin: str, kinds: set[str]) -> 
         raise DeclarationError(
             f"hook {hook!r}: {schema.name!r}: the family {family!r} is built in; write '{plugin}.<verb>'"
         )
+    for port in (*(() if schema.is_method else schema.inputs), *schema.outputs):
+        if port.recomputed:
+            raise DeclarationError(
+                f"hook {hook!r}: {schema.name!r}: only a port of a method can be Recomputed, not {port.name!r}"
+            )
     for param in schema.params:
         kind = param.kind.removeprefix("artifact:")
         if kind != param.kind and kind not in kinds:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from interpd.graph.run import Tokens
 from interpd.graph.schema import ModelInfo, OpSchema, SiteSchema
+from interpd.plugin.annotations import Recomputed
 from interpd.plugin.op import build_schema, ports_and_params, refuse_bare
 
 if TYPE_CHECKING:
@@ -58,29 +59,39 @@ class Session(Protocol):
         input_ids: "Tensor",
         *,
         reads: Sequence[str] = (),
+        values: Sequence[Recomputed] = (),
         edits: "Mapping[str, Callable[[Tensor], Tensor]] | None" = None,
         lengths: Sequence[int] | None = None,
         grad: bool = False,
         target_ids: "Tensor | None" = None,
         target_lengths: Sequence[int] | None = None,
-    ) -> "dict[str, Tensor]":
-        """The values of the sites ``reads`` in one forward pass, which ends after the last site that is needed.
+    ) -> "dict[Any, Tensor]":
+        """The values of the sites ``reads``, by name, and of the ports ``values``, by handle, in one forward pass.
+
+        The pass ends after the last site that is needed.
 
         Args:
             input_ids: Token ids, ``[batch, pos]``, padded on the right where rows differ in length.
             reads: Names of sites. Values come back ``[batch, pos, ...]``, padding positions included.
+            values: Handles of ports that are declared ``Recomputed``: what these would be if each row were the prompt,
+                ``[batch, ...]``. What of the graph leads from the prompt's sites and tokens to the port is computed
+                anew for each row, from its own tokens and positions, with the graph's writes and the edits in force;
+                what does not depend on the prompt stays as it is. A read of the graph that stands before a write at
+                the same site sees neither that write nor an edit there.
             edits: What to put in force at a site: a function of its value that returns the new value, of the same
                 shape and dtype. A read of the same site sees the edited value. The writes of the request's own
                 graph in this invoke are in force as well, before the edits.
             lengths: Tokens of each row; ``None``: no row is padded.
-            grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass.
+            grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass: those of ``values``
+                and of later reads have gradients by those of reads.
             target_ids: Of an encoder-decoder model what its decoder is given, the start token first: ``[batch, pos]``,
                 as in ``MethodContext.target_ids``. ``input_ids`` are the sources then.
             target_lengths: As ``lengths``, of the targets.
 
         Raises:
             CallerError: No such site, ids that the model cannot take, an edit that returned another shape. Uncaught, it
-                is the method's fault (``OpFailed``), unless the caller named the site.
+                is the method's fault (``OpFailed``), unless the caller named the site. Or a value of ``values`` that
+                cannot be computed for these rows, or not with ``grad``: that is the caller's, who made the graph.
             Interrupted: The run was cancelled or its deadline passed. Let it through.
         """
 
@@ -141,7 +152,8 @@ def method(name: str, *, version: int = 1, paper: str | None = None) -> Callable
     """A decorator that declares a function of a ``MethodContext`` as the method ``name``.
 
     The first positional parameter is the context; further positional ones are ports, keyword-only ones constants or
-    artifacts, and the return annotation gives the outputs, all as for ``@op``. Methods may have no port.
+    artifacts, and the return annotation gives the outputs, all as for ``@op``. Methods may have no port. At a port
+    declared ``Recomputed[Float[Tensor, "..."]]`` the method gets a handle, see ``Session.forward``.
 
     Args:
         name: ``family.verb``, for instance ``attribution.run``.

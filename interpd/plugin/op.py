@@ -94,7 +94,7 @@ def ports_and_params(kind: str, fn: Callable[..., Any], skip: int) -> tuple[dict
             if parameter.kind is parameter.KEYWORD_ONLY:
                 params.append(_param(parameter, docs.get(parameter.name, "")))
             else:
-                inputs.append(_port(parameter))
+                inputs.append(_port(kind, parameter))
         except annotations.BadAnnotation as error:
             problems.append(f"parameter {parameter.name!r} {error}")
     outputs = _outputs(signature, problems)
@@ -111,7 +111,7 @@ def _evaluated_signature(fn: Callable[..., Any], problems: list[str]) -> inspect
         return inspect.Signature(return_annotation=inspect.Signature.empty)
 
 
-def _port(parameter: inspect.Parameter) -> PortSchema:
+def _port(kind: str, parameter: inspect.Parameter) -> PortSchema:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise annotations.BadAnnotation("collects arguments; name each port, or take one tuple[Float[...], ...]")
     if parameter.annotation is parameter.empty:
@@ -126,7 +126,10 @@ def _port(parameter: inspect.Parameter) -> PortSchema:
         )
     if getattr(parameter.annotation, "__name__", "") == "MethodContext":
         raise annotations.BadAnnotation("is a method's context, which an operation does not get; use @method")
-    return annotations.port(parameter.name, parameter.annotation, parameter.default)
+    port = annotations.port(parameter.name, parameter.annotation, parameter.default)
+    if port.recomputed and kind != "method":
+        raise annotations.BadAnnotation("is Recomputed, but an operation runs no passes; use @method, or drop the word")
+    return port
 
 
 def _param(parameter: inspect.Parameter, doc: str) -> Any:
@@ -154,7 +157,7 @@ def flattened(fn: Callable[..., Any], schema: OpSchema) -> Callable[..., Any]:
     @functools.wraps(fn)
     def flat(*args: Any, **params: Any) -> Any:
         value = fn(*args, **params)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and all(hasattr(value, name) for name in names):
             return tuple(getattr(value, name) for name in names)
         return value
 

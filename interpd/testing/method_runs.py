@@ -12,6 +12,7 @@ from interpd.errors import InterpdError
 from interpd.graph.ir import Graph, Node, Ref
 from interpd.graph.run import Cancelled, Failed
 from interpd.graph.schema import OpSchema
+from interpd.graph.types import TensorData
 from interpd.testing.declarations import named
 from interpd.testing.in_process import FinishedRun, InProcessModel
 from interpd.testing.properties import odd_numbers
@@ -21,7 +22,10 @@ MethodProperty = Callable[[InProcessModel, OpSchema, Sampler], None]
 
 
 STEPS_TO_FIRST_TURN = 2
-"""Of the engine: the prompt's own pass, and the method's first slice."""
+"""Of the engine: the method's beginning, and its first slice. Values of the prompt take its own pass before."""
+
+SITE = "logits"
+"""Values at recomputed ports follow from it, and so from all others."""
 
 MAX_STEPS = 30
 """Passes after which a method on odd numbers is cancelled: it may run for as long as they say."""
@@ -60,7 +64,9 @@ def leaves_the_model_alone(model: InProcessModel, schema: OpSchema, sampler: Sam
 
 def can_be_cancelled(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
     """It takes a turn before it ends, and a cancel at that turn ends it."""
-    last = model.events(_graph(model, schema, sampler), max_steps=STEPS_TO_FIRST_TURN)[-1]
+    graph = _graph(model, schema, sampler)
+    n_passes = any(node.op == "site.read" for node in graph.nodes)
+    last = model.events(graph, max_steps=STEPS_TO_FIRST_TURN + n_passes)[-1]
     if not isinstance(last, Cancelled):
         raise AssertionError(
             f"{named(schema)} never takes a turn: no cancel reaches it, and everybody waits until it has ended; call "
@@ -71,10 +77,10 @@ def can_be_cancelled(model: InProcessModel, schema: OpSchema, sampler: Sampler) 
 def refuses_what_it_cannot_take(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> None:
     """A number out of range gives an exception or a result of the declared type: never another shape."""
     graph = _graph(model, schema, sampler)
-    (node,) = graph.nodes
+    *before, node = graph.nodes
     for name, value in odd_numbers(schema):
         odd = dataclasses.replace(node, params={**node.params, name: value})
-        last = model.events(dataclasses.replace(graph, nodes=(odd,)), max_steps=MAX_STEPS)[-1]
+        last = model.events(dataclasses.replace(graph, nodes=(*before, odd)), max_steps=MAX_STEPS)[-1]
         if isinstance(last, Failed) and BROKE in str(last.error):
             raise AssertionError(
                 f"{named(schema)} with {name}={value}: {last.error}; raise CallerError for what is out of range"
@@ -105,11 +111,28 @@ def _run(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> FinishedR
 
 
 def _graph(model: InProcessModel, schema: OpSchema, sampler: Sampler) -> Graph:
-    """A graph of this method alone, on constants."""
+    """A graph of this method alone, on constants, to which values of the prompt are added at recomputed ports."""
     sample = sampler.sample(sizes={"batch": 1, **model.manifest.model.sizes})
     params = {name: _param(model, name, value) for name, value in sample.params.items() if value is not None}
-    node = Node(schema.name, _constants(sample), params, version=schema.version)
-    return Graph((node,), {port.name: Ref(0, index) for index, port in enumerate(schema.outputs)})
+    nodes: list[Node] = []
+    inputs = tuple(
+        _recomputed(nodes, value) if port.recomputed else value
+        for port, value in zip(schema.inputs, _constants(sample), strict=True)
+    )
+    nodes.append(Node(schema.name, inputs, params, version=schema.version))
+    return Graph(tuple(nodes), {port.name: Ref(len(nodes) - 1, index) for index, port in enumerate(schema.outputs)})
+
+
+def _recomputed(nodes: list[Node], value: Any) -> Any:
+    """``value`` moved by the mean of a site; whole numbers and absent values stay as they are."""
+    if isinstance(value, tuple):
+        return tuple(_recomputed(nodes, item) for item in value)
+    if not isinstance(value, TensorData) or value.dtype != "float32":
+        return value
+    if not nodes:
+        nodes += [Node("site.read", (), {"site": SITE}), Node("torch.mean", (Ref(0),))]
+    nodes.append(Node("torch.add", (value, Ref(1))))
+    return Ref(len(nodes) - 1)
 
 
 def _constants(sample: Sample) -> tuple[Any, ...]:

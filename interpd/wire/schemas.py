@@ -19,7 +19,7 @@ from interpd.wire.problems import Problems
 from interpd.wire.tensors import type_from_proto, type_to_proto
 from interpd.wire.v1 import manifest_pb2 as pb
 
-_PORT = ("name", "variadic", "optional", "allows_const")
+_PORT = ("name", "variadic", "optional", "allows_const", "recomputed")
 _PARAM = ("name", "kind", "required", "doc")
 _OP = ("name", "version", "summary", "plugin", "is_method", "rows_mix", "differentiable", "shape_rule", "doc", "paper")
 _SITE = ("name", "order", "layer", "writable", "canonical", "shares_pass", "eager_attention", "doc", "prefill_only")

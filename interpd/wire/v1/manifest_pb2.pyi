@@ -21,18 +21,20 @@ PLUGIN_STATUS_BROKEN: PluginStatus
 PLUGIN_STATUS_NOT_ALLOWED: PluginStatus
 
 class PortSchema(_message.Message):
-    __slots__ = ("name", "type", "variadic", "optional", "allows_const")
+    __slots__ = ("name", "type", "variadic", "optional", "allows_const", "recomputed")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     VARIADIC_FIELD_NUMBER: _ClassVar[int]
     OPTIONAL_FIELD_NUMBER: _ClassVar[int]
     ALLOWS_CONST_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: _tensor_pb2.TensorType
     variadic: bool
     optional: bool
     allows_const: bool
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.TensorType, _Mapping]] = ..., variadic: bool = ..., optional: bool = ..., allows_const: bool = ...) -> None: ...
+    recomputed: bool
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.TensorType, _Mapping]] = ..., variadic: bool = ..., optional: bool = ..., allows_const: bool = ..., recomputed: bool = ...) -> None: ...
 
 class ParamSchema(_message.Message):
     __slots__ = ("name", "kind", "required", "default_value", "choices", "doc")

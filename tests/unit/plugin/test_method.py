@@ -2,8 +2,13 @@ import pytest
 from jaxtyping import Float
 from numpy import ndarray as Tensor
 
+from interpd.graph.schema import OpSchema, PortSchema
+from interpd.graph.types import Dim, TensorType
+from interpd.plugin.annotations import Recomputed
 from interpd.plugin.declaration import DeclarationError
+from interpd.plugin.declared import checked
 from interpd.plugin.method import MethodContext, method
+from interpd.plugin.op import RegisteredOp, op
 
 
 def test_the_context_is_no_port():
@@ -36,3 +41,55 @@ def test_a_method_without_a_context_says_what_to_write():
 
     with pytest.raises(DeclarationError, match="takes no context"):
         method("lens.fit")(bare)
+
+
+def test_a_port_may_be_recomputed_in_each_pass():
+    @method("probe.slope")
+    def slope(
+        ctx: MethodContext,
+        target: Recomputed[Float[Tensor, "..."]] | None = None,
+        *,
+        k: int = 1,
+    ) -> Float[Tensor, " k"]:
+        """Nothing."""
+
+    @method("probe.slopes")
+    def slopes(ctx: MethodContext, targets: tuple[Recomputed[Float[Tensor, ""]], ...]) -> Float[Tensor, ""]:
+        """Nothing."""
+
+    kind = TensorType("float", (Dim("..."),))
+    assert slope.schema.inputs == (PortSchema("target", kind, optional=True, recomputed=True),)
+    assert slopes.schema.inputs == (PortSchema("targets", TensorType("float"), variadic=True, recomputed=True),)
+
+
+def _number(ctx: MethodContext, target: Recomputed[Float[Tensor, ""]] | float) -> Float[Tensor, ""]:
+    """A number does not change from pass to pass."""
+
+
+def _output(ctx: MethodContext) -> Recomputed[Float[Tensor, ""]]:
+    """An output."""
+
+
+def _operation(target: Recomputed[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+    """An operation."""
+
+
+@pytest.mark.parametrize(
+    ("declare", "fn", "message"),
+    [
+        (method("a.b"), _number, "parameter 'target' is recomputed or a number; a number stays what it is"),
+        (method("a.b"), _output, "returns .*Recomputed.*; write"),
+        (op("a.b"), _operation, "parameter 'target' is Recomputed, but an operation runs no passes; use @method"),
+    ],
+)
+def test_what_cannot_be_recomputed_is_refused(declare, fn, message):
+    with pytest.raises(DeclarationError, match=message):
+        declare(fn)
+
+
+def test_a_schema_made_by_hand_is_refused_when_it_is_registered():
+    schema = OpSchema("a.b", 1, "nothing", inputs=(PortSchema("x", TensorType("float"), recomputed=True),))
+    collected = {"interpd_register_ops": [RegisteredOp(schema, None)]}
+    collected |= {"interpd_register_methods": [], "interpd_register_artifacts": []}
+    with pytest.raises(DeclarationError, match=r"'a\.b': only a port of a method can be Recomputed, not 'x'"):
+        checked("a", collected, {})

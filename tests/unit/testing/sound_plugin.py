@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interpd.sdk import CallerError, MethodContext, artifact, hookimpl, method, op
+from interpd.sdk import CallerError, MethodContext, Recomputed, artifact, hookimpl, method, op
 
 
 @artifact("sae")
@@ -75,6 +75,19 @@ def report(ctx: MethodContext, *, n_passes: int = 2) -> Float[Tensor, " d_model"
     return total
 
 
+@method("sae.slope")
+def slope(
+    ctx: MethodContext,
+    targets: tuple[Recomputed[Float[Tensor, "..."]], ...],
+    extra: Recomputed[Float[Tensor, "batch k"]] | None = None,
+) -> Float[Tensor, "batch pos d_model"]:
+    """Gradient of the sum of the targets by the embeddings."""
+    wanted = [*targets, *([extra] if extra else [])]
+    values = ctx.session.forward(ctx.input_ids, reads=["embed"], values=wanted, grad=True)
+    (gradient,) = torch.autograd.grad(sum(values[one].sum() for one in wanted), values["embed"])
+    return gradient
+
+
 @hookimpl
 def interpd_register_ops():
     return [encode, clamp, top, mean, active]
@@ -82,7 +95,7 @@ def interpd_register_ops():
 
 @hookimpl
 def interpd_register_methods():
-    return [report]
+    return [report, slope]
 
 
 @hookimpl

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from interpd.sdk import MethodContext, hookimpl, method
+from interpd.sdk import MethodContext, Recomputed, hookimpl, method
 from interpd.testing import conformance
 
 
@@ -60,6 +60,12 @@ def deaf(ctx: MethodContext) -> Float32[Tensor, " step"]:
     return torch.zeros(3)
 
 
+@method("faulty.deaf_to_values")
+def deaf_to_values(ctx: MethodContext, target: Recomputed[Float32[Tensor, ""]]) -> Float32[Tensor, " step"]:
+    """Zeros, without ever giving up its turn."""
+    return torch.zeros(3)
+
+
 @method("faulty.narrow")
 def narrow(ctx: MethodContext, *, n: int = 5) -> Float32[Tensor, "5"]:
     """The first n of five."""
@@ -75,6 +81,7 @@ def untyped(ctx) -> Float32[Tensor, " d_model"]:
 
 FAULTS = [
     (deaf, "can_be_cancelled", "method 'faulty.deaf@1' never takes a turn: no cancel reaches it"),
+    (deaf_to_values, "can_be_cancelled", "method 'faulty.deaf_to_values@1' never takes a turn"),
     (narrow, "refuses_what_it_cannot_take", "method 'faulty.narrow@1' with n=-10000: "),
     (narrow, "refuses_what_it_cannot_take", "raise CallerError for what is out of range"),
     (untyped, "types_its_context", "method 'faulty.untyped@1': its first parameter has no annotation"),

@@ -26,7 +26,10 @@ OP = OpSchema(
     name="sae.encode",
     version=2,
     summary="feature activations",
-    inputs=(PortSchema("resid", RESID), PortSchema("rest", None, variadic=True, optional=True, allows_const=True)),
+    inputs=(
+        PortSchema("resid", RESID),
+        PortSchema("rest", None, variadic=True, optional=True, allows_const=True, recomputed=True),
+    ),
     params=(
         ParamSchema("sae", "artifact:sae"),
         ParamSchema("k", "int", required=False, default=8, choices=(8, 16), doc="how many"),
