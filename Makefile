@@ -12,11 +12,11 @@ ALONE := tests/benchmarks tests/e2e tests/integration
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml clients/python/pyproject.toml plugins/attribution/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "interpd needs Python 3.11 to 3.13, found %d.%d: make PYTHON=/path/to/python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]' -e clients/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]' -e clients/python -e plugins/attribution
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -39,4 +39,4 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build *.egg-info clients/python/*.egg-info
+	rm -rf $(VENV) build *.egg-info clients/python/*.egg-info plugins/*/*.egg-info
