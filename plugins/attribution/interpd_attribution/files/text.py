@@ -1,0 +1,56 @@
+"""Files of JSON, compressed or not."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from interpd.errors import CallerError
+
+GZIP = b"\x1f\x8b"
+
+
+def write_json(path: Path, value: object, *, compress: bool, overwrite: bool, indent: int | None = None) -> None:
+    """Writes ``value``; without ``overwrite`` a file that is there stays and ``CallerError`` is raised."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent, sort_keys=indent is not None)
+    except (TypeError, ValueError) as error:
+        raise CallerError(f"{path} cannot be written: {error}; info must hold plain JSON values") from error
+    data = text.encode("utf-8", "surrogatepass")
+    if compress:
+        data = gzip.compress(data, compresslevel=5, mtime=0)
+    refuse_existing((path,), overwrite)
+    path.write_bytes(data)
+
+
+def read_json(path: Path) -> object:
+    """What the file holds; whether it is compressed, its first bytes say."""
+    try:
+        data = path.read_bytes()
+        if data.startswith(GZIP):
+            data = gzip.decompress(data)
+        return json.loads(data.decode("utf-8", "surrogatepass"))
+    except FileNotFoundError as error:
+        raise CallerError(f"no file {path}") from error
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        raise CallerError(f"{path} is no JSON file: {error}") from error
+
+
+def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raises ``CallerError`` for the first path that exists, unless it may be overwritten."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise CallerError(f"{path} exists; overwrite=True replaces it")
+
+
+def paths_for(path: Path, n_files: int, *, split: bool, compress: bool) -> list[Path]:
+    """One path, or one for each sequence: ``out.json`` becomes ``out_0.json``, ``out_1.json``, ..."""
+    if not split:
+        return [path]
+    stem = path.name.split(".json")[0]
+    return [path.with_name(f"{stem}_{number}.json{'.gz' if compress else ''}") for number in range(n_files)]
+
+
+def is_compressed(path: Path, compress: bool | None) -> bool:
+    """What the caller says, or else the ending of the name."""
+    return path.suffix == ".gz" if compress is None else compress

@@ -1,0 +1,141 @@
+"""Pictures of results: in terminals, in notebooks, as HTML that needs nothing else."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+
+from interpd_attribution.views import terminal
+from interpd_attribution.views.heatmap import heatmap_html
+from interpd_attribution.views.highlights import highlights_html
+from interpd_attribution.views.labels import title
+from interpd_attribution.views.look import Look, parted
+from interpd_attribution.views.panes import panes_html
+from interpd_attribution.views.style import PAGE, STYLE
+
+if TYPE_CHECKING:
+    from interpd_attribution.aggregation import Chosen
+    from interpd_attribution.attribution import Attribution
+
+__all__ = ["Look", "Views"]
+
+Draw = Callable[["Attribution", Look, str], str]
+
+
+class Views:
+    """What one result and several have in common: they can be looked at.
+
+    In a notebook a result is shown as a table when it is the last line of a cell; ``show`` shows it at any place, and
+    in a terminal.
+    """
+
+    def _shown(self, aggregator: "Chosen", do_aggregation: bool, options: Mapping[str, Any]) -> "Sequence[Attribution]":
+        """The results to draw."""
+        raise TypeError(f"{type(self).__name__} has nothing to draw")
+
+    def show(
+        self,
+        *,
+        display: bool = True,
+        return_html: bool = False,
+        aggregator: "Chosen" = None,
+        do_aggregation: bool = True,
+        **options: Any,
+    ) -> str | None:
+        """Shows a table with a colour for each score: blue below zero, red above.
+
+        Args:
+            display: Whether it is shown at all.
+            return_html: Whether its HTML is returned.
+            aggregator: As for ``aggregate``; what it leaves of the axes beside the tokens is drawn as by
+                ``show_granular``.
+            do_aggregation: Whether anything is aggregated; ``False`` shows the result as it is.
+            options: Those of ``Look`` (``min_val``, ``max_val``, ...), and those of the aggregators.
+
+        Returns:
+            The HTML, a fragment for any page; or ``None``.
+        """
+        look, others = parted(options)
+        shown = self._shown(aggregator, do_aggregation, others)
+        if display:
+            _display(shown, look, _draw, lambda item, width: _render(item, look, width))
+        return _fragment(shown, look, _draw) if return_html else None
+
+    def show_granular(self, *, display: bool = True, return_html: bool = False, **options: Any) -> str | None:
+        """Shows a small picture for each layer, head or dimension of the result as it is.
+
+        Args:
+            display: Whether it is shown at all.
+            return_html: Whether its HTML is returned.
+            options: Those of ``Look``: ``show_dim``, ``slice_dims``, ``max_show_size``, ``min_val``, ``max_val``.
+        """
+        look, shown = Look(**options), self._shown(None, False, {})
+        if display:
+            _display(shown, look, panes_html, lambda item, width: terminal.panes(item, look))
+        return _fragment(shown, look, panes_html) if return_html else None
+
+    def show_tokens(
+        self,
+        *,
+        display: bool = True,
+        return_html: bool = False,
+        aggregator: "Chosen" = None,
+        do_aggregation: bool = True,
+        **options: Any,
+    ) -> str | None:
+        """Shows for each generated token the text before it, coloured by what each token of it did.
+
+        Args:
+            display: Whether it is shown at all.
+            return_html: Whether its HTML is returned.
+            aggregator: As for ``aggregate``.
+            do_aggregation: Whether anything is aggregated.
+            options: Those of ``Look`` (``step_score_highlight``, ``wrap_after``, ``replace_char``, ...), and those of
+                the aggregators.
+        """
+        look, others = parted(options)
+        shown = self._shown(aggregator, do_aggregation, others)
+        if display:
+            _display(shown, look, highlights_html, lambda item, width: terminal.highlights(item, look))
+        return _fragment(shown, look, highlights_html) if return_html else None
+
+    def html(self, *, page: bool = False, **options: Any) -> str:
+        """The table of ``show`` as HTML: a fragment, or with ``page`` a whole document that needs no other file."""
+        found = self.show(display=False, return_html=True, **options)
+        return PAGE.format(title="Attribution", body=found) if page else str(found)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return self.html()
+
+
+def _draw(attribution: "Attribution", look: Look, heading: str) -> str:
+    return (panes_html if attribution.dims else heatmap_html)(attribution, look, heading)
+
+
+def _render(attribution: "Attribution", look: Look, width: int) -> RenderableType:
+    return terminal.panes(attribution, look) if attribution.dims else terminal.heatmap(attribution, look, width)
+
+
+def _fragment(shown: "Sequence[Attribution]", look: Look, draw: Draw) -> str:
+    return STYLE + "".join(draw(item, look, _heading(item, number, len(shown))) for number, item in enumerate(shown, 1))
+
+
+def _heading(attribution: "Attribution", number: int, n_all: int) -> str:
+    return f"{number} of {n_all}: {title(attribution)}" if n_all > 1 else title(attribution)
+
+
+def _display(
+    shown: "Sequence[Attribution]", look: Look, draw: Draw, render: Callable[["Attribution", int], RenderableType]
+) -> None:
+    # a notebook has imported IPython itself, or there is none
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and hasattr(shell, "kernel"):
+        tools = sys.modules["IPython.display"]
+        tools.display(tools.HTML(_fragment(shown, look, draw)))
+        return
+    console = Console()
+    for item in shown:
+        console.print(render(item, console.width))

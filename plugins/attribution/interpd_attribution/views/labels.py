@@ -1,0 +1,38 @@
+"""Tokens as labels: what cannot be seen is written out."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from interpd_attribution.attribution import Attribution, Token
+
+_SIGNS = {"\n": "↵", "\t": "⇥", "\r": "␍", "": "∅"}
+
+
+def label(token: "Token", replaced: Mapping[str, str] | None = None) -> str:
+    """A token's text on one line. Line feeds, tabs and control characters are written as signs, blanks around it as
+    ``␣``; a text of nothing is ``∅``."""
+    text = token.text
+    for old, new in (replaced or {}).items():
+        text = text.replace(old, new)
+    core = text.strip(" ")
+    text = "␣" * len(text) if not core else text
+    return "".join(_SIGNS.get(item, item if _is_visible(item) else f"\\u{ord(item):04x}") for item in text) or "∅"
+
+
+def labels(tokens: "Sequence[Token]", replaced: Mapping[str, str] | None = None) -> list[str]:
+    """``label`` of each."""
+    return [label(token, replaced) for token in tokens]
+
+
+def title(attribution: "Attribution") -> str:
+    """One line that says what was attributed: the method, and what it was told to explain."""
+    method = str(attribution.info.get("attribution_method", "attribution"))
+    target = attribution.info.get("attributed_fn")
+    return f"{method} of {str(target).removesuffix('_fn')}" if target else method
+
+
+def _is_visible(character: str) -> bool:
+    """Not control, format (which could turn the direction of the line), surrogate or unassigned characters."""
+    return character == " " or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
