@@ -150,6 +150,11 @@ class Program:
         chosen = [self.steps[index] for index in own]
         return tuple(sorted(chosen, key=lambda step: (step.plan.order, step.index)))
 
+    def written_sites(self, invoke: int) -> tuple[str, ...]:
+        """The sites that a prompt's part of the graph writes to, each once."""
+        steps = (step for step in self.steps if step.op == WRITE and step.invoke == invoke)
+        return tuple(dict.fromkeys(step.binding.site.name for step in steps if step.binding is not None))
+
     def places(self, steps: Sequence[Step], last_order: int = AFTER) -> set[Location]:
         """Where these reads and writes take place, and where their writes are carried to, up to ``last_order``."""
         found: set[Location] = set()

@@ -34,8 +34,14 @@ from interpd.plugin.annotations import Recomputed
 class EngineSession:
     """The ``Session`` of a method (see ``plugin/method.py``)."""
 
-    def __init__(self, access: ModelAccess, ask: Callable[[PassRequest], dict[str | Recomputed, Tensor]]) -> None:
+    def __init__(
+        self,
+        access: ModelAccess,
+        ask: Callable[[PassRequest], dict[str | Recomputed, Tensor]],
+        written: tuple[str, ...] = (),
+    ) -> None:
         self._access, self._ask = access, ask
+        self.written = written
         self.info: ModelInfo = access.resident.info
         self.sites: Mapping[str, SiteSchema] = access.resident.sites
         self.device: torch.device = access.device
@@ -222,7 +228,7 @@ class MethodTask:
         self._held = versions({f"artifact {name!r}": params[name] for name in self._artifacts})
         if step.fn is None:
             raise InternalError(f"{step.name}: nothing runs {step.op!r}")
-        context = EngineContext(self, EngineSession(self.access, self.ask))
+        context = EngineContext(self, EngineSession(self.access, self.ask, run.program.written_sites(step.invoke)))
         outputs = tuple(
             value.detach() if isinstance(value, Tensor) else value
             for value in as_tuple(step.fn(context, *handles_of(step, args), **params))

@@ -37,6 +37,10 @@ class Session(Protocol):
         """Every site that may be read or edited, by name, with its type."""
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """The sites that the request's own graph writes to in this invoke, so in every pass of the method."""
+
+    @property
     def device(self) -> "torch.device":
         """Where the model's weights lie; values of ``forward`` lie there too."""
 

@@ -26,7 +26,7 @@ from interpd.wire.v1.manifest_pb2 import OpSchema as OpSchemaMessage
 
 AXIS_WORDS = (
     *("batch", "pos", "query_pos", "key_pos", "src_pos", "step", "layer", "d_model", "head", "kv_head", "d_head"),
-    *("d_mlp", "d_vocab", "d_sae", "sense", "rank"),
+    *("d_mlp", "d_vocab", "d_sae", "sense", "rank", "feature", "score", "token"),
 )
 """The words that axes have in this house; a plugin may have more."""
 

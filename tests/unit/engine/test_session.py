@@ -70,6 +70,12 @@ def gradient(ctx, *, site: str) -> Stream:
     return torch.autograd.grad(values["logits"][0, -1, 5], values[site])[0]
 
 
+@method("work.written")
+def written(ctx, *, sites: tuple[str, ...]) -> Float[Tensor, " n"]:
+    """Whether these are the sites that the graph writes to."""
+    return torch.tensor([float(ctx.session.written == sites)])
+
+
 @method("work.draws")
 def draws(ctx) -> Float[Tensor, " n"]:
     """Random numbers, drawn before and after a pass."""
@@ -169,7 +175,7 @@ def use(ctx, *, along: Direction) -> Float[Tensor, " d_model"]:
     return along.vector + 0
 
 
-METHODS = [busy, mean, rows, edited, gradient, draws, cleanup, deaf, wrong, survives, keep, use]
+METHODS = [busy, mean, rows, edited, gradient, written, draws, cleanup, deaf, wrong, survives, keep, use]
 
 
 def plugin():
@@ -250,6 +256,12 @@ def test_gradients_of_a_method_are_those_of_the_graph(bench, site):
     expected = bench.run(ask(nodes, {"gradient": 3}, PROMPT))["gradient"]
     found = bench.run(ask([call("work.gradient", site=site)], {"gradient": 0}, PROMPT))["gradient"]
     assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_a_method_knows_where_the_graph_writes(bench):
+    nodes = [read(SITE), write(Ref(0), "layers.2.mlp.out"), call("work.written", sites=("layers.2.mlp.out",))]
+    assert bench.run(ask(nodes, {"same": 2}, PROMPT))["same"] == 1
+    assert bench.run(ask([call("work.written", sites=())], {"same": 0}, PROMPT))["same"] == 1
 
 
 def test_a_method_has_a_random_state_of_its_own(bench):
