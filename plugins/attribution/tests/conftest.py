@@ -13,8 +13,8 @@ RESULTS = Path(__file__).parent / "golden" / "results"
 
 @pytest.fixture(scope="session")
 def golden_results():
-    """What Inseq made of random results: ``kinds`` (its files, by name) and ``aggregated``."""
-    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in ("kinds", "aggregated")}
+    """What Inseq made of random results: ``kinds`` (its files, by name), ``aggregated``, ``steps``."""
+    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in ("kinds", "aggregated", "steps")}
 
 
 def tokens(*texts):

@@ -1,9 +1,10 @@
 """What Inseq 0.7.1 makes of random results: its own files, and what each aggregation gives.
 
-    python make.py [FOLDER]      in an environment with inseq==0.7.1; writes kinds.json and aggregated.json
+    python make.py [FOLDER]      in an environment with inseq==0.7.1; writes three files
 
 ``kinds.json`` is a file of Inseq's ``save`` for each kind of result. ``aggregated.json`` has for each kind and each
-call of ``aggregate`` the tokens, positions and numbers that came out; floats are written with eight digits, and NaN as null.
+call of ``aggregate`` the tokens, positions and numbers that came out; floats have eight digits, NaN is null.
+``steps.json`` is a file with step attributions, which Inseq itself cannot load.
 """
 
 import json
@@ -19,6 +20,7 @@ from inseq.data.attribution import (
     CoarseFeatureAttributionSequenceOutput,
     FeatureAttributionOutput,
     GranularFeatureAttributionSequenceOutput,
+    GranularFeatureAttributionStepOutput,
     MultiDimensionalFeatureAttributionSequenceOutput,
     merge_attributions,
 )
@@ -116,6 +118,32 @@ def kinds():
         "granular_source_only",
         result(GranularFeatureAttributionSequenceOutput, (3,), is_decoder_only=False, with_target=False),
     )
+
+
+def batch_of_steps(targets):
+    """The output of one batch, joined from its steps by Inseq; finished sequences are padded."""
+    longest = max(map(len, targets))
+    padded = [tokens((*target, *["<pad>"] * (longest - len(target)))) for target in targets]
+    sources = [tokens(SOURCE) for _ in targets]
+    steps = [
+        GranularFeatureAttributionStepOutput(
+            source=sources,
+            prefix=[target[:position] for target in padded],
+            target=[[target[position]] for target in padded],
+            source_attributions=torch.randn(len(targets), len(SOURCE), 2),
+            target_attributions=torch.randn(len(targets), position, 2),
+            step_scores={"probability": torch.rand(len(targets))},
+        )
+        for position in range(1, longest)
+    ]
+    joined = GranularFeatureAttributionSequenceOutput.from_step_attributions(deepcopy(steps), padded, pad_token="<pad>")
+    info = {**INFO, "input_texts": ["the cats sat."] * len(targets), "generated_texts": ["die Katzen"] * len(targets)}
+    return FeatureAttributionOutput(sequence_attributions=joined, step_attributions=steps, info=info)
+
+
+def with_steps():
+    torch.manual_seed(3)
+    return merge_attributions([batch_of_steps([TARGET[:5], TARGET[:3]]), batch_of_steps([TARGET[:4]])])
 
 
 def span(*numbers):
@@ -252,6 +280,10 @@ def main():
         [FeatureAttributionOutput(sequence_attributions=[one], info=dict(INFO)) for _, one in list(kinds())[:2]]
     )
     assert len(both) == 2
+    with tempfile.TemporaryDirectory() as folder:
+        with_steps().save(Path(folder) / "one.json")
+        steps = json.loads((Path(folder) / "one.json").read_text())
+    (FOLDER / "steps.json").write_text(dumped(steps))
     (FOLDER / "kinds.json").write_text(dumped(saved))
     (FOLDER / "aggregated.json").write_text(dumped({"merged_info": both.info, "cases": aggregated}))
 
