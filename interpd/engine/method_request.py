@@ -50,6 +50,16 @@ class PassRequest:
     values: tuple[Recomputed, ...] = ()
 
     @property
+    def n_pos(self) -> int:
+        """Positions of each row, those of the decoder where there are two sides; padding included."""
+        return (self.target or self.own).n_pos
+
+    @property
+    def width(self) -> Lengths:
+        """Positions of each side, padding included."""
+        return Lengths(self.n_pos, 0 if self.target is None else self.own.n_pos)
+
+    @property
     def rows(self) -> list[Lengths]:
         """The positions of each row."""
         if self.target is None:

@@ -14,7 +14,7 @@ from interpd.engine.adapters import Adapters
 from interpd.engine.batching import Candidate, PassClass, beyond_the_turn, bucket, one_row_only, pass_class
 from interpd.engine.generation import GenerationBatch, members_of
 from interpd.engine.gradients import differentiate
-from interpd.engine.method_pass import MethodPass, PassRequest
+from interpd.engine.method_turns import MethodTurns
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.model_config import long_from
 from interpd.engine.nnsight_driver import Driver
@@ -24,7 +24,6 @@ from interpd.engine.planning import make_program
 from interpd.engine.resident import ResidentModel
 from interpd.engine.results import done, engine_versions, plugins_of, results_of
 from interpd.engine.runs import Phase, Run
-from interpd.engine.session import MethodTask
 from interpd.engine.store import Store
 from interpd.engine.text_rules import note_on_rules
 from interpd.engine.tokens import begins_twice, unknown_words
@@ -80,7 +79,7 @@ class NnsightEngine:
         self._manifest = _manifest(resident, registry, limits or Limits())
         self._runs: dict[str, Run] = {}
         self._batches: list[GenerationBatch] = []
-        self._tasks: dict[str, MethodTask] = {}
+        self._methods = MethodTurns(self._emit, self._busy, share_passes=share_passes, max_tokens=max_batch_tokens)
         self._events: list[Event] = []
         self._turn = 0
 
@@ -231,9 +230,7 @@ class NnsightEngine:
 
     def _end(self, run: Run, error: InterpdError) -> None:
         run.fail(error)
-        task = self._tasks.pop(run.id, None)
-        if task is not None:
-            task.end(error)
+        self._methods.end(run, error)
 
     def _give_up_if_spoilt(self) -> None:
         """Ends all runs when one changed the weights: what this step computed for them may be wrong."""
@@ -259,7 +256,8 @@ class NnsightEngine:
             self._join(first)
             self._step_batch(first)
         elif first.phase is Phase.METHOD:
-            self._step_method(first)
+            self._take_turn(first)
+            self._methods.step(first, list(self._runs.values()))
         elif first.phase is Phase.PASS:
             self._run_pass(self._bucket(first, waiting))
         else:
@@ -351,35 +349,6 @@ class NnsightEngine:
             for alone in parts:
                 # steps are smaller than prefills: those may be shared although these cannot
                 alone.apart = not is_guilty and not is_prefill
-
-    def _step_method(self, run: Run) -> None:
-        self._take_turn(run)
-        step = run.next_method()
-        task = self._tasks.get(run.id)
-        if task is None:
-            # its work begins with the next turn, so that whoever waits hears at once that it has started
-            self._tasks[run.id] = MethodTask(run, step, run.access, self._emit)
-            return
-        try:
-            self._busy([run], f"method {step.op}@{step.schema.version}")
-            task.resume()
-        except InterpdError as error:
-            del self._tasks[run.id]
-            run.fail(error)
-            return
-        if task.outputs is not None:
-            del self._tasks[run.id]
-            run.put_method(task.outputs)
-            run.advance()
-        elif task.request is not None:
-            self._busy([run], "pass")
-            self._answer(task, task.request)
-
-    def _answer(self, task: MethodTask, request: PassRequest) -> None:
-        try:
-            task.answer = MethodPass(task.access, task.run, task.step, request).run()
-        except Exception as error:  # a pass that failed: the method is told, and may go on
-            task.error = error
 
     def _differentiate(self) -> None:
         runs = [run for run in self._runs.values() if run.phase is Phase.GRADIENT]

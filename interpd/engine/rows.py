@@ -40,6 +40,8 @@ class Row:
     """Past and present positions."""
     n_src: int = 0
     """Positions of its source; 0 without an encoder. Sources are padded on the right, in generations too."""
+    n_rows: int = 1
+    """More than one: neighbouring rows that are treated alike."""
 
     def first(self, frame: Frame) -> int:
         """The place of its first position among those of the pass."""
@@ -54,7 +56,7 @@ def row_of(index: int, lengths: Lengths) -> Row:
 
 def slice_of(full: Tensor, binding: Binding, row: Row) -> Tensor:
     """The part of the tensor at a location that belongs to ``row``: all of it where dimension 0 is not rows."""
-    return full.narrow(0, row.index, 1) if binding.site.shares_pass else full
+    return full.narrow(0, row.index, row.n_rows) if binding.site.shares_pass else full
 
 
 def viewed(part: Tensor, binding: Binding) -> Tensor:

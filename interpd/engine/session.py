@@ -18,6 +18,7 @@ from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
 from interpd.engine.method_request import PassRequest, handles_of, side
+from interpd.engine.method_share import MethodShare
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.planning import Step, filled
 from interpd.engine.runs import Run
@@ -146,7 +147,9 @@ class MethodTask:
     access: ModelAccess
     emit: Callable[[Event], None]
     request: PassRequest | None = None
-    """The pass that it waits for; ``None``: only for its turn."""
+    """The pass that it has asked for; ``None``: only for its turn."""
+    share: MethodShare | None = None
+    """What it does in that pass, until it has run."""
     answer: Any = None
     error: BaseException | None = None
     """Raised out of the call that the method waits in, instead of an answer."""
@@ -197,6 +200,22 @@ class MethodTask:
             self._greenlet.switch()
         else:
             self._greenlet.switch(answer)
+
+    def prepare(self) -> None:
+        """Makes the share of the pass that it has asked for; what is wrong with it, the method is told at its turn."""
+        assert self.request is not None
+        self.share = None
+        try:
+            self.share = MethodShare(self.access, self.run, self.step, self.request)
+        except Exception as error:  # a pass that cannot be: the method is told, and may go on
+            self.error = error
+
+    def take(self, error: Exception | None) -> None:
+        """Takes what has come of the pass: the share's values, or what the share raised, or the pass (``error``)."""
+        assert self.share is not None
+        self.error = self.share.failed or error
+        self.answer = None if self.error is not None else self.share.found
+        self.share = None
 
     def end(self, error: InterpdError) -> None:
         """Raises ``error`` out of the call that the method waits in, so that it can clean up; it gets no other turn."""

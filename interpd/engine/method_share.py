@@ -1,0 +1,261 @@
+"""One method's share of a forward pass: its reads, edits and values, with the request's own writes in force."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from interpd.engine import rows
+from interpd.engine.batching import PassClass
+from interpd.engine.binding import Binding, Location, carries_of
+from interpd.engine.blame import Misuse
+from interpd.engine.interpreter import Execution, Spot, is_at
+from interpd.engine.memory import Outputs, Values
+from interpd.engine.method_request import PassRequest, binding_of, check_sides
+from interpd.engine.method_values import WantedValues
+from interpd.engine.model_access import ModelAccess
+from interpd.engine.model_config import long_from
+from interpd.engine.nnsight_driver import Visit
+from interpd.engine.planning import Program, Step
+from interpd.engine.rows import Frame, Row, row_of
+from interpd.engine.runs import Run
+from interpd.graph.run import Lengths, Tokens
+from interpd.plugin.annotations import Recomputed
+
+
+class PassValues(dict[str | Recomputed, Tensor]):
+    """Values by site and by handle; another name than those of ``reads`` is explained."""
+
+    def __missing__(self, name: object) -> Tensor:
+        argument = "values" if isinstance(name, Recomputed) else "reads"
+        known = [key for key in self if isinstance(key, Recomputed) == isinstance(name, Recomputed)]
+        raise KeyError(f"{name!r} is not in {argument}={known}: name it there")
+
+
+class MethodShare:
+    """What the method at ``step`` of ``run`` does in one pass, in which others may take part.
+
+    It sees its own rows at its own positions, as if there were no others.
+
+    Raises ``Misuse`` for sites that do not exist, and for ids and lengths that the model cannot take; ``CallerError``
+    for a site whose name is a constant of the node.
+    """
+
+    def __init__(self, access: ModelAccess, run: Run, step: Step, request: PassRequest) -> None:
+        check_sides(access, request)
+        self.access, self.run, self.request = access, run, request
+        self.found = PassValues()
+        self.failed: BaseException | None = None
+        """What it raised; it takes no further part."""
+        bindings = access.resident.bindings
+        self._bindings = {name: binding_of(bindings, name, step) for name in (*request.reads, *request.edits)}
+        self._wanted = WantedValues(run.program, step, request.values)
+        self._wanted.check(n_rows=len(request.rows), grad=request.grad)
+        needed = [self._bindings[name] for name in request.reads]
+        needed += [one.binding for one in self._wanted.steps if one.binding is not None]
+        self._last_order = max((binding.location.order for binding in needed), default=-1)
+        self._deepest = max((binding.site.layer for binding in needed), default=-1)
+        self._executions: list[Execution] = []
+        """What the graph does before the edits of the method, by row."""
+        self._followers: list[Execution] = []
+        """What it does behind them."""
+        for index, row in enumerate(request.rows):
+            self._add_row(step.invoke, index, row)
+        self._block: Row | None = None
+        """Its rows; ``None``: all of the pass."""
+        self._frame = Frame(request.n_pos)
+        self._carried: dict[str, Tensor] = {}
+        self._branches: dict[str, Tensor] = {}
+
+    def take_place(self, first_row: int, frame: Frame) -> None:
+        """Takes the rows from ``first_row`` on of a pass that holds others' rows, too."""
+        lengths, n_rows = self.request.width, len(self.request.rows)
+        self._block, self._frame = replace(row_of(first_row, lengths), n_rows=n_rows), frame
+        for number, execution in enumerate(zip(self._executions, self._followers, strict=True)):
+            for one in execution:
+                for invoke, row in one.rows.items():
+                    one.rows[invoke] = replace(row, index=first_row + number)
+
+    @property
+    def kind(self) -> PassClass:
+        """What has to be equal for others to take part."""
+        eager = any(binding.site.eager_attention for binding in self._all_bindings())
+        return PassClass(False, self.request.grad, eager, self._why_alone(), self.run.adapter_key)
+
+    def _why_alone(self) -> str:
+        shy = next((b.site.name for b in self._all_bindings() if not b.site.shares_pass), None)
+        turn = long_from(self.access.resident.model)
+        if self.request.grad:
+            return "passes of methods that record gradients run alone"
+        if self.run.program.request.reproducible:
+            return "reproducible runs take a pass of their own"
+        if turn and self.request.own.n_pos > turn:
+            return f"a row of more than {turn} positions makes the model turn all positions of a pass otherwise"
+        return "" if shy is None else f"dimension 0 of {shy!r} is not rows"
+
+    def _all_bindings(self) -> Iterable[Binding]:
+        yield from self._bindings.values()
+        yield from (step.binding for step in self._steps if step.binding is not None)
+
+    @property
+    def places(self) -> set[Location]:
+        """Where the pass has to come by for it."""
+        bindings = self.access.resident.bindings
+        found = {binding.location for binding in self._bindings.values()}
+        for name in self._bindings:
+            found.update(bindings[part].location for carry in carries_of(bindings, name) for part in carry)
+        found.update(self.run.program.places(self._steps))
+        return {place for place in found if place.order <= self._last_order}
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers run for it."""
+        return min(self._deepest + 1, self.access.resident.info.n_layers)
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return (*self._wanted.before_edits, *self._wanted.behind_edits)
+
+    def _add_row(self, invoke: int, index: int, lengths: Lengths) -> None:
+        program = self._program_of_row(invoke, index)
+        values = Values(program.uses, keep_all=True)
+        again = {step.index for step in self._steps}
+        singles = self.run.values.singles()
+        values.replace({node: _constants(outputs) for node, outputs in singles.items() if node not in again})
+        for executions, steps in (
+            (self._executions, self._wanted.before_edits),
+            (self._followers, self._wanted.behind_edits),
+        ):
+            own_rows = {invoke: row_of(index, lengths)}
+            executions.append(Execution(program, values, steps, own_rows, self.access, for_gradients=False))
+
+    def _program_of_row(self, invoke: int, index: int) -> Program:
+        """The request with the tokens of a row in place of the prompt's."""
+        program, request = self.run.program, self.request
+        if not any(step.op == "tokens.ids" for step in self._steps):
+            return program
+        tokens = list(program.tokens)
+        target = None if request.target is None else Tokens(request.target.of_row(index), (), (), "")
+        tokens[invoke] = Tokens(request.own.of_row(index), (), (), "", target)
+        return replace(program, tokens=tuple(tokens))
+
+    def visit(self, visit: Visit, spot: Spot) -> None:
+        """Does what it has to do at this visit. Never raises for that; ``failed`` says it."""
+        if visit.order <= self._last_order:
+            self._guarded(lambda: self._visit(visit, spot))
+
+    def finish(self) -> None:
+        """Computes what follows from the pass, row by row. Never raises; ``failed`` says it."""
+        self._guarded(self._follow)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        if self.failed is not None:
+            return
+        try:
+            act()
+        except (Exception, SystemExit) as error:  # an edit may raise anything, and others take part in the pass
+            self.failed = error
+
+    def _visit(self, visit: Visit, spot: Spot) -> None:
+        self._take_carried(visit, spot)
+        self._run_graph(self._executions, visit, spot)
+        for name, edit in self.request.edits.items():
+            if is_at(self._bindings[name], visit):
+                self._put(name, _edited(name, edit, self._seen(name, spot)), spot)
+        for name in self.request.reads:
+            if is_at(self._bindings[name], visit):
+                self.found[name] = self._read(name, spot)
+        self._run_graph(self._followers, visit, spot)
+        self._keep_branches(visit, spot)
+        for execution in self._executions:
+            # once more: the method may have changed the branch after the graph's own writes
+            execution.keep_branches(visit, spot)
+
+    def _run_graph(self, executions: Iterable[Execution], visit: Visit, spot: Spot) -> None:
+        for execution in executions:
+            execution.visit(visit, spot, self._frame)
+            if execution.failed is not None:
+                raise execution.failed
+
+    def _follow(self) -> None:
+        with torch.set_grad_enabled(self.request.grad):
+            for follower in self._followers:
+                follower.finish()
+                if follower.failed is not None:
+                    raise follower.failed
+            self.found.update(self._wanted.stacked([follower.values for follower in self._followers]))
+
+    def _read(self, name: str, spot: Spot) -> Tensor:
+        value = self._seen(name, spot).clone()
+        if not self.request.grad or not value.is_floating_point():
+            return value
+        if not value.requires_grad:
+            value = value.detach().requires_grad_()
+        # put back, so that what follows is computed from it
+        self._put(name, value, spot)
+        return value
+
+    def _seen(self, name: str, spot: Spot) -> Tensor:
+        """What is at a site in its rows, on the device on which the method computes."""
+        binding = self._bindings[name]
+        full = spot.tensor(binding)
+        own = rows.viewed(full, binding) if self._block is None else rows.own(full, binding, self._block, self._frame)
+        return own.to(self.access.device)
+
+    def _put(self, name: str, value: Tensor, spot: Spot) -> None:
+        binding = self._bindings[name]
+        if self._block is None:
+            full = spot.tensor(binding)
+            value = value.to(full.device)
+            spot.put(binding, value.clone() if binding.merge is None else binding.merge(full, value))
+        else:
+            rows.written(spot.own(binding), binding, self._block, self._frame, value)
+        if binding.carry is not None:
+            self._carried[name] = self._own_rows(binding, spot)
+            for execution in self._executions:
+                execution.drop_carry(name)
+
+    # A write between two branches is carried to their sum, as in the interpreter.
+
+    def _own_rows(self, binding: Binding, spot: Spot) -> Tensor:
+        """What its rows hold at the place of a site; a copy, where others will write into the same tensor."""
+        full = spot.tensor(binding)
+        return full if self._block is None else rows.slice_of(full, binding, self._block).clone()
+
+    def _keep_branches(self, visit: Visit, spot: Spot) -> None:
+        for name in self._carried:
+            branch = self._carry(name)[0]
+            if is_at(branch, visit):
+                self._branches[name] = self._own_rows(branch, spot).clone()
+
+    def _take_carried(self, visit: Visit, spot: Spot) -> None:
+        for name in list(self._carried):
+            total = self._carry(name)[1]
+            if is_at(total, visit):
+                value = self._carried.pop(name) + self._branches.pop(name)
+                if self._block is None:
+                    spot.put(total, value)
+                else:
+                    rows.slice_of(spot.own(total), total, self._block).copy_(value)
+                if total.carry is not None:
+                    self._carried[total.site.name] = self._own_rows(total, spot)
+
+    def _carry(self, name: str) -> tuple[Binding, Binding]:
+        bindings = self.access.resident.bindings
+        carry = bindings[name].carry
+        assert carry is not None
+        return bindings[carry[0]], bindings[carry[1]]
+
+
+def _constants(outputs: Outputs) -> Outputs:
+    """What stays as it is in every pass, apart from the graphs of the passes that it comes from."""
+    return tuple(value.detach() if isinstance(value, Tensor) else value for value in outputs)
+
+
+def _edited(name: str, edit: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    new = edit(value.clone())
+    if not isinstance(new, Tensor) or new.shape != value.shape or new.dtype != value.dtype:
+        got = f"{new.dtype}{list(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+        raise Misuse(f"edit at {name!r} returned {got}, expected {value.dtype}{list(value.shape)}", site=name)
+    return new
