@@ -1,0 +1,1 @@
+"""Methods that take gradients of the target by the inputs."""

@@ -1,0 +1,42 @@
+"""How many rows and columns fit into a pass: a bound on memory, from the sizes of the model."""
+
+from collections.abc import Iterator
+
+import torch
+
+from interpd.sdk import Session
+
+CPU_BYTES = 512 << 20
+"""What a pass may hold on a CPU."""
+
+GPU_SHARE = 4
+"""A pass may hold this part of a GPU's free memory."""
+
+
+def available(device: torch.device) -> int:
+    """Bytes that the work of one request may hold at once."""
+    if device.type != "cuda":
+        return CPU_BYTES
+    return torch.cuda.mem_get_info(device)[0] // GPU_SHARE
+
+
+def bytes_per_row(session: Session, n_positions: int, *, grad: bool) -> int:
+    """About what one row of a pass holds: all layers for gradients, otherwise the widest."""
+    sizes = session.info.sizes
+    d_model, heads = sizes.get("d_model", 1024), sizes.get("head", 16)
+    layer = n_positions * (12 * d_model + 4 * sizes.get("d_mlp", 4 * d_model)) + 2 * heads * n_positions**2
+    logits = 4 * n_positions * sizes.get("d_vocab", 50_000)
+    return 4 * (layer * (session.info.n_layers if grad else 1) + logits)
+
+
+def bytes_per_gradient(session: Session, n_positions: int) -> int:
+    """About what the gradient of one column holds on its way back, for each row."""
+    sizes = session.info.sizes
+    d_model, heads = sizes.get("d_model", 1024), sizes.get("head", 16)
+    return 4 * (n_positions * (6 * d_model + 3 * sizes.get("d_mlp", 4 * d_model)) + 2 * heads * n_positions**2)
+
+
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """``range(n)`` in slices of at most ``size``."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

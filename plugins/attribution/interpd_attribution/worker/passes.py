@@ -1,0 +1,89 @@
+"""The model on rows of changed inputs: a pass over a context, and what scores and gradients need of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interpd.sdk import Session
+from interpd_attribution.worker.scoring.contrast import Context
+
+Edit = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a context gave."""
+
+    logits: Tensor
+    """``[row token d_vocab]`` at the predicting positions, at least float32."""
+    end: Tensor | None
+    """The last stream before the logits, ``[row pos d_model]``, each position of which makes the logits of its own
+    only; ``None`` where there is none, or no gradients."""
+    values: Mapping[str, Tensor]
+    """Of the sites that were asked for."""
+
+
+class Model:
+    """The model of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._end = end_site(session)
+
+    def see(
+        self,
+        context: Context,
+        n_rows: int,
+        edits: Mapping[str, Edit],
+        *,
+        reads: Sequence[str] = (),
+        grad: bool = False,
+    ) -> Seen:
+        """One pass over ``n_rows`` rows of the context.
+
+        Args:
+            context: Its token ids.
+            n_rows: How often it is there; the edits make rows differ.
+            edits: By site.
+            reads: Sites whose values are wanted too.
+            grad: Keep what gradients need.
+        """
+        # a stream behind which something is changed or read does not decide the logits alone
+        end = self._end if grad and not self._comes_behind((*edits, *reads, *self.session.written)) else None
+        sites = [*reads, "logits", *([end] if end else [])]
+        values = self.run(context, n_rows, edits, reads=sites, grad=grad)
+        places = torch.tensor(context.predicting, device=self.session.device)
+        logits = values["logits"].index_select(1, places)
+        if logits.dtype not in (torch.float32, torch.float64):
+            logits = logits.float()
+        return Seen(logits, values[end] if end else None, {site: values[site] for site in reads})
+
+    def run(
+        self,
+        context: Context,
+        n_rows: int,
+        edits: Mapping[str, Edit],
+        *,
+        reads: Sequence[str],
+        grad: bool = False,
+    ) -> dict[str, Tensor]:
+        """The values of sites in a pass over ``n_rows`` rows of the context."""
+        target = context.target_ids.expand(n_rows, -1)
+        if context.source_ids is None:
+            return self.session.forward(target, reads=reads, edits=edits, grad=grad)
+        source = context.source_ids.expand(n_rows, -1)
+        return self.session.forward(source, target_ids=target, reads=reads, edits=edits, grad=grad)
+
+    def _comes_behind(self, sites: Sequence[str]) -> bool:
+        known = self.session.sites
+        return self._end is None or any(known[site].order >= known[self._end].order for site in sites if site in known)
+
+
+def end_site(session: Session) -> str | None:
+    """The last stream of the model, which alone decides the logits, position by position; ``None``: none is known."""
+    layers = [site for site in session.sites if site.removeprefix("decoder.").startswith("layers.")]
+    last = max((int(site.removeprefix("decoder.").split(".")[1]) for site in layers), default=-1)
+    names = ("ln_final", "decoder.ln_final", f"layers.{last}.resid_post", f"decoder.layers.{last}.resid_post")
+    return next((name for name in names if name in session.sites), None)

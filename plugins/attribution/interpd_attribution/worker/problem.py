@@ -1,0 +1,244 @@
+"""One attribution problem: whose inputs, which columns, which score; and the scores of changed inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from interpd.sdk import CallerError, MethodContext
+from interpd_attribution.worker.groups import Groups, groups_of
+from interpd_attribution.worker.memory import available, bytes_per_gradient, bytes_per_row, chunks
+from interpd_attribution.worker.passes import Edit, Model, Seen
+from interpd_attribution.worker.request import Request
+from interpd_attribution.worker.scoring.contrast import Context, FoilTokens, foils_of, own_context
+from interpd_attribution.worker.scoring.expression import Score, score_of
+from interpd_attribution.worker.scoring.step import Foil, Step
+from interpd_attribution.worker.sequence import Sequence as Ids
+from interpd_attribution.worker.sequence import Side, sequence_of
+
+
+@dataclass(frozen=True)
+class Points:
+    """Inputs to look at: vectors for all attributed positions, in rows that are made when they are needed."""
+
+    n: int
+    at: Callable[[slice], Tensor]
+    """The vectors of some rows, ``[row position d_model]``."""
+
+
+def points(vectors: Tensor) -> Points:
+    """Points that are there already: ``[row position d_model]``."""
+    return Points(len(vectors), lambda rows: vectors[rows])
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a pass ends for gradients: a value of which each position decides the scores of steps of its own."""
+
+    value: Tensor
+    """``[row pos d_model]``."""
+    shares: Tensor
+    """``[column pos]``: 1.0 where the position decides a step of the column."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The target's scores at some rows."""
+
+    columns: Tensor
+    """``[row column]``."""
+    ends: tuple[End, ...]
+    """Empty: gradients go through the scores themselves."""
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the sites that were asked for."""
+
+
+class Problem:
+    """What every method works on. Inputs are vectors, ``[position d_model]`` in float32, of the attributed sides."""
+
+    def __init__(self, ctx: MethodContext, request: Request) -> None:
+        self.ctx, self.session, self.request = ctx, ctx.session, request
+        self.model = Model(ctx.session)
+        self.sequence: Ids = sequence_of(ctx, request.start, request.stop)
+        self.columns: Groups = _columns(request, self.sequence)
+        self.features: Groups = groups_of(request.features, self.sequence.n_positions, "features")
+        self.sides: tuple[Side, ...] = _attributed(request.inputs, self.sequence)
+        self.positions = slice(self.sides[0].first, self.sides[-1].positions.stop)
+        """Which of all positions are attributed."""
+        self.target: Score = score_of(request.target)
+        self.step_scores: tuple[Score, ...] = tuple(map(score_of, request.step_scores))
+        n_vocab = self.session.info.sizes.get("d_vocab", 1 << 62)
+        self.foils: tuple[FoilTokens, ...] = foils_of(request, self.sequence, self.columns.n, n_vocab)
+        for score in (self.target, *self.step_scores):
+            if score.function.contrastive and not self.foils:
+                raise CallerError(f"{score.text!r} contrasts with a foil: give contrast_ids")
+        self._fixed: dict[int, Seen] = {}
+        self._done = self._total = 0
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """The vectors of the attributed positions as they are, the graph's own writes in force."""
+        return self.embedded(self.context)
+
+    @cached_property
+    def context(self) -> Context:
+        """That of the attributed tokens."""
+        return own_context(self.sequence)
+
+    def embedded(self, context: Context) -> Tensor:
+        """The token embeddings of a context at the attributed positions, ``[position d_model]`` in float32."""
+        values = self.model.run(context, 1, {}, reads=[side.site for side in self.sides])
+        parts = [values[side.site][0].float() for side in self.sides]
+        if len({part.shape[-1] for part in parts}) > 1:
+            raise CallerError(
+                "the two sides have vectors of different sizes: attribute one, inputs='source' or 'target'"
+            )
+        return torch.cat(parts)
+
+    def scored(
+        self,
+        vectors: Tensor | None = None,
+        *,
+        edits: Mapping[str, Edit] | None = None,
+        reads: Sequence[str] = (),
+        n_rows: int = 1,
+        grad: bool = False,
+    ) -> Scored:
+        """The target's scores, in one pass (and one for each foil with a context of its own).
+
+        Args:
+            vectors: Of the attributed positions, ``[row position d_model]``; none: as they are.
+            edits: Changes at other sites.
+            reads: Sites whose values are wanted too.
+            n_rows: How many rows there are where no vectors say so.
+            grad: Keep what gradients need.
+        """
+        n_rows = n_rows if vectors is None else len(vectors)
+        all_edits = {**self._put(vectors, self.context), **(edits or {})}
+        own = self.model.see(self.context, n_rows, all_edits, reads=reads, grad=grad)
+        forced = self.request.contrast_force_inputs and self.target.function.contrastive
+        others = [self._of_foil(number, vectors, grad) for number in range(len(self.foils))] if forced else []
+        scores = self.target(self._step(own, others, vectors))
+        columns = self.columns.summed(scores, 1)
+        return Scored(columns, self._ends(own, others) if grad else (), own.values)
+
+    def scores(self, at: Points) -> Tensor:
+        """The target's scores at points, ``[row column]``, without gradients."""
+        size = self.rows_per_pass(grad=False)
+        return torch.cat([self.scored(at.at(rows)).columns for rows in chunks(at.n, size)])
+
+    def told(self) -> Tensor:
+        """The step scores that were asked for, ``[score token]``."""
+        if not self.step_scores:
+            return torch.zeros(0, self.sequence.n_steps, device=self.session.device)
+        own = self.model.see(self.context, 1, {})
+        contrasts = any(score.function.contrastive for score in self.step_scores)
+        others = [self._of_foil(number, None, False) for number in range(len(self.foils))] if contrasts else []
+        step = self._step(own, others, None)
+        return torch.stack([score(step)[0].float() for score in self.step_scores])
+
+    def sees(self) -> Tensor:
+        """Whether a feature can explain a column: ``[feature column]``."""
+        sees = self.sequence.sees().float()
+        attributed = torch.zeros(self.sequence.n_positions)
+        attributed[self.positions] = 1.0
+        return (self.columns.members() @ (sees * attributed) @ self.features.members().T > 0).T
+
+    def rows_per_pass(self, *, grad: bool) -> int:
+        """How many rows fit into a pass."""
+        if self.request.rows_per_pass < 0:
+            raise CallerError(
+                f"rows_per_pass is {self.request.rows_per_pass}, expected 1 or more, or 0: as memory allows"
+            )
+        size = bytes_per_row(self.session, self.sequence.n_positions, grad=grad)
+        return self.request.rows_per_pass or max(1, available(self.session.device) // size)
+
+    def columns_per_gradient(self, n_rows: int) -> int:
+        """How many columns' gradients fit beside one another."""
+        size = bytes_per_gradient(self.session, self.sequence.n_positions) * n_rows
+        return max(1, available(self.session.device) // 4 // size)
+
+    def expect(self, total: int) -> None:
+        """Says how much work there will be, for ``worked``."""
+        self._total = total
+
+    def worked(self, done: int) -> None:
+        """Says that so much of it is done, and gives others their turn."""
+        self._done = min(self._done + done, self._total)
+        self.ctx.progress(self._done, self._total, "gradients")
+
+    def _step(self, own: Seen, others: Sequence[Seen], vectors: Tensor | None) -> Step:
+        if others:
+            pairs = zip(others, self.foils, strict=True)
+            foils = tuple(Foil(seen.logits, foil.ids, foil.share) for seen, foil in pairs)
+        elif any(foil.share is not None for foil in self.foils) and self.target.function.contrastive:
+            raise CallerError(
+                "contrast_start contrasts wholes in contexts of their own: set contrast_force_inputs=True"
+            )
+        else:
+            foils = tuple(Foil(own.logits, foil.ids) for foil in self.foils)
+        return Step(own.logits, self.sequence.ids, foils, has_own_context=bool(others))
+
+    def _of_foil(self, number: int, vectors: Tensor | None, grad: bool) -> Seen:
+        """The foil in its own context; once for all, where nothing of the attributed sequence is in it."""
+        context = self.foils[number].context
+        if vectors is not None and (edits := self._put(vectors, context)):
+            return self.model.see(context, len(vectors), edits, grad=grad)
+        if number not in self._fixed:
+            self._fixed[number] = self.model.see(context, 1, {})
+        return self._fixed[number]
+
+    def _put(self, vectors: Tensor | None, context: Context) -> dict[str, Edit]:
+        """The edits that put the attributed positions' vectors into a context."""
+        if vectors is None:
+            return {}
+        edits: dict[str, Edit] = {}
+        for side in self.sides:
+            is_source = side is self.sequence.source
+            n_shared = (len(side.ids) if context.shares_source else 0) if is_source else context.n_shared
+            if n_shared:
+                start = side.first - self.positions.start
+                edits[side.site] = _first(vectors[:, start : start + n_shared])
+        return edits
+
+    def _ends(self, own: Seen, others: Sequence[Seen]) -> tuple[End, ...]:
+        """Where gradients may begin: all passes must have an end, and no position of it may serve two columns."""
+        members = self.columns.members()
+        ends = []
+        for number, seen in enumerate([own, *others]):
+            if not seen.logits.requires_grad:
+                continue
+            foil = self.foils[number - 1] if number else None
+            places = torch.tensor((foil.context if foil else self.context).predicting)
+            if seen.end is None or (self.columns.n > 1 and len(places.unique()) < len(places)):
+                return ()
+            shares = members if foil is None or foil.share is None else torch.ones(1, len(places))
+            found = torch.zeros(self.columns.n, seen.end.shape[1]).index_add_(1, places, shares).clamp(max=1)
+            ends.append(End(seen.end, found.to(seen.end.device)))
+        return tuple(ends)
+
+
+def _first(vectors: Tensor) -> Edit:
+    """An edit that puts vectors in place of the first positions."""
+
+    def put(value: Tensor) -> Tensor:
+        new = vectors.to(value.dtype)
+        return new if new.shape == value.shape else torch.cat([new, value[:, new.shape[1] :]], 1)
+
+    return put
+
+
+def _attributed(inputs: str, sequence: Ids) -> tuple[Side, ...]:
+    if inputs == "all":
+        return sequence.sides
+    if sequence.source is None and inputs == "source":
+        raise CallerError("inputs='source': the model has no encoder; its prompt is part of the target")
+    return (sequence.target,) if inputs == "target" or sequence.source is None else (sequence.source,)
+
+
+def _columns(request: Request, sequence: Ids) -> Groups:
+    if request.span and request.spans:
+        raise CallerError("span=True is one column for all tokens: leave spans out")
+    return groups_of((0,) * sequence.n_steps if request.span else request.spans, sequence.n_steps, "spans")

@@ -1,0 +1,37 @@
+"""Attribution methods: ours, and those of other packages.
+
+A package offers its own through the entry-point group ``interpd_attribution.methods``; each entry point names a
+function marked with ``@attribution`` or ``@grouped_method``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from interpd.sdk import DeclarationError
+from interpd_attribution.worker.gradient import local, path, sampled
+
+GROUP = "interpd_attribution.methods"
+
+OURS = (
+    *(local.saliency, local.input_x_gradient, local.gradient_x_difference),
+    *(path.integrated_gradients, path.sequential_integrated_gradients),
+    *(sampled.gradient_shap, sampled.expected_gradients, sampled.smoothgrad, sampled.squaregrad, sampled.vargrad),
+)
+"""What this package brings."""
+
+
+def methods() -> Sequence[Callable[..., Any]]:
+    """Everything to register, as methods of graphs."""
+    found = [*OURS, *_of_others()]
+    return [one for each in found for one in getattr(each, "methods", (each,))]
+
+
+def _of_others() -> Iterator[Callable[..., Any]]:
+    for point in entry_points(group=GROUP):
+        found = point.load()
+        if not hasattr(found, "methods") and not hasattr(found, "schema"):
+            raise DeclarationError(
+                f"entry point {point.name!r} of {GROUP} is no attribution method; mark {point.value} with @attribution"
+            )
+        yield found
