@@ -58,11 +58,13 @@ def eager_attention(
     scaling: float | None = None,
     softcap: float | None = None,
     position_bias: Tensor | None = None,
+    dropout: float = 0.0,
     **_: object,
 ) -> tuple[Tensor, Tensor]:
     """(output ``[batch pos head d_head]``, pattern), as the architecture's own eager attention computes them.
 
-    Called by transformers. Dropout is off (models are in eval mode); windows come in with ``attention_mask``.
+    Called by transformers. Windows come in with ``attention_mask``; ``dropout`` is 0 except in passes that ask for it,
+    and comes behind the tap.
     """
     taps = getattr(module, TAPS)
     query, key = taps.q_rot(query), taps.k_rot(key)
@@ -78,7 +80,8 @@ def eager_attention(
     if attention_mask is not None:
         scores = scores + attention_mask
     pattern = taps.pattern(torch.softmax(scores, dim=-1, dtype=softmax_dtype).to(value.dtype))
-    return torch.matmul(pattern, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
+    kept = nn.functional.dropout(pattern, p=dropout, training=module.training)
+    return torch.matmul(kept, _repeat(value, n_shared)).transpose(1, 2).contiguous(), pattern
 
 
 def seeing_mask(**kwargs: Any) -> Tensor | None:

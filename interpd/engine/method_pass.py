@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from interpd.engine.dropout import dropping
 from interpd.engine.inputs import length_mask, two_sided
 from interpd.engine.interpreter import Spot
 from interpd.engine.method_request import PassRequest, Side
@@ -30,15 +31,17 @@ def run_method_pass(shares: Sequence[MethodShare]) -> None:
             first_row += len(share.request.rows)
     places = set().union(*(share.places for share in shares))
     access.resident.set_attention(shares[0].kind.eager_attention)
-    if places:
-        inputs, on_visit = _inputs(requests, access.device), _OnVisit(shares, frame)
-        try:
-            access.driver.run(inputs, visits_of(places), on_visit, grad=requests[0].grad, stop=True)
-        except _NobodyLeft:
-            return
+    with dropping(access.driver.model, requests[0].dropout_seed):
+        if places:
+            inputs, on_visit = _inputs(requests, access.device), _OnVisit(shares, frame)
+            try:
+                access.driver.run(inputs, visits_of(places), on_visit, grad=requests[0].grad, stop=True)
+            except _NobodyLeft:
+                return
+        for share in shares:
+            share.finish()
     n_encoder_layers = access.resident.info.n_encoder_layers
     for share in shares:
-        share.finish()
         if share.failed is not None:
             continue
         n_tokens = sum(row.computed(share.n_layers, n_encoder_layers) or 0 for row in share.request.rows)

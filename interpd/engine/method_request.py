@@ -48,6 +48,7 @@ class PassRequest:
     target: Side | None = None
     """Of an encoder-decoder model, whose sources ``own`` are then."""
     values: tuple[Recomputed, ...] = ()
+    dropout_seed: int | None = None
 
     @property
     def n_pos(self) -> int:
@@ -77,6 +78,12 @@ def side(ids: object, lengths: Sequence[int] | None, name: str) -> Side:
         raise Misuse(f"{name} is {got}, expected whole numbers of shape [batch, pos]")
     batch, n_pos = ids.shape
     return Side(ids, tuple(int(length) for length in lengths) if lengths is not None else (n_pos,) * batch, name)
+
+
+def check_seed(seed: object) -> None:
+    """Raises ``Misuse`` for what is no seed of a pass with dropout."""
+    if seed is not None and not (type(seed) is int and 0 <= seed < 1 << 63):
+        raise Misuse(f"dropout_seed is {seed!r}, expected a whole number from 0 to 2**63 - 1, or None for no dropout")
 
 
 def check_sides(access: ModelAccess, request: PassRequest) -> None:

@@ -20,6 +20,8 @@ from interpd.engine.nnsight_driver import Visit
 from interpd.engine.planning import Program, Step
 from interpd.engine.rows import Frame, Row, row_of
 from interpd.engine.runs import Run
+from interpd.errors import FeatureUnsupported
+from interpd.graph.order import WRITE
 from interpd.graph.run import Lengths, Tokens
 from interpd.plugin.annotations import Recomputed
 
@@ -52,6 +54,8 @@ class MethodShare:
         self._bindings = {name: binding_of(bindings, name, step) for name in (*request.reads, *request.edits)}
         self._wanted = WantedValues(run.program, step, request.values)
         self._wanted.check(n_rows=len(request.rows), grad=request.grad)
+        if request.dropout_seed is not None:
+            self._refuse_carries()
         needed = [self._bindings[name] for name in request.reads]
         needed += [one.binding for one in self._wanted.steps if one.binding is not None]
         self._last_order = max((binding.location.order for binding in needed), default=-1)
@@ -67,6 +71,19 @@ class MethodShare:
         self._frame = Frame(request.n_pos)
         self._carried: dict[str, Tensor] = {}
         self._branches: dict[str, Tensor] = {}
+
+    def _refuse_carries(self) -> None:
+        """Raises ``FeatureUnsupported`` for writes that are carried past a branch, part of which may be dropped."""
+        request = self.request
+        put = [self._bindings[name] for name in (*request.edits, *(request.reads if request.grad else ()))]
+        put += [step.binding for step in self._wanted.before_edits if step.op == WRITE and step.binding is not None]
+        for binding in put:
+            if binding.carry is not None:
+                branch, total = binding.carry
+                raise FeatureUnsupported(
+                    f"a pass with dropout_seed takes no write, edit or gradient at {binding.site.name!r}: "
+                    f"it is carried to {total!r} past {branch!r}, of which the model may drop a part on the way"
+                )
 
     def take_place(self, first_row: int, frame: Frame) -> None:
         """Takes the rows from ``first_row`` on of a pass that holds others' rows, too."""
@@ -88,6 +105,8 @@ class MethodShare:
         turn = long_from(self.access.resident.model)
         if self.request.grad:
             return "passes of methods that record gradients run alone"
+        if self.request.dropout_seed is not None:
+            return "what a pass drops depends on all of its rows"
         if self.run.program.request.reproducible:
             return "reproducible runs take a pass of their own"
         if turn and self.request.own.n_pos > turn:

@@ -17,7 +17,7 @@ from torch import Tensor
 from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
-from interpd.engine.method_request import PassRequest, handles_of, side
+from interpd.engine.method_request import PassRequest, check_seed, handles_of, side
 from interpd.engine.method_share import MethodShare
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.planning import Step, filled
@@ -72,6 +72,7 @@ class EngineSession:
         grad: bool = False,
         target_ids: Tensor | None = None,
         target_lengths: Sequence[int] | None = None,
+        dropout_seed: int | None = None,
     ) -> dict[str | Recomputed, Tensor]:
         """The values of sites and ports in one forward pass: see ``plugin.method.Session.forward``."""
         if isinstance(reads, str):
@@ -83,7 +84,8 @@ class EngineSession:
             target = side(target_ids, target_lengths, "target_ids")
         elif target_lengths is not None:
             raise Misuse("target_lengths are those of target_ids, which were not given")
-        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target, tuple(values)))
+        check_seed(dropout_seed)
+        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target, tuple(values), dropout_seed))
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """``x`` put through a module of the model: its path, or a site that is a module's whole output."""

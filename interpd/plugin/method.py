@@ -69,6 +69,7 @@ class Session(Protocol):
         grad: bool = False,
         target_ids: "Tensor | None" = None,
         target_lengths: Sequence[int] | None = None,
+        dropout_seed: int | None = None,
     ) -> "dict[Any, Tensor]":
         """The values of the sites ``reads``, by name, and of the ports ``values``, by handle, in one forward pass.
 
@@ -91,6 +92,9 @@ class Session(Protocol):
             target_ids: Of an encoder-decoder model what its decoder is given, the start token first: ``[batch, pos]``,
                 as in ``MethodContext.target_ids``. ``input_ids`` are the sources then.
             target_lengths: As ``lengths``, of the targets.
+            dropout_seed: Run this pass in training mode, in which the model drops a part of its activations at random
+                (Monte-Carlo dropout); equal seeds, ids and sites drop the same. No writes, edits or gradients at
+                sites such as ``resid_mid``, whose writes reach the stream past a branch.
 
         Raises:
             CallerError: No such site, ids that the model cannot take, an edit that returned another shape. Uncaught, it

@@ -13,6 +13,9 @@ MAX_POSITIONAL, MAX_PARAMETERS = 5, 8
 # transformers calls its attention functions with six positional arguments
 CALLED_BY_OTHERS = ("eager_attention",)
 
+# a method's one call of the model: each word is a choice of a plugin's, and most calls give two or three
+CALLED_BY_PLUGINS, MOST_WORDS = ("forward",), 9
+
 # a name that says nothing about what is inside
 EMPTY_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "base", "manager")
 
@@ -44,7 +47,8 @@ def test_functions_take_few_parameters(functions):
 
     ours = [(path, function) for path, function in functions if function.name not in CALLED_BY_OTHERS]
     counts = [(path, function.name, *counted(function)) for path, function in ours]
-    assert not [item for item in counts if item[2] > MAX_POSITIONAL or item[3] > MAX_PARAMETERS]
+    most = {name: MOST_WORDS for name in CALLED_BY_PLUGINS}
+    assert not [item for item in counts if item[2] > MAX_POSITIONAL or item[3] > most.get(item[1], MAX_PARAMETERS)]
 
 
 def test_everything_is_annotated(functions):
