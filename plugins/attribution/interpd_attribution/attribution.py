@@ -148,7 +148,7 @@ class Attribution(Views):
             raise CallerError(f"{span!r} is not a range of tokens; write [start:stop]")
         first, last, _ = span.indices(len(self.source))
         side = "target_spans" if self.source_attributions is None else "source_spans"
-        return slices(self, **{side: (first, last)})
+        return slices(self, **{side: [(first, last)] if first < last else []})
 
     def __sub__(self, other: Self) -> Self:
         """What changes from this result to ``other``, as Inseq has it: ``other``'s scores minus these."""

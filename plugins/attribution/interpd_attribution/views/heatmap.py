@@ -20,6 +20,8 @@ WELL_LABELLED = 10_000
 UPRIGHT_FROM = 7
 """Columns with a label of more characters are labelled upwards, where there are more of them than ``FEW``."""
 FEW = 8
+MAY_BE_CUT = 12
+"""Longer labels are cut where there is no room."""
 
 
 def heatmap_html(attribution: "Attribution", look: Look, heading: str = "") -> str:
@@ -63,10 +65,14 @@ def _side(attribution: "Attribution", look: Look, shared: Scale, side: str) -> s
 def head_html(columns: Sequence[str], first: int) -> str:
     """The row of column labels, numbered from ``first``."""
     is_upright = len(columns) > FEW and max(map(len, columns), default=0) >= UPRIGHT_FROM
-    cells = "".join(
-        f"<th><i>{number}</i>\n<bdi>{escape(text)}</bdi></th>" for number, text in enumerate(columns, first)
-    )
+    cells = "".join(f"<th>{named_html(text)}\n<i>{number}</i></th>" for number, text in enumerate(columns, first))
     return f"<thead{' class=up' if is_upright else ''}><tr><th></th>{cells}</tr></thead>"
+
+
+def named_html(text: str) -> str:
+    """A label; one that may be cut is whole where the pointer is over it."""
+    hover = f' title="{escape(text)}"' if len(text) > MAY_BE_CUT else ""
+    return f"<bdi{hover}>{escape(text)}</bdi>"
 
 
 def _rows(
@@ -77,7 +83,7 @@ def _rows(
         where: Iterable[str] = (f"{row} → {column}: " for column in columns) if is_labelled else repeat("")
         cells = "".join(cell_html(value, shared, said) for value, said in zip(values, where, strict=False))
         mark = ' class="cut"' if number == n_before else ""
-        yield f"<tr{mark}><th><i>{number}</i> <bdi>{escape(row)}</bdi></th>{cells}</tr>"
+        yield f"<tr{mark}><th><i>{number}</i> {named_html(row)}</th>{cells}</tr>"
 
 
 def cell_html(score: float, used: Scale, where: str = "", *, kinds: str = "pn", is_written: bool = True) -> str:

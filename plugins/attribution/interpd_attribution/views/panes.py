@@ -10,7 +10,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_attribution.views.colours import Scale, scale
-from interpd_attribution.views.heatmap import cell_html, head_html, legend_html
+from interpd_attribution.views.heatmap import cell_html, head_html, legend_html, named_html
 from interpd_attribution.views.labels import labels, title
 from interpd_attribution.views.look import Look
 
@@ -66,7 +66,7 @@ def panes_html(attribution: "Attribution", look: Look, heading: str = "") -> str
         for row in sheet.rows:
             figures = "".join(_figure(pane, sheet.inputs, columns, used, attribution.attr_pos_start) for pane in row)
             parts.append(f'<div class="{kind}">{figures}</div>')
-    return f'<div class="ia"><div class="scroll" style="border:0">{"".join(parts)}</div></div>'
+    return f'<div class="ia"><div class="wide">{"".join(parts)}</div></div>'
 
 
 def sheet_scale(drawn: Sequence[Sheet], look: Look) -> Scale:
@@ -81,7 +81,7 @@ def _figure(pane: Pane, rows: Sequence[str], columns: Sequence[str], used: Scale
             cell_html(value, used, f"{pane.name}, {row} → {column}: ", is_written=False)
             for column, value in zip(columns, values, strict=True)
         )
-        body.append(f"<tr><th><bdi>{escape(row)}</bdi></th>{cells}</tr>")
+        body.append(f"<tr><th>{named_html(row)}</th>{cells}</tr>")
     head = head_html(columns, first).replace("<thead>", "<thead class=up>")
     return f"<figure><figcaption>{escape(pane.name)}</figcaption><table>{head}{''.join(body)}</table></figure>"
 

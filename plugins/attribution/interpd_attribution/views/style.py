@@ -20,7 +20,8 @@ body[data-jp-theme-light=false] .ia,body.vscode-dark .ia{--fg:#e8e8e8;--bg:#1c1c
 .ia thead th{position:sticky;top:0;z-index:2;vertical-align:bottom;border-bottom:1px solid var(--line)}
 .ia tbody th,.ia thead th:first-child{position:sticky;left:0;z-index:1;text-align:right;
 border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
-.ia .up bdi{writing-mode:vertical-rl;transform:rotate(180deg)}.ia .up th{padding:4px 2px}
+.ia th bdi{display:inline-block;max-width:20em;overflow:hidden;text-overflow:ellipsis;vertical-align:bottom}
+.ia .up bdi{writing-mode:vertical-rl;transform:rotate(180deg);max-width:none;max-height:14em}.ia .up th{padding:4px 2px}
 .ia td.p{background:linear-gradient(rgb(178 24 43/var(--a)),rgb(178 24 43/var(--a))) var(--bg)}
 .ia td.n{background:linear-gradient(rgb(33 102 172/var(--a)),rgb(33 102 172/var(--a))) var(--bg)}
 .ia td.g{background:linear-gradient(rgb(0 109 44/var(--a)),rgb(0 109 44/var(--a))) var(--bg)}
@@ -38,9 +39,11 @@ border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
 .ia figure{margin:0}.ia figcaption{font-size:.9em;color:var(--dim);margin-bottom:2px}
 .ia .panes td,.ia .row td{min-width:0;width:1.15em;height:1.15em;padding:0}
 .ia .panes th,.ia .row th{font-size:10px;padding:0 4px;line-height:1.15}
+.ia .panes bdi,.ia .row bdi{max-width:9em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:9em}
+.ia .wide{overflow-x:auto}
 .ia .toks{line-height:1.9;margin:.2em 0 .6em 1.2em;white-space:pre-wrap;
 font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px}
-.ia mark{color:var(--fg);background:none;padding:2px 1px;border-radius:3px;box-decoration-break:clone}
+.ia mark{color:var(--fg);background:none;padding:2px 1px;margin-right:1px;border-radius:3px;box-decoration-break:clone}
 .ia mark.p{background:rgb(178 24 43/var(--a))}.ia mark.n{background:rgb(33 102 172/var(--a))}
 .ia mark.g{background:rgb(0 109 44/var(--a))}.ia mark.o{background:rgb(140 81 10/var(--a))}
 .ia details{border-top:1px solid var(--line);padding:.15em 0}.ia summary{cursor:pointer;padding:.1em 0}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GREEN, BROWN = (0, 109, 44), (140, 81, 10)
 NUMBER_WIDTH = 6
 FRAME = 3
-"""What the lines and blanks of a column take."""
+"""What the lines and blanks of a column take; the table takes one more."""
 
 
 def heatmap(attribution: "Attribution", look: Look, width: int) -> Group:
@@ -79,7 +79,7 @@ def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, widt
     steps = attribution.step_scores if with_steps else {}
     heads = [*(f"{number} {row}" for number, row in enumerate(rows)), *steps]
     left = max(map(cell_len, heads), default=0) + FRAME
-    for start, stop in _cuts([max(cell_len(text), NUMBER_WIDTH) + FRAME for text in columns], width - left):
+    for start, stop in _cuts([max(cell_len(text), NUMBER_WIDTH) + FRAME for text in columns], width - left - 1):
         table = _empty(attribution, columns[start:stop], start, f"{side.capitalize()} attribution {used.unit}".rstrip())
         for number, row in enumerate(rows):
             cells = [_cell(value, used) for value in array[number, start:stop].tolist()]
