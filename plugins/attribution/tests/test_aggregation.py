@@ -185,6 +185,15 @@ def test_spans_merge_as_inputs_and_as_outputs(make):
     np.testing.assert_allclose(found.step_scores["probability"][1], one.step_scores["probability"][1:3].sum())
 
 
+def test_a_score_of_zero_is_known_and_wins_over_one_that_is_not(make):
+    """For Inseq a merged word is unknown if one of its pieces has exactly no influence and the other comes later."""
+    one = make(target=("<pad>", "▁a", "b"), target_attributions=np.array([[0.0, 1.0], [np.nan, 0.0], [np.nan, np.nan]]))
+    found = one.aggregate("spans", target_spans=(1, 3))
+    assert found.target_attributions.tolist() == [[1.0], [0.0]]
+    alone = make(target=("<pad>", "▁a"), target_attributions=np.array([[np.nan], [np.nan]]))
+    assert np.isnan(alone.aggregate("spans", target_spans=(0, 2)).target_attributions).all()
+
+
 def test_step_scores_are_merged_each_in_its_way(make):
     one = make()
     found = one.aggregate("spans", target_spans=(1, 3))

@@ -38,8 +38,8 @@ class AggregationFunction:
 
 
 def absmax(scores: np.ndarray, axis: int) -> np.ndarray:
-    """The score of the largest magnitude, with its sign; the first of several. NaN counts as zero."""
-    where = np.abs(np.nan_to_num(scores)).argmax(axis, keepdims=True)
+    """The score of the largest magnitude, with its sign; the first of several. NaN only where all are."""
+    where = np.nan_to_num(np.abs(scores), nan=-1.0).argmax(axis, keepdims=True)
     return np.take_along_axis(scores, where, axis).squeeze(axis)
 
 
