@@ -25,6 +25,8 @@ def read(path: str | Path) -> tuple[tuple[Attribution, ...], dict[str, object]]:
         return inseq_json.from_json(content, where)
     if isinstance(content, Mapping) and content.get("format") == own.FORMAT:
         return own.from_json(content, where)
+    if isinstance(content, Mapping) and "sequence_attributions" in content:
+        raise CallerError(f"{where} was saved by Inseq with use_primitives=True, which leaves out what is what")
     raise CallerError(f"{where} holds no attributions: it is neither {own.FORMAT} nor a file that Inseq saved")
 
 

@@ -105,8 +105,7 @@ def _attributes(value: Content, names: Sequence[str] | frozenset[str], where: st
     """What an object of one of these classes holds."""
     if not isinstance(value, Mapping) or "__instance_type__" not in value:
         raise CallerError(
-            f"{where} holds a {type(value).__name__} without a class, expected {', '.join(sorted(names))}; what Inseq "
-            "wrote with use_primitives=True cannot be read back"
+            f"{where} holds a {type(value).__name__} without a class, expected {', '.join(sorted(names))}"
         )
     module, name = value["__instance_type__"]
     if name not in names or not (module in (DATA, TYPING) or str(module).startswith("inseq.data.")):
