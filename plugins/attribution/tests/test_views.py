@@ -290,6 +290,16 @@ def test_wide_tables_are_cut_to_the_terminal(make):
     assert max(map(len, text.splitlines())) <= 60
     assert all(f"▁token{number}" in text for number in range(1, 16))
     assert "…" not in text
+    layers = with_layers(dataclasses.replace(one, step_scores={}))
+    text = plain(printed(terminal.panes(layers, Look(), 30), width=30))
+    assert max(map(len, text.splitlines())) <= 30
+    assert text.count("layer 0") == 4
+
+
+def test_long_labels_are_cut_in_a_terminal(make):
+    one = make(source=("a sentence " * 20,), target=("<pad>", "▁x"))
+    text = plain(printed(terminal.heatmap(one, Look(), 60), width=60))
+    assert "a sentence a sentence a sentenc…" in text
 
 
 def test_the_terminal_is_not_steered_by_tokens(evil):
@@ -297,7 +307,7 @@ def test_the_terminal_is_not_steered_by_tokens(evil):
     one = dataclasses.replace(evil, source=tuple(Token("[red]\x1b[2J", 0) for _ in evil.source))
     for renderable in (
         terminal.heatmap(one, Look(), 200),
-        terminal.panes(with_layers(one), Look()),
+        terminal.panes(with_layers(one), Look(), 200),
         terminal.highlights(one, Look()),
     ):
         text = printed(renderable, width=200)
@@ -306,7 +316,7 @@ def test_the_terminal_is_not_steered_by_tokens(evil):
 
 
 def test_panes_and_tokens_have_a_terminal_view(make):
-    panes = plain(printed(terminal.panes(make(dims={"layer": 2}), Look())))
+    panes = plain(printed(terminal.panes(make(dims={"layer": 2}), Look(), 100)))
     assert "layer 0" in panes
     assert "layer 1" in panes
     tokens = plain(printed(terminal.highlights(make(), Look(step_score_highlight="entropy", wrap_after=2))))

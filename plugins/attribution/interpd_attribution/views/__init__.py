@@ -72,7 +72,7 @@ class Views:
         """
         look, shown = Look(**options), self._shown(None, False, {})
         if display:
-            _display(shown, look, panes_html, lambda item, width: terminal.panes(item, look))
+            _display(shown, look, panes_html, lambda item, width: terminal.panes(item, look, width))
         return _fragment(shown, look, panes_html) if return_html else None
 
     def show_tokens(
@@ -115,7 +115,7 @@ def _draw(attribution: "Attribution", look: Look, heading: str) -> str:
 
 
 def _render(attribution: "Attribution", look: Look, width: int) -> RenderableType:
-    return terminal.panes(attribution, look) if attribution.dims else terminal.heatmap(attribution, look, width)
+    return terminal.panes(attribution, look, width) if attribution.dims else terminal.heatmap(attribution, look, width)
 
 
 def _fragment(shown: "Sequence[Attribution]", look: Look, draw: Draw) -> str:

@@ -10,7 +10,9 @@ from interpd.errors import CallerError
 
 Rgb = tuple[int, int, int]
 
-RED, BLUE, GREEN, WHITE = (178, 24, 43), (33, 102, 172), (0, 109, 44), (255, 255, 255)
+RED, BLUE = (178, 24, 43), (33, 102, 172)
+GREEN, BROWN = (0, 109, 44), (140, 81, 10)
+WHITE = (255, 255, 255)
 DARK_FROM = 0.8
 """Strength of a colour from which on its text is white."""
 FAINT = 0.02

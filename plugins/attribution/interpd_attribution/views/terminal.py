@@ -1,18 +1,31 @@
 """The views for a terminal, as renderables of rich."""
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
+from rich.color import Color
 from rich.console import Group
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Column, Table
 from rich.text import Text
 
-from interpd_attribution.views.colours import DARK_FROM, Scale, is_drawn, over_white, scale
+from interpd_attribution.views.colours import (
+    BLUE,
+    BROWN,
+    DARK_FROM,
+    GREEN,
+    RED,
+    Rgb,
+    Scale,
+    is_drawn,
+    over_white,
+    scale,
+)
 from interpd_attribution.views.highlights import explained, scales
 from interpd_attribution.views.labels import labels, title
 from interpd_attribution.views.look import Look
@@ -21,49 +34,48 @@ from interpd_attribution.views.panes import Pane, sheet_scale, sheets
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
 
-GREEN, BROWN = (0, 109, 44), (140, 81, 10)
-NUMBER_WIDTH = 6
 FRAME = 3
 """What the lines and blanks of a column take; the table takes one more."""
+LONGEST_ROW, LONGEST_COLUMN = 32, 16
+"""Longer labels are cut."""
+
+Part = Text | Padding | Table
 
 
 def heatmap(attribution: "Attribution", look: Look, width: int) -> Group:
     """A table for each side, cut into several where it is wider than ``width`` characters."""
     used = scale((attribution.source_attributions, attribution.target_attributions), look.min_val, look.max_val)
-    tables: list[Table] = []
+    parts: list[Part] = [_heading(attribution, used)]
     if attribution.source_attributions is not None:
-        tables += _tables(attribution, look, used, "source", width)
+        parts += _tables(attribution, look, used, "source", width)
     if attribution.target_attributions is not None or attribution.source_attributions is None:
-        tables += _tables(attribution, look, used, "target", width)
-    return Group(*tables)
+        parts += _tables(attribution, look, used, "target", width)
+    return Group(*parts)
 
 
-def panes(attribution: "Attribution", look: Look) -> Group:
-    """One block of coloured cells for each entry of the further axes."""
+def panes(attribution: "Attribution", look: Look, width: int) -> Group:
+    """One block of coloured cells for each entry of the further axes, cut into several like a table."""
     drawn = list(sheets(attribution, look))
     used = sheet_scale(drawn, look)
-    parts: list[Text | Padding] = [
-        Text(f"{title(attribution)}: {used.low:.4g} (blue) to {used.high:.4g} (red)", "bold")
-    ]
+    parts: list[Part] = [_heading(attribution, used)]
     for sheet in drawn:
-        parts.append(Text(f"{sheet.side.capitalize()} attribution  {sheet.note}".rstrip(), "bold"))
-        parts += [Padding(_block(pane, sheet.inputs, used), (0, 0, 1, 2)) for row in sheet.rows for pane in row]
+        parts.append(_side(sheet.side).append(f"  {sheet.note}" if sheet.note else "", "not bold dim"))
+        shown = (pane for row in sheet.rows for pane in row)
+        parts += [Padding(block, (0, 0, 1, 2)) for pane in shown for block in _blocks(pane, sheet.inputs, used, width)]
     return Group(*parts)
 
 
 def highlights(attribution: "Attribution", look: Look) -> Group:
     """Each generated token, and its inputs below it."""
     used, of_steps = scales(attribution, look)
-    parts: list[Text | Padding] = [
-        Text(f"{title(attribution)}: {used.low:.4g} (blue) to {used.high:.4g} (red)", "bold")
-    ]
+    parts: list[Part] = [_heading(attribution, used)]
     for item in explained(attribution, look):
         head = Text("→ ").append(item.label, _style(item.step_score, of_steps, GREEN, BROWN) or Style(bold=True))
         if item.step_score is not None:
             head.append(f"  {look.step_score_highlight} {item.step_score:.4g}", "dim")
         parts.append(head)
         for side, texts, scores in item.sides:
-            line = Text(f"{side}: ", "dim")
+            line = Text().append(f"{side}: ", "dim")
             for number, (text, score) in enumerate(zip(texts, scores.tolist(), strict=True)):
                 line.append(text, _style(score, used) or Style.null())
                 line.append("\n" if look.wraps(text.strip("▁Ġ␣ "), number) else " ")
@@ -71,36 +83,43 @@ def highlights(attribution: "Attribution", look: Look) -> Group:
     return Group(*parts)
 
 
-def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, width: int) -> Iterator[Table]:
+def _heading(attribution: "Attribution", used: Scale) -> Text:
+    ends = f"{used.low:.4g} (blue) to {used.high:.4g} (red)" if used.is_signed else f"0 to {used.high:.4g} (red)"
+    return Text(title(attribution), "bold").append(f"  {ends}  → generated tokens, ↓ inputs", "not bold dim")
+
+
+def _side(side: str) -> Text:
+    return Text(f"{side.capitalize()} attribution", "bold")
+
+
+def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, width: int) -> Iterator[Part]:
     array = getattr(attribution, f"{side}_attributions")
-    rows = labels(getattr(attribution, side), look.replace_char) if array is not None else []
-    columns = labels(attribution.generated, look.replace_char)
+    tokens = getattr(attribution, side) if array is not None else ()
+    rows = [_short(text, LONGEST_ROW) for text in labels(tokens, look.replace_char)]
+    columns = [_short(text, LONGEST_COLUMN) for text in labels(attribution.generated, look.replace_char)]
     with_steps = side == "target" or attribution.target_attributions is None
-    steps = attribution.step_scores if with_steps else {}
-    heads = [*(f"{number} {row}" for number, row in enumerate(rows)), *steps]
-    left = max(map(cell_len, heads), default=0) + FRAME
-    for start, stop in _cuts([max(cell_len(text), NUMBER_WIDTH) + FRAME for text in columns], width - left - 1):
-        table = _empty(attribution, columns[start:stop], start, f"{side.capitalize()} attribution {used.unit}".rstrip())
-        for number, row in enumerate(rows):
-            cells = [_cell(value, used) for value in array[number, start:stop].tolist()]
-            table.add_row(_head(number, row), *cells, end_section=number == len(rows) - 1)
-        for name, values in steps.items():
-            of_step = scale((values,))
-            cells = [Text(of_step.written(value)) for value in values[start:stop].tolist()]
-            table.add_row(Text(f"{name} {of_step.unit}".rstrip(), "bold"), *cells)
+    steps = {name: (values, scale((values,))) for name, values in attribution.step_scores.items() if with_steps}
+    written = [] if array is None else [[used.written(value) for value in row] for row in array.tolist()]
+    below = [[of_step.written(value) for value in values.tolist()] for values, of_step in steps.values()]
+    digits = max((len(text) for row in (*written, *below) for text in row), default=0)
+    heads = [Text(f"{number} ", "dim").append(row, "bold not dim") for number, row in enumerate(rows)]
+    heads += [Text(f"{name} {of_step.unit}".rstrip(), "bold") for name, (_, of_step) in steps.items()]
+    left = max((head.cell_len for head in heads), default=0) + FRAME
+    yield _side(side).append(f" {used.unit}".rstrip())
+    for start, stop in _cuts([max(cell_len(text), digits) + FRAME for text in columns], width - left - 1):
+        table = _empty(columns[start:stop], attribution.attr_pos_start + start)
+        for number, (head, texts) in enumerate(zip(heads, (*written, *below), strict=True)):
+            styles = [_style(value, used) for value in array[number, start:stop].tolist()] if number < len(rows) else []
+            cells = [Text(text.rjust(digits), style or "") for text, style in zip_longest(texts[start:stop], styles)]
+            table.add_row(head, *cells, end_section=number == len(rows) - 1)
         yield table
 
 
-def _empty(attribution: "Attribution", columns: Sequence[str], start: int, name: str) -> Table:
-    first = attribution.attr_pos_start + start
+def _empty(columns: Sequence[str], first: int) -> Table:
     heads = [
         Column(Text(f"{number}\n{text}"), justify="center", no_wrap=True) for number, text in enumerate(columns, first)
     ]
-    caption = "→ generated tokens, ↓ inputs"
-    heading = f"{title(attribution)}: {name}"
-    return Table(
-        Column("", justify="right", no_wrap=True), *heads, title=Text(heading), caption=caption, box=box.SIMPLE_HEAD
-    )
+    return Table(Column("", justify="right", no_wrap=True), *heads, box=box.SIMPLE_HEAD)
 
 
 def _cuts(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
@@ -114,32 +133,25 @@ def _cuts(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
     return [*cuts, (start, len(widths))]
 
 
-def _head(number: int, row: str) -> Text:
-    return Text(f"{number} ", "dim").append(row, "bold not dim")
+def _short(text: str, longest: int) -> str:
+    return text if cell_len(text) <= longest else f"{set_cell_size(text, longest - 1)}…"
 
 
-def _cell(score: float, used: Scale) -> Text:
-    return Text(used.written(score), _style(score, used) or Style.null())
+def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int) -> Iterator[Text]:
+    names = [_short(row, LONGEST_ROW) for row in rows]
+    left = max(map(cell_len, names), default=0)
+    for start, stop in _cuts([2] * pane.scores.shape[1], width - left - FRAME):
+        text = Text().append(pane.name, "dim")
+        for name, values in zip(names, pane.scores[:, start:stop].tolist(), strict=True):
+            text.append("\n" + " " * (left - cell_len(name)) + name + " ")
+            for score in values:
+                text.append("··" if math.isnan(score) else "  ", _style(score, used) or "dim")
+        yield text
 
 
-def _block(pane: Pane, rows: Sequence[str], used: Scale) -> Text:
-    left = max(map(cell_len, rows), default=0)
-    text = Text(f"{pane.name}\n", "dim")
-    for row, values in zip(rows, pane.scores.tolist(), strict=True):
-        text.append(" " * (left - cell_len(row)) + row + " ", "not dim")
-        for score in values:
-            text.append("··" if np.isnan(score) else "  ", _style(score, used) or "dim")
-        text.append("\n")
-    text.rstrip()
-    return text
-
-
-def _style(
-    score: float | None, used: Scale | None, positive: tuple[int, int, int] | None = None, negative: object = None
-) -> Style | None:
+def _style(score: float | None, used: Scale | None, positive: Rgb = RED, negative: Rgb = BLUE) -> Style | None:
     """The colour of a score as a background; ``None`` where it has none."""
     if score is None or used is None or not is_drawn(strength := used.strength(score)):
         return None
-    red, green, blue = over_white(strength) if positive is None else over_white(strength, positive, negative)
-    text = "white" if abs(strength) >= DARK_FROM else "black"
-    return Style.parse(f"{text} on rgb({red},{green},{blue})")
+    text = Color.from_rgb(*((255, 255, 255) if abs(strength) >= DARK_FROM else (0, 0, 0)))
+    return Style(color=text, bgcolor=Color.from_rgb(*over_white(strength, positive, negative)))
