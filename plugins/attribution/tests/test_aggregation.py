@@ -87,6 +87,8 @@ def test_layers_and_heads_are_selected_one_after_the_other(make):
     found = one.aggregate("mean", select_idx=[1, 3], normalize=False).aggregate("max", select_idx=2, normalize=False)
     expected = one.source_attributions[:, :, 2, [1, 3]].mean(-1)
     np.testing.assert_allclose(found.source_attributions, expected, rtol=1e-6)
+    same = one.aggregate("mean", select_idx=np.int64(1), normalize=False)
+    np.testing.assert_array_equal(same.source_attributions, one.source_attributions[..., 1])
     sliced = one.aggregate("sum", select_idx=slice(1, None, 2), normalize=False)
     np.testing.assert_allclose(sliced.source_attributions, one.source_attributions[..., 1::2].sum(-1), rtol=1e-5)
 

@@ -65,9 +65,12 @@ def test_numbers_as_text_are_exact_and_plain_json(several, tmp_path):
 
 def test_infinite_scores_come_back(make, tmp_path):
     one = make(step_scores={"perplexity": np.array([np.inf, -np.inf, np.nan, 1.0])})
-    for options in ({}, {"ndarray_compact": False}):
+    for options in ({}, {"ndarray_compact": False}, {"scores_precision": "float16"}):
         one.save(tmp_path / "out.json", overwrite=True, **options)
-        same(Attributions.load(tmp_path / "out.json")[0], one)
+        loaded = Attributions.load(tmp_path / "out.json")[0]
+        np.testing.assert_array_equal(loaded.step_scores["perplexity"], one.step_scores["perplexity"])
+    with pytest.raises(CallerError, match="does not fit into float8"):
+        one.save(tmp_path / "out.json", overwrite=True, scores_precision="float8")
 
 
 def test_step_attributions_come_back(make, tmp_path):

@@ -44,7 +44,8 @@ def scores(
     if not attribution.dims and (aggregate_fn is not None or select_idx is not None or not (normalize or rescale)):
         raise CallerError("nothing is left to aggregate but the tokens; normalize or rescale scale the scores")
     if attribution.dims:
-        attribution = _without_last(attribution, aggregate_fn, select_idx)
+        picked = int(select_idx) if isinstance(select_idx, np.integer) else select_idx
+        attribution = _without_last(attribution, aggregate_fn, picked)
     if rescale:
         return _scaled(attribution, _largest)
     return _scaled(attribution, _sums) if normalize is not False else attribution

@@ -43,7 +43,9 @@ def fitting_scale(array: np.ndarray, precision: Precision) -> float:
 
 def encode(array: np.ndarray, precision: Precision) -> str:
     """``array`` as base64 of a safetensors file; a score beyond the range of ``precision`` raises ``CallerError``."""
-    if precision != "float32" and not (np.abs(array[~np.isnan(array)]) <= _LARGEST[precision]).all():
+    # 8 bits have no infinity
+    bounded = array[~np.isnan(array) if precision == "float8" else np.isfinite(array)]
+    if not (np.abs(bounded) <= _LARGEST[precision]).all():
         raise CallerError(f"a score does not fit into {precision}, whose largest is {_LARGEST[precision]:g}")
     data = {"float32": _as_float32, "float16": _as_float16, "float8": _as_float8}[precision](array)
     header = {NAME: {"dtype": _DTYPES[precision], "shape": list(array.shape), "data_offsets": [0, len(data)]}}
