@@ -14,7 +14,6 @@ from tempfile import mkdtemp
 # read when inseq and transformers are first imported
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ["INSEQ_HOME"] = mkdtemp(prefix="inseq_home_")
-atexit.register(shutil.rmtree, os.environ["INSEQ_HOME"], ignore_errors=True)
 
 import inseq
 import numpy as np
@@ -25,6 +24,8 @@ from inseq.models import HuggingfaceModel
 from making import inputs
 
 SEED = 20260101
+
+atexit.register(shutil.rmtree, os.environ["INSEQ_HOME"], ignore_errors=True)
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.ERROR)
