@@ -1,9 +1,12 @@
 """Views: every score is there, where it belongs and in its colour; nothing in a token can do harm."""
 
+import base64
 import dataclasses
 import html
 import re
+import struct
 import sys
+import zlib
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -14,8 +17,8 @@ from rich.console import Console
 from interpd.errors import CallerError
 from interpd_attribution.attribution import Token
 from interpd_attribution.attributions import Attributions
-from interpd_attribution.views import Look, heatmap, terminal
-from interpd_attribution.views.colours import Scale, over_white, scale
+from interpd_attribution.views import Look, heatmap, highlights, terminal
+from interpd_attribution.views.colours import BLUE, RED, Scale, over_white, scale
 from interpd_attribution.views.labels import label
 
 EVIL = (
@@ -32,7 +35,7 @@ TAGS = "style div h3 h4 small span table thead tbody tr th td bdi i p mark detai
 class Read(HTMLParser):
     """Elements with their attributes and texts; elements that are not closed are an error."""
 
-    OPEN = frozenset(("meta", "br", "wbr"))
+    OPEN = frozenset(("meta", "br", "wbr", "img"))
 
     def __init__(self, text):
         super().__init__()
@@ -148,6 +151,33 @@ def test_long_sequences_scroll_and_keep_their_heads(make, monkeypatch):
     assert "token1 → token2: " not in text
 
 
+def test_what_is_too_large_for_a_table_is_a_picture(make, monkeypatch):
+    monkeypatch.setattr(heatmap, "MOST_CELLS", 10)
+    one = make(source_attributions=np.array([[0.5, -0.25, 0.0, 1.0]] * 4), target_attributions=None)
+    read = Read(one.html())
+    (image,) = read.all("img")
+    head, _, data = image.attrs["src"].partition(",")
+    assert (head, image.attrs["width"], image.attrs["height"]) == ("data:image/png;base64", "1024", "1024")
+    assert "4 inputs and 4 generated tokens are drawn without numbers" in read.all("p")[0].text
+    assert pixels(base64.b64decode(data))[0].tolist() == [[*RED, 128], [*BLUE, 64], [*RED, 0], [*RED, 255]]
+
+
+def pixels(file):
+    """The pixels of a PNG without filters; every chunk is as long and has the sum that it says."""
+    assert file.startswith(b"\x89PNG\r\n\x1a\n")
+    at, chunks = 8, {}
+    while at < len(file):
+        (length,) = struct.unpack(">I", file[at : at + 4])
+        name, data = file[at + 4 : at + 8], file[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", file[at + 8 + length : at + 12 + length]) == (zlib.crc32(name + data),)
+        chunks[name] = data
+        at += 12 + length
+    n_columns, n_rows = struct.unpack(">II", chunks[b"IHDR"][:8])
+    lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(n_rows, 1 + 4 * n_columns)
+    assert not lines[:, 0].any()
+    return lines[:, 1:].reshape(n_rows, n_columns, 4)
+
+
 def test_each_of_several_results_has_its_table_and_heading(make):
     several = Attributions((make(), make(dims={"head": 2})), {"attribution_method": "ig", "attributed_fn": "logit_fn"})
     read = Read(several.html())
@@ -241,6 +271,12 @@ def test_each_generated_token_unfolds_into_what_stood_before_it(make):
     assert scores[0] == f"▁die probability {one.step_scores['probability'][0]:.4g}"
     with pytest.raises(CallerError, match="no step score 'logit' to highlight; there are: probability, entropy"):
         one.show_tokens(display=False, return_html=True, step_score_highlight="logit")
+
+
+def test_more_tokens_than_a_page_can_hold_are_refused(make, monkeypatch):
+    monkeypatch.setattr(highlights, "MOST_MARKS", 20)
+    with pytest.raises(CallerError, match="26 tokens to colour are more than 20; keep fewer inputs with"):
+        make().show_tokens(display=False, return_html=True)
 
 
 def test_lines_of_tokens_are_wrapped_where_they_are_told():
@@ -352,5 +388,8 @@ def test_scales_are_symmetric_where_a_score_is_negative():
     assert (signed.low, signed.high) == (-0.6, 0.6)
     assert (scale([np.array([np.nan])]).low, scale([np.array([np.nan])]).high) == (0.0, 1.0)
     assert signed.strength(5.0) == 1.0
+    for used in (signed, Scale(0.2, 0.8), Scale(-1.0, 0.0), Scale(-2.0, 0.5)):
+        values = np.linspace(-3, 3, 25)
+        np.testing.assert_allclose(used.strengths(values), [used.strength(value) for value in values])
     assert over_white(0.0) == (255, 255, 255)
     assert over_white(-1.0) == (33, 102, 172)

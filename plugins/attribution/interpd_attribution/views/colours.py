@@ -40,6 +40,13 @@ class Scale:
             return _clipped(score / end) if end > 0 else 0.0
         return max(0.0, _clipped((score - self.low) / (self.high - self.low)))
 
+    def strengths(self, scores: np.ndarray) -> np.ndarray:
+        """``strength`` of each."""
+        if self.is_signed:
+            ends = np.where(scores >= 0, self.high if self.high > 0 else np.inf, -self.low)
+            return np.clip(scores / ends, -1.0, 1.0)
+        return np.clip((scores - self.low) / (self.high - self.low), 0.0, 1.0)
+
     @property
     def exponent(self) -> int:
         """The power of ten in which numbers are written, where they would be too small or large to read: 0, -3, ..."""

@@ -11,10 +11,13 @@ import numpy as np
 from interpd_attribution.views.colours import DARK_FROM, Scale, is_drawn, scale
 from interpd_attribution.views.labels import labels, title
 from interpd_attribution.views.look import Look
+from interpd_attribution.views.picture import picture_html
 
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
 
+MOST_CELLS = 100_000
+"""A larger table would take a browser minutes."""
 WELL_LABELLED = 10_000
 """Cells of a table up to which each says its tokens when the pointer is over it, and not its score only."""
 UPRIGHT_FROM = 7
@@ -49,17 +52,25 @@ def legend_html(used: Scale) -> str:
 def _side(attribution: "Attribution", look: Look, shared: Scale, side: str) -> str:
     array = getattr(attribution, f"{side}_attributions")
     columns = labels(attribution.generated, look.replace_char)
-    rows = labels(getattr(attribution, side), look.replace_char) if array is not None else []
-    body = []
-    if array is not None:
-        n_before = attribution.attr_pos_start if side == "target" else len(rows)
-        body += list(_rows(array, rows, columns, shared, n_before))
-    if side == "target" or attribution.target_attributions is None:
-        body += _step_scores(attribution)
     name = f"{side.capitalize()} attribution" if array is not None else "Step scores"
-    head = f"<h4>{name} <small>→ generated tokens, ↓ inputs</small></h4>"
-    table = f"<table>{head_html(columns, attribution.attr_pos_start)}{''.join(body)}</table>"
-    return f'{head}<div class="scroll">{table}</div>'
+    parts = [f"<h4>{name} <small>→ generated tokens, ↓ inputs</small></h4>"]
+    body = _step_scores(attribution) if side == "target" or attribution.target_attributions is None else []
+    if array is not None and array.size > MOST_CELLS:
+        parts.append(_picture(array, shared))
+    elif array is not None:
+        rows = labels(getattr(attribution, side), look.replace_char)
+        n_before = attribution.attr_pos_start if side == "target" else len(rows)
+        body = [*_rows(array, rows, columns, shared, n_before), *body]
+    if body:
+        table = f"<table>{head_html(columns, attribution.attr_pos_start)}{''.join(body)}</table>"
+        parts.append(f'<div class="scroll">{table}</div>')
+    return "".join(parts)
+
+
+def _picture(array: np.ndarray, shared: Scale) -> str:
+    said = f"{array.shape[0]} inputs and {array.shape[1]} generated tokens are drawn without numbers"
+    advice = "[a:b], or aggregating words, segments or spans, gives a table that can be read"
+    return f'<p class="note">{said}; {advice}</p><div class="wide">{picture_html(array, shared)}</div>'
 
 
 def head_html(columns: Sequence[str], first: int) -> str:

@@ -16,6 +16,9 @@ from interpd_attribution.views.look import Look
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
 
+MOST_MARKS = 100_000
+"""More would take a browser minutes."""
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -59,6 +62,12 @@ def scales(attribution: "Attribution", look: Look) -> tuple[Scale, Scale | None]
 def highlights_html(attribution: "Attribution", look: Look, heading: str = "") -> str:
     """Generated tokens that unfold; in the first line all of them, as text."""
     tokens = list(explained(attribution, look))
+    n_marks = sum(len(texts) for item in tokens for _, texts, _ in item.sides)
+    if n_marks > MOST_MARKS:
+        raise CallerError(
+            f"{n_marks} tokens to colour are more than {MOST_MARKS}; keep fewer inputs with [a:b], or aggregate words or "
+            "segments"
+        )
     used, of_steps = scales(attribution, look)
     parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(used)]
     if of_steps is not None:

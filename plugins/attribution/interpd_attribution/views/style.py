@@ -40,7 +40,7 @@ border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
 .ia .panes td,.ia .row td{min-width:0;width:1.15em;height:1.15em;padding:0}
 .ia .panes th,.ia .row th{font-size:10px;padding:0 4px;line-height:1.15}
 .ia .panes bdi,.ia .row bdi{max-width:9em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:9em}
-.ia .wide{overflow-x:auto}
+.ia .wide{overflow-x:auto}.ia img.px{image-rendering:pixelated;border:1px solid var(--line)}
 .ia .toks{line-height:1.9;margin:.2em 0 .6em 1.2em;white-space:pre-wrap;
 font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px}
 .ia mark{color:var(--fg);background:none;padding:2px 1px;margin-right:1px;border-radius:3px;box-decoration-break:clone}
