@@ -65,8 +65,7 @@ def highlights_html(attribution: "Attribution", look: Look, heading: str = "") -
     n_marks = sum(len(texts) for item in tokens for _, texts, _ in item.sides)
     if n_marks > MOST_MARKS:
         raise CallerError(
-            f"{n_marks} tokens to colour are more than {MOST_MARKS}; keep fewer inputs with [a:b], or aggregate words or "
-            "segments"
+            f"{n_marks} tokens to colour are more than {MOST_MARKS}; keep fewer inputs with [a:b], or aggregate words"
         )
     used, of_steps = scales(attribution, look)
     parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(used)]
