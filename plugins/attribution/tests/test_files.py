@@ -83,6 +83,22 @@ def test_step_attributions_come_back(make, tmp_path):
     np.testing.assert_array_equal(loaded.target_attributions, step.target_attributions)
 
 
+def test_any_text_of_a_token_comes_back(make, tmp_path):
+    """Half a character, as byte-level vocabularies have them, included."""
+    texts = ("\ud83d", "\x00", "\u2028", "é", '"\\u0041')
+    one = make(source=texts[:4], target=("<pad>", *texts[1:]))
+    for options in ({}, {"compress": True}):
+        one.save(tmp_path / "out.json", overwrite=True, **options)
+        same(Attributions.load(tmp_path / "out.json")[0], one)
+    Attributions((one,)).save_inseq(tmp_path / "inseq.json")
+    assert (tmp_path / "inseq.json").read_bytes().isascii()
+    same(Attributions.load(tmp_path / "inseq.json")[0], dataclasses.replace(one, info=INSEQ_INFO))
+
+
+INSEQ_INFO = {"input_texts": [], "generated_texts": []}
+"""What Inseq expects in every file."""
+
+
 def test_each_sequence_may_have_its_file(several, tmp_path):
     paths = several.save(tmp_path / "out.json", split_sequences=True)
     assert [path.name for path in paths] == ["out_0.json", "out_1.json", "out_2.json"]

@@ -74,7 +74,7 @@ def write_inseq(
     refuse_existing(paths, overwrite)
     for one, (group, its_info) in zip(paths, groups, strict=True):
         content = inseq_json.to_json(group, its_info, scores_precision)
-        write_json(one, content, compress=compress, overwrite=overwrite, indent=4)
+        write_json(one, content, compress=compress, overwrite=overwrite, for_inseq=True)
     return tuple(paths)
 
 

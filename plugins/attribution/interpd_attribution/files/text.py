@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from interpd.errors import CallerError
 GZIP = b"\x1f\x8b"
 
 
-def write_json(path: Path, value: object, *, compress: bool, overwrite: bool, indent: int | None = None) -> None:
-    """Writes ``value``; without ``overwrite`` a file that is there stays and ``CallerError`` is raised."""
+def write_json(path: Path, value: object, *, compress: bool, overwrite: bool, for_inseq: bool = False) -> None:
+    """Writes ``value``; without ``overwrite`` a file that is there stays and ``CallerError`` is raised.
+
+    Inseq reads its files in the encoding of the system, so those are ASCII; they are laid out as it does.
+    """
+    look = {"ensure_ascii": True, "indent": 4, "sort_keys": True} if for_inseq else {"ensure_ascii": False}
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent, sort_keys=indent is not None)
+        data = _encoded(json.dumps(value, allow_nan=False, **look))
     except (TypeError, ValueError) as error:
         raise CallerError(f"{path} cannot be written: {error}; info must hold plain JSON values") from error
-    data = text.encode("utf-8", "surrogatepass")
     if compress:
         data = gzip.compress(data, compresslevel=5, mtime=0)
     refuse_existing((path,), overwrite)
@@ -29,11 +33,16 @@ def read_json(path: Path) -> object:
         data = path.read_bytes()
         if data.startswith(GZIP):
             data = gzip.decompress(data)
-        return json.loads(data.decode("utf-8", "surrogatepass"))
+        return json.loads(data.decode("utf-8"))
     except FileNotFoundError as error:
         raise CallerError(f"no file {path}") from error
     except (OSError, EOFError, ValueError, RecursionError) as error:
         raise CallerError(f"{path} is no JSON file: {error}") from error
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8. Halves of characters, which tokens may be, are written as JSON's escapes."""
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text).encode("utf-8")
 
 
 def refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:

@@ -34,5 +34,8 @@ def title(attribution: "Attribution") -> str:
 
 
 def _is_visible(character: str) -> bool:
-    """Not control, format (which could turn the direction of the line), surrogate or unassigned characters."""
-    return character == " " or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
+    """Not control, format (which could turn the direction of the line), surrogate or unassigned characters.
+
+    Joiners, which Persian and many emoji are written with, join.
+    """
+    return character in " \u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
