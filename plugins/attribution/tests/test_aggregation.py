@@ -239,6 +239,12 @@ def test_words_are_whole_the_last_one_too(make, pieces, words):
     assert texts(found.source) == words
 
 
+def test_the_last_token_stays_by_itself_where_that_is_wanted(make):
+    for pieces, kept in ((["▁the", "▁d", "o", "g"], ["▁the", "▁do", "g"]), (["▁the"], ["▁the"])):
+        found = make(source=tuple(pieces)).aggregate("subwords", keep_last=True, aggregate_target=False)
+        assert texts(found.source) == kept
+
+
 def test_the_marker_of_words_is_found(make):
     for marked, merged in (("▁", "▁ab"), ("Ġ", "Ġab")):
         one = make(source=(), target=(f"{marked}a", "b", f"{marked}c"), start=1)

@@ -60,7 +60,7 @@ def subwords(
 def words(tokens: "Sequence[Token]", symbols: tuple[str, ...], is_suffix: bool, *, keep_last: bool) -> list[Span]:
     """Spans of the words that have several tokens."""
     texts = [token.text for token in (tokens[:-1] if keep_last else tokens)]
-    if not any(token.text.startswith(symbols) for token in tokens):
+    if not texts or not any(token.text.startswith(symbols) for token in tokens):
         return []
     starts = [number for number, text in enumerate(texts) if number == 0 or text.startswith(symbols) != is_suffix]
     if not keep_last:
