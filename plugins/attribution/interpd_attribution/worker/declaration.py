@@ -24,7 +24,7 @@ from torch import Tensor
 from interpd.sdk import MethodContext
 from interpd_attribution.worker.constants import declared
 from interpd_attribution.worker.memory import available, chunks
-from interpd_attribution.worker.problem import Problem
+from interpd_attribution.worker.problem import Problem, Value
 from interpd_attribution.worker.reduction import Reduction, reduced
 from interpd_attribution.worker.request import Request
 
@@ -38,6 +38,8 @@ class Scores:
 
     scores: Float32[Tensor, "feature step"]
     step_scores: Float32[Tensor, "score token"]
+    deltas: Float32[Tensor, "_ step"]
+    """One row where a method was asked how far a column's scores are from adding up; none otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,8 @@ class VectorScores:
 
     scores: Float32[Tensor, "feature step d_model"]
     step_scores: Float32[Tensor, "score token"]
+    deltas: Float32[Tensor, "_ step"]
+    """As in ``Scores``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Found:
 
     vectors: Tensor
     """``[column position d_model]``."""
-    told: Mapping[str, Tensor]
-    """Further numbers, ``[column]``: rows behind those of the step scores, in this order."""
+    deltas: Tensor
+    """``[column]``: by how much the vectors' sum misses what it should be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +86,14 @@ def attribution(id: str, *, version: int = 1, paper: str | None = None) -> Calla
     """
 
     def declare(explain: Explain) -> Explain:
-        def scores(ctx: MethodContext, *, request: Request, reducing: Reducing, **own: Any) -> Scores:
+        def scores(
+            ctx: MethodContext, value: Value | None = None, *, request: Request, reducing: Reducing, **own: Any
+        ) -> Scores:
             finish: Finish = lambda vectors: reduced(vectors, reducing.reduce)  # noqa: E731
-            return Scores(*_explained(explain, Problem(ctx, request), own, finish))
+            return Scores(*_explained(explain, Problem(ctx, request, value), own, finish))
 
-        def vectors(ctx: MethodContext, *, request: Request, **own: Any) -> VectorScores:
-            return VectorScores(*_explained(explain, Problem(ctx, request), own, lambda vectors: vectors))
+        def vectors(ctx: MethodContext, value: Value | None = None, *, request: Request, **own: Any) -> VectorScores:
+            return VectorScores(*_explained(explain, Problem(ctx, request, value), own, lambda vectors: vectors))
 
         own = [
             one for one in inspect.signature(explain, eval_str=True).parameters.values() if one.kind is one.KEYWORD_ONLY
@@ -112,23 +118,22 @@ def _like(fn: Callable[..., Any], explain: Callable[..., Any]) -> Callable[..., 
 
 
 def _parameters(fn: Callable[..., Any], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    context, *groups, _ = inspect.signature(fn, eval_str=True).parameters.values()
-    return [context, *own, *groups]
+    context, value, *groups, _ = inspect.signature(fn, eval_str=True).parameters.values()
+    return [context, value, *own, *groups]
 
 
 def _explained(
     explain: Callable[..., Any], problem: Problem, own: Mapping[str, Any], finish: Finish
-) -> tuple[Tensor, Tensor]:
-    """(scores ``[feature step ...]``, step scores): block by block of columns, each reduced as soon as it is there."""
-    told = [problem.told()]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(scores, step scores, deltas): block by block of columns, each reduced as soon as it is there."""
     size = problem.inputs.numel() * 4
     n_columns = problem.columns.n
     blocks = list(chunks(n_columns, max(1, available(problem.session.device) // (8 * size))))
-    table, further = None, []
+    table, deltas = None, []
     for block in blocks:
         found = explain(problem, block, **own)
         if isinstance(found, Found):
-            further.append(torch.stack(list(found.told.values())))
+            deltas.append(found.deltas.float())
             found = found.vectors
         part = _by_feature(problem, finish(found), block)
         table = part.new_full((part.shape[0], n_columns, *part.shape[2:]), torch.nan) if table is None else table
@@ -136,7 +141,8 @@ def _explained(
         if len(blocks) > 1:
             problem.ctx.partial("scores", table)
     assert table is not None
-    return table, torch.cat([*told, *([torch.cat(further, 1).float()] if further else [])])
+    rows = torch.cat(deltas)[None] if deltas else table.new_zeros(0, n_columns)
+    return table, problem.told(), rows
 
 
 def _by_feature(problem: Problem, found: Tensor, block: slice) -> Tensor:

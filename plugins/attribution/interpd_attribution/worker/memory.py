@@ -9,6 +9,12 @@ from interpd.sdk import Session
 CPU_BYTES = 512 << 20
 """What a pass may hold on a CPU."""
 
+CPU_ROWS = 64
+"""The most rows of a pass on a CPU: more are no faster, and a pass should not keep others waiting."""
+
+MOST_ROWS = 4096
+"""The most rows of a pass anywhere."""
+
 GPU_SHARE = 4
 """A pass may hold this part of a GPU's free memory."""
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from interpd.sdk import Session
+from interpd.sdk import Recomputed, Session
 from interpd_attribution.worker.scoring.contrast import Context
 
 Edit = Callable[[Tensor], Tensor]
@@ -40,6 +41,7 @@ class Model:
         *,
         reads: Sequence[str] = (),
         grad: bool = False,
+        dropout_seed: int | None = None,
     ) -> Seen:
         """One pass over ``n_rows`` rows of the context.
 
@@ -49,11 +51,12 @@ class Model:
             edits: By site.
             reads: Sites whose values are wanted too.
             grad: Keep what gradients need.
+            dropout_seed: Drop activations at random, as in training.
         """
         # a stream behind which something is changed or read does not decide the logits alone
         end = self._end if grad and not self._comes_behind((*edits, *reads, *self.session.written)) else None
         sites = [*reads, "logits", *([end] if end else [])]
-        values = self.run(context, n_rows, edits, reads=sites, grad=grad)
+        values = self.run(context, n_rows, edits, reads=sites, grad=grad, dropout_seed=dropout_seed)
         places = torch.tensor(context.predicting, device=self.session.device)
         logits = values["logits"].index_select(1, places)
         if logits.dtype not in (torch.float32, torch.float64):
@@ -66,15 +69,17 @@ class Model:
         n_rows: int,
         edits: Mapping[str, Edit],
         *,
-        reads: Sequence[str],
+        reads: Sequence[str] = (),
+        values: Sequence[Recomputed[Any]] = (),
         grad: bool = False,
-    ) -> dict[str, Tensor]:
-        """The values of sites in a pass over ``n_rows`` rows of the context."""
+        dropout_seed: int | None = None,
+    ) -> dict[Any, Tensor]:
+        """The values of sites and of the graph in a pass over ``n_rows`` rows of the context."""
+        wanted = {"reads": reads, "values": values, "edits": edits, "grad": grad, "dropout_seed": dropout_seed}
         target = context.target_ids.expand(n_rows, -1)
         if context.source_ids is None:
-            return self.session.forward(target, reads=reads, edits=edits, grad=grad)
-        source = context.source_ids.expand(n_rows, -1)
-        return self.session.forward(source, target_ids=target, reads=reads, edits=edits, grad=grad)
+            return self.session.forward(target, **wanted)
+        return self.session.forward(context.source_ids.expand(n_rows, -1), target_ids=target, **wanted)
 
     def _comes_behind(self, sites: Sequence[str]) -> bool:
         known = self.session.sites

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from interpd.sdk import CallerError, MethodContext
+from interpd.sdk import CallerError, MethodContext, Recomputed
 from interpd_attribution.worker.groups import Groups, groups_of
-from interpd_attribution.worker.memory import available, bytes_per_gradient, bytes_per_row, chunks
+from interpd_attribution.worker.memory import CPU_ROWS, MOST_ROWS, available, bytes_per_gradient, bytes_per_row, chunks
 from interpd_attribution.worker.passes import Edit, Model, Seen
 from interpd_attribution.worker.request import Request
 from interpd_attribution.worker.scoring.contrast import Context, FoilTokens, foils_of, own_context
@@ -17,6 +18,8 @@ from interpd_attribution.worker.scoring.expression import Score, score_of
 from interpd_attribution.worker.scoring.step import Foil, Step
 from interpd_attribution.worker.sequence import Sequence as Ids
 from interpd_attribution.worker.sequence import Side, sequence_of
+
+Value = Recomputed[Float[Tensor, "..."]]
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,13 @@ class Scored:
 class Problem:
     """What every method works on. Inputs are vectors, ``[position d_model]`` in float32, of the attributed sides."""
 
-    def __init__(self, ctx: MethodContext, request: Request) -> None:
+    def __init__(self, ctx: MethodContext, request: Request, value: Value | None = None) -> None:
         self.ctx, self.session, self.request = ctx, ctx.session, request
+        self.value = value
+        """What is attributed instead of predictions: a value of the graph, a column for each of its numbers."""
         self.model = Model(ctx.session)
         self.sequence: Ids = sequence_of(ctx, request.start, request.stop)
-        self.columns: Groups = _columns(request, self.sequence)
+        self.columns: Groups = _columns(request, self.sequence.n_steps if value is None else self._n_numbers())
         self.features: Groups = groups_of(request.features, self.sequence.n_positions, "features")
         self.sides: tuple[Side, ...] = _attributed(request.inputs, self.sequence)
         self.positions = slice(self.sides[0].first, self.sides[-1].positions.stop)
@@ -117,10 +122,12 @@ class Problem:
         """
         n_rows = n_rows if vectors is None else len(vectors)
         all_edits = {**self._put(vectors, self.context), **(edits or {})}
+        if self.value is not None:
+            return self._scored_value(n_rows, all_edits, reads, grad)
         own = self.model.see(self.context, n_rows, all_edits, reads=reads, grad=grad)
         forced = self.request.contrast_force_inputs and self.target.function.contrastive
         others = [self._of_foil(number, vectors, grad) for number in range(len(self.foils))] if forced else []
-        scores = self.target(self._step(own, others, vectors))
+        scores = self.target(self._step(own, others, n_rows, all_edits))
         columns = self.columns.summed(scores, 1)
         return Scored(columns, self._ends(own, others) if grad else (), own.values)
 
@@ -136,15 +143,16 @@ class Problem:
         own = self.model.see(self.context, 1, {})
         contrasts = any(score.function.contrastive for score in self.step_scores)
         others = [self._of_foil(number, None, False) for number in range(len(self.foils))] if contrasts else []
-        step = self._step(own, others, None)
+        step = self._step(own, others, 1, {})
         return torch.stack([score(step)[0].float() for score in self.step_scores])
 
     def sees(self) -> Tensor:
         """Whether a feature can explain a column: ``[feature column]``."""
-        sees = self.sequence.sees().float()
+        sees = self.sequence.sees().float() if self.value is None else torch.ones(1, self.sequence.n_positions)
         attributed = torch.zeros(self.sequence.n_positions)
         attributed[self.positions] = 1.0
-        return (self.columns.members() @ (sees * attributed) @ self.features.members().T > 0).T
+        columns = self.columns.members() if self.value is None else torch.ones(self.columns.n, 1)
+        return (columns @ (sees * attributed) @ self.features.members().T > 0).T
 
     def rows_per_pass(self, *, grad: bool) -> int:
         """How many rows fit into a pass."""
@@ -153,7 +161,8 @@ class Problem:
                 f"rows_per_pass is {self.request.rows_per_pass}, expected 1 or more, or 0: as memory allows"
             )
         size = bytes_per_row(self.session, self.sequence.n_positions, grad=grad)
-        return self.request.rows_per_pass or max(1, available(self.session.device) // size)
+        most = CPU_ROWS if self.session.device.type == "cpu" else MOST_ROWS
+        return self.request.rows_per_pass or min(most, max(1, available(self.session.device) // size))
 
     def columns_per_gradient(self, n_rows: int) -> int:
         """How many columns' gradients fit beside one another."""
@@ -169,7 +178,22 @@ class Problem:
         self._done = min(self._done + done, self._total)
         self.ctx.progress(self._done, self._total, "gradients")
 
-    def _step(self, own: Seen, others: Sequence[Seen], vectors: Tensor | None) -> Step:
+    def _scored_value(self, n_rows: int, edits: Mapping[str, Edit], reads: Sequence[str], grad: bool) -> Scored:
+        found = self.model.run(self.context, n_rows, edits, reads=reads, values=[self.value], grad=grad)
+        numbers = self.columns.summed(found[self.value].reshape(n_rows, -1).float(), 1)
+        return Scored(numbers, (), {site: found[site] for site in reads})
+
+    def _n_numbers(self) -> int:
+        """How many numbers the attributed value has."""
+        if self.request.target != Request.target or self.request.contrast_force_inputs:
+            raise CallerError("the attributed value is the target: leave 'target' and contrast_force_inputs out")
+        return self.model.run(self.context, 1, {}, values=[self.value])[self.value][0].numel()
+
+    def _step(self, own: Seen, others: Sequence[Seen], n_rows: int, edits: Mapping[str, Edit]) -> Step:
+        def dropped(seeds: Sequence[int]) -> Tensor:
+            passes = (self.model.see(self.context, n_rows, edits, dropout_seed=seed) for seed in seeds)
+            return torch.stack([seen.logits.detach() for seen in passes])
+
         if others:
             pairs = zip(others, self.foils, strict=True)
             foils = tuple(Foil(seen.logits, foil.ids, foil.share) for seen, foil in pairs)
@@ -179,7 +203,7 @@ class Problem:
             )
         else:
             foils = tuple(Foil(own.logits, foil.ids) for foil in self.foils)
-        return Step(own.logits, self.sequence.ids, foils, has_own_context=bool(others))
+        return Step(own.logits, self.sequence.ids, foils, has_own_context=bool(others), dropped=dropped)
 
     def _of_foil(self, number: int, vectors: Tensor | None, grad: bool) -> Seen:
         """The foil in its own context; once for all, where nothing of the attributed sequence is in it."""
@@ -238,7 +262,7 @@ def _attributed(inputs: str, sequence: Ids) -> tuple[Side, ...]:
     return (sequence.target,) if inputs == "target" or sequence.source is None else (sequence.source,)
 
 
-def _columns(request: Request, sequence: Ids) -> Groups:
+def _columns(request: Request, n: int) -> Groups:
     if request.span and request.spans:
         raise CallerError("span=True is one column for all tokens: leave spans out")
-    return groups_of((0,) * sequence.n_steps if request.span else request.spans, sequence.n_steps, "spans")
+    return groups_of((0,) * n if request.span else request.spans, n, "spans")

@@ -123,3 +123,16 @@ def gpt2():
 def t5():
     """The encoder-decoder one."""
     yield from make_world("t5")
+
+
+IN_FULL = "attribution.integrated_gradients-"
+"""The method that the conformance kit runs in the default lane; of the others it looks at the declarations."""
+
+
+def pytest_collection_modifyitems(items):
+    """The kit runs every method on an engine of its own many times: minutes for all of them."""
+    for item in items:
+        name = item.name.partition("[")[2]
+        runs = name.endswith(("_model]", "deterministic]", "alone]", "cancelled]", "take]"))
+        if item.path.name == "test_conformance.py" and runs and not name.startswith(IN_FULL):
+            item.add_marker(pytest.mark.slow)

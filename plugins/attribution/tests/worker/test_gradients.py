@@ -94,7 +94,7 @@ def test_integrated_gradients_add_up_to_the_change(world):
         rises = world.logits(*world.embedded()).softmax(-1) - world.logits(*starts).softmax(-1)
     change = [rises[step - 1, token] for step, token in enumerate(world.target) if step]
     sums = np.nansum(found.scores, axis=0)
-    np.testing.assert_allclose(found.step_scores[-1], sums - change, atol=1e-5)
+    np.testing.assert_allclose(found.deltas[0], sums - change, atol=1e-5)
     np.testing.assert_allclose(sums, change, atol=1e-3)
 
 

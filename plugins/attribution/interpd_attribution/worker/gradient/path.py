@@ -27,11 +27,11 @@ def straight(starts: Tensor, end: Tensor, places: Tensor) -> Points:
     return Points(len(starts) * len(places), at)
 
 
-def missing(problem: Problem, columns: slice, starts: Tensor, found: Tensor) -> dict[str, Tensor]:
+def missing(problem: Problem, columns: slice, starts: Tensor, found: Tensor) -> Tensor:
     """How far attributions are from adding up to the target's change from the baselines: ``[column]``."""
     at_end, at_start = problem.scores(points(problem.inputs[None])), problem.scores(points(starts))
     change = (at_end[0] - at_start.mean(0))[columns]
-    return {"deltas": found.flatten(1).sum(1) - change}
+    return found.flatten(1).sum(1) - change
 
 
 @attribution("integrated_gradients", paper="arXiv:1703.01365")
@@ -45,15 +45,15 @@ def integrated_gradients(
     convergence_delta: bool = False,
     baseline: Baseline,
 ) -> Tensor | Found:
-    """The mean gradient between the baseline and the input, times their difference; adds up to the target's change.
+    """The mean gradient on the way from the baseline to the input, times their difference.
 
-    With several baselines the mean over them.
+    The scores of a column add up to the change of its target, as far as the steps are enough. The mean over baselines.
 
     Args:
         n_steps: Points between the baseline and the input.
         rule: Where they lie and how they are weighted.
         multiply_by_inputs: Times the difference; otherwise the mean gradient alone.
-        convergence_delta: Tell by how much the sum misses the target's change, as a last row of the step scores.
+        convergence_delta: Tell by how much the sum misses the target's change.
 
     Source: Sundararajan et al. 2017.
     """
@@ -93,7 +93,7 @@ def sequential_integrated_gradients(
         n_steps: Points between the baseline and the input, for each position.
         rule: Where they lie and how they are weighted.
         multiply_by_inputs: Times the difference; otherwise the mean gradient alone.
-        convergence_delta: Tell by how much the sum misses the target's change, as a last row of the step scores.
+        convergence_delta: Tell by how much the sum misses the target's change.
 
     Source: Enguehard 2023.
     """

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from interpd.sdk import CallerError
 
+MOST_STEPS = 1000
+"""More would cost hours, and the places of Gauss and Legendre alone minutes."""
+
 Rule = Literal["gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
 
 
@@ -39,7 +42,7 @@ def quadrature(rule: str, n_steps: int) -> tuple[Tensor, Tensor]:
 
     Captum's trapezoid, which Inseq takes, has weights that add up to ``1 - 1 / n_steps``.
     """
-    if not 1 <= n_steps <= 10_000:
-        raise CallerError(f"n_steps is {n_steps}, expected 1 to 10000")
+    if not 1 <= n_steps <= MOST_STEPS:
+        raise CallerError(f"n_steps is {n_steps}, expected 1 to {MOST_STEPS}")
     places, weights = _RULES[rule](n_steps)
     return torch.from_numpy(places).float(), torch.from_numpy(weights).float()

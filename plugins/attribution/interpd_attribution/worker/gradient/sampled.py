@@ -10,6 +10,8 @@ from interpd_attribution.worker.gradient.vjp import gradients, weighted
 from interpd_attribution.worker.problem import Points, Problem
 from interpd_attribution.worker.request import Baseline
 
+MOST_SAMPLES = 10_000
+
 
 def _noise(problem: Problem, seed: int, number: int) -> Tensor:
     """Normal numbers for one drawn point, ``[position d_model]``: the same in whatever chunk it is passed."""
@@ -31,7 +33,7 @@ def gradient_shap(
     multiply_by_inputs: bool = True,
     baseline: Baseline,
 ) -> Tensor:
-    """Gradients at random points between baselines and noisy inputs, times their differences; the mean over draws.
+    """The mean gradient at random points between baselines and noisy inputs, times the differences.
 
     Args:
         n_samples: Draws of a baseline, a point and noise.
@@ -63,7 +65,7 @@ def gradient_shap(
 
 @attribution("expected_gradients", paper="arXiv:1906.10670")
 def expected_gradients(problem: Problem, columns: slice, *, n_samples: int = 50, baseline: Baseline) -> Tensor:
-    """Gradients between the input and each of several baselines in turn, times the difference; the mean over draws.
+    """The mean gradient at random points between several baselines and the input, times the differences.
 
     Args:
         n_samples: Points: one in each of as many equal parts of the way, at random within its part.
@@ -157,7 +159,7 @@ def _moments(
 
 
 def _check(n_samples: int, spread: float) -> None:
-    if not 1 <= n_samples <= 100_000:
-        raise CallerError(f"n_samples is {n_samples}, expected 1 to 100000")
+    if not 1 <= n_samples <= MOST_SAMPLES:
+        raise CallerError(f"n_samples is {n_samples}, expected 1 to {MOST_SAMPLES}")
     if not 0 <= spread < float("inf"):
         raise CallerError(f"the noise has a standard deviation of {spread}, expected 0 or more")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interpd.sdk import CallerError
 from interpd_attribution.worker.memory import chunks
 from interpd_attribution.worker.problem import Points, Problem, Scored
 
@@ -45,6 +46,8 @@ def columnwise(
     problem: Problem, scored: Scored, inputs: Sequence[Tensor], rows: slice, columns: slice
 ) -> Iterator[Gradients]:
     """Gradients of recorded scores by ``inputs``, column chunk by column chunk."""
+    if not scored.columns.requires_grad:
+        raise CallerError(f"target {problem.target.text!r} has no gradient: take a method that needs none")
     n_rows, n_columns = len(scored.columns), columns.stop - columns.start
     way = _way_back(scored)
     parts = list(chunks(n_columns, problem.columns_per_gradient(n_rows)))

@@ -52,17 +52,17 @@ def top_p_size(step: Step, *, top_p: float) -> Tensor:
 
 
 @step_function("mc_dropout_prob_avg")
-def mc_dropout_z_score(step: Step, *, n_mcd_steps: int = 5, logprob: bool = False) -> Tensor:
+def mc_dropout_z_score(step: Step, *, n_mcd_steps: int = 5, logprob: bool = False, seed: int = 0) -> Tensor:
     """How far the probability lies from its mean under dropout, in standard deviations of that: a z-score.
 
     Its name says average, and Inseq's documentation too; this is what Inseq computes. The passes with dropout are
     constants of a gradient. Gal and Ghahramani 2016 (arXiv:1506.02142).
     """
-    if n_mcd_steps < 2:
-        raise CallerError(f"mc_dropout_prob_avg: n_mcd_steps is {n_mcd_steps}, a standard deviation needs 2 or more")
+    if not 2 <= n_mcd_steps <= 1000:
+        raise CallerError(f"mc_dropout_prob_avg: n_mcd_steps is {n_mcd_steps}, expected 2 to 1000")
     if step.dropped is None:
         raise CallerError("mc_dropout_prob_avg: dropout is not offered here")
-    drawn = probabilities_of(step.dropped(n_mcd_steps), step.ids, logprob)
+    drawn = probabilities_of(step.dropped(range(seed, seed + n_mcd_steps)), step.ids, logprob)
     deviation = drawn.std(0)
     if not bool((deviation > 0).all()):
         raise CallerError("mc_dropout_prob_avg: passes with dropout give equal numbers; the model has no dropout")

@@ -1,6 +1,6 @@
 """What a step function sees: distributions over the next token, the tokens that came, and their foils."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -36,8 +36,9 @@ class Step:
     """Empty when nothing is contrasted."""
     has_own_context: bool = False
     """Whether the foils' distributions are those in contexts of their own, not in that of the target."""
-    dropped: Callable[[int], Tensor] | None = None
-    """Logits of as many passes with dropout, ``[pass row step d_vocab]``; ``None`` where there can be none."""
+    dropped: Callable[[Sequence[int]], Tensor] | None = None
+    """Logits of passes with dropout, one for each of these seeds, ``[pass row step d_vocab]``, without gradients;
+    ``None`` where there can be none."""
 
     def over_foils(self, score: Callable[[Foil], Tensor]) -> Tensor:
         """The mean over foils of a score of their tokens, ``[row step]``."""
