@@ -10,6 +10,7 @@ import copy
 import logging
 import math
 import random
+import re
 import sys
 import warnings
 from collections import Counter
@@ -137,7 +138,18 @@ class Pair:
 
     def _split(self):
         pattern, mode = self.rng.choice(["s", "t+", "a", "[ab]"]), self.rng.choice(["single", "start", "end"])
+        if any(shares_a_token(side, pattern) for side in (self.ours.source, self.ours.target)):
+            # Inseq makes empty spans there
+            pattern = "$^"
         return {"split_pattern": pattern, "split_mode": mode}
+
+
+def shares_a_token(tokens, pattern):
+    """Whether two matches touch one token."""
+    owners = [number for number, token in enumerate(tokens) for _ in token.text]
+    text = "".join(token.text for token in tokens)
+    touched = [number for match in re.finditer(pattern, text) for number in set(owners[match.start() : match.end()])]
+    return len(touched) > len(set(touched))
 
 
 def as_numpy(value):
