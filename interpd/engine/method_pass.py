@@ -1,6 +1,6 @@
 """One forward pass for the methods that wait for one: each brings rows of its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from interpd.engine.dropout import dropping
 from interpd.engine.inputs import length_mask, two_sided
 from interpd.engine.interpreter import Spot
+from interpd.engine.method_plan import MethodPlan
 from interpd.engine.method_request import PassRequest, Side
 from interpd.engine.method_share import MethodShare
 from interpd.engine.nnsight_driver import Item, Visit, visits_of
@@ -29,13 +30,13 @@ def run_method_pass(shares: Sequence[MethodShare]) -> None:
         for share in shares:
             share.take_place(first_row, frame)
             first_row += len(share.request.rows)
-    places = set().union(*(share.places for share in shares))
+    visits = _visits([share.plan for share in shares])
     access.resident.set_attention(shares[0].kind.eager_attention)
     with dropping(access.driver.model, requests[0].dropout_seed):
-        if places:
+        if visits:
             inputs, on_visit = _inputs(requests, access.device), _OnVisit(shares, frame)
             try:
-                access.driver.run(inputs, visits_of(places), on_visit, grad=requests[0].grad, stop=True)
+                access.driver.run(inputs, visits, on_visit, grad=requests[0].grad, stop=True)
             except _NobodyLeft:
                 return
         for share in shares:
@@ -44,8 +45,15 @@ def run_method_pass(shares: Sequence[MethodShare]) -> None:
     for share in shares:
         if share.failed is not None:
             continue
-        n_tokens = sum(row.computed(share.n_layers, n_encoder_layers) or 0 for row in share.request.rows)
-        share.run.used.count_pass(n_tokens, share.n_layers, len(shares))
+        n_tokens = sum(row.computed(share.plan.n_layers, n_encoder_layers) or 0 for row in share.request.rows)
+        share.run.used.count_pass(n_tokens, share.plan.n_layers, len(shares))
+
+
+def _visits(plans: Sequence[MethodPlan]) -> tuple[Visit, ...]:
+    """The visits that any of them needs."""
+    if all(plan is plans[0] for plan in plans):
+        return plans[0].visits
+    return visits_of(frozenset().union(*(plan.places for plan in plans)))
 
 
 class _NobodyLeft(Exception):
@@ -77,8 +85,7 @@ def _inputs(requests: Sequence[PassRequest], device: torch.device) -> dict[str, 
 def _together(sides: Sequence[Side], device: torch.device) -> tuple[Tensor, Tensor | None]:
     """(ids, mask) of the rows of all, padded on the right."""
     n_pos = max(side.n_pos for side in sides)
-    ids: Iterable[Tensor] = (side.ids.to(device) for side in sides)
-    if len(sides) > 1:
-        ids = [pad(one.long(), (0, n_pos - one.shape[1])) for one in ids]
     mask = length_mask([length for side in sides for length in side.lengths], n_pos, device)
-    return torch.cat(list(ids)), mask
+    if len(sides) == 1:
+        return sides[0].ids.to(device), mask
+    return torch.cat([pad(side.ids.to(device).long(), (0, n_pos - side.n_pos)) for side in sides]), mask

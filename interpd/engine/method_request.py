@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from interpd.engine.binding import Binding
 from interpd.engine.blame import Misuse
 from interpd.engine.model_access import ModelAccess
-from interpd.engine.model_config import long_from, n_target_vocab
 from interpd.engine.planning import Step
 from interpd.errors import CallerError, FeatureUnsupported
 from interpd.graph.run import Lengths
@@ -50,7 +50,7 @@ class PassRequest:
     values: tuple[Recomputed, ...] = ()
     dropout_seed: int | None = None
 
-    @property
+    @cached_property
     def n_pos(self) -> int:
         """Positions of each row, those of the decoder where there are two sides; padding included."""
         return (self.target or self.own).n_pos
@@ -60,7 +60,7 @@ class PassRequest:
         """Positions of each side, padding included."""
         return Lengths(self.n_pos, 0 if self.target is None else self.own.n_pos)
 
-    @property
+    @cached_property
     def rows(self) -> list[Lengths]:
         """The positions of each row."""
         if self.target is None:
@@ -94,13 +94,13 @@ def check_sides(access: ModelAccess, request: PassRequest) -> None:
         raise Misuse(f"model {name!r} is an encoder-decoder model: give target_ids, what its decoder is given")
     if target is not None and not has_encoder:
         raise Misuse(f"model {name!r} has no encoder: leave target_ids out")
-    _check_ids(access, own, access.resident.n_vocab)
-    turn = long_from(access.resident.model)
+    _check_ids(access, own, access.n_vocab)
+    turn = access.long_from
     if turn and min(own.lengths) <= turn < own.n_pos:
         text = f"rows of at most {turn} positions and longer ones cannot share a pass: this model turns them otherwise"
         raise FeatureUnsupported(text)
     if target is not None:
-        _check_ids(access, target, n_target_vocab(access.resident.model))
+        _check_ids(access, target, access.n_target_vocab)
         if len(target.ids) != len(own.ids):
             raise Misuse(f"target_ids have {len(target.ids)} rows, input_ids {len(own.ids)}")
 
@@ -114,7 +114,8 @@ def _check_ids(access: ModelAccess, side: Side, n_vocab: int) -> None:
     if most and n_pos > most:
         raise Misuse(f"{name} have {n_pos} positions, the model takes at most {most}")
     # an id out of range would end the context of a GPU, and everybody's work there
-    if not bool(((ids >= 0) & (ids < n_vocab)).all()):
+    least, greatest = ids.aminmax()
+    if not 0 <= int(least) <= int(greatest) < n_vocab:
         wrong = int(ids[(ids < 0) | (ids >= n_vocab)][0])
         raise Misuse(f"{name} are not all within the vocabulary of {n_vocab}: {wrong} is the first")
 

@@ -2,27 +2,26 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from interpd.engine import rows
 from interpd.engine.batching import PassClass
-from interpd.engine.binding import Binding, Location, carries_of
+from interpd.engine.binding import Binding
 from interpd.engine.blame import Misuse
 from interpd.engine.interpreter import Execution, Spot, is_at
 from interpd.engine.memory import Outputs, Values
-from interpd.engine.method_request import PassRequest, binding_of, check_sides
-from interpd.engine.method_values import WantedValues
-from interpd.engine.model_access import ModelAccess
-from interpd.engine.model_config import long_from
+from interpd.engine.method_plan import MethodPlan
+from interpd.engine.method_request import PassRequest, check_sides
 from interpd.engine.nnsight_driver import Visit
 from interpd.engine.planning import Program, Step
 from interpd.engine.rows import Frame, Row, row_of
 from interpd.engine.runs import Run
 from interpd.errors import FeatureUnsupported
 from interpd.graph.order import WRITE
-from interpd.graph.run import Lengths, Tokens
+from interpd.graph.run import Tokens
 from interpd.plugin.annotations import Recomputed
 
 
@@ -36,36 +35,32 @@ class PassValues(dict[str | Recomputed, Tensor]):
 
 
 class MethodShare:
-    """What the method at ``step`` of ``run`` does in one pass, in which others may take part.
+    """What a method of ``run`` does in one pass, in which others may take part.
 
     It sees its own rows at its own positions, as if there were no others.
 
-    Raises ``Misuse`` for sites that do not exist, and for ids and lengths that the model cannot take; ``CallerError``
-    for a site whose name is a constant of the node.
+    Raises ``Misuse`` for ids and lengths that the model cannot take, ``FeatureUnsupported`` for what such a pass cannot
+    give.
     """
 
-    def __init__(self, access: ModelAccess, run: Run, step: Step, request: PassRequest) -> None:
-        check_sides(access, request)
-        self.access, self.run, self.request = access, run, request
+    def __init__(self, run: Run, step: Step, request: PassRequest, plan: MethodPlan) -> None:
+        check_sides(run.access, request)
+        self.access, self.run, self.request, self.plan = run.access, run, request, plan
         self.found = PassValues()
         self.failed: BaseException | None = None
         """What it raised; it takes no further part."""
-        bindings = access.resident.bindings
-        self._bindings = {name: binding_of(bindings, name, step) for name in (*request.reads, *request.edits)}
-        self._wanted = WantedValues(run.program, step, request.values)
-        self._wanted.check(n_rows=len(request.rows), grad=request.grad)
+        self._bindings = plan.bindings
+        plan.wanted.check(n_rows=len(request.rows), grad=request.grad)
         if request.dropout_seed is not None:
             self._refuse_carries()
-        needed = [self._bindings[name] for name in request.reads]
-        needed += [one.binding for one in self._wanted.steps if one.binding is not None]
-        self._last_order = max((binding.location.order for binding in needed), default=-1)
-        self._deepest = max((binding.site.layer for binding in needed), default=-1)
+        self._values: list[Values] = []
+        """What the nodes of the graph have given, by row; empty where the graph has no part in the pass."""
         self._executions: list[Execution] = []
-        """What the graph does before the edits of the method, by row."""
+        """What the graph does before the edits of the method."""
         self._followers: list[Execution] = []
         """What it does behind them."""
-        for index, row in enumerate(request.rows):
-            self._add_row(step.invoke, index, row)
+        if plan.steps or request.values:
+            self._add_rows(step.invoke)
         self._block: Row | None = None
         """Its rows; ``None``: all of the pass."""
         self._frame = Frame(request.n_pos)
@@ -76,7 +71,7 @@ class MethodShare:
         """Raises ``FeatureUnsupported`` for writes that are carried past a branch, part of which may be dropped."""
         request = self.request
         put = [self._bindings[name] for name in (*request.edits, *(request.reads if request.grad else ()))]
-        put += [step.binding for step in self._wanted.before_edits if step.op == WRITE and step.binding is not None]
+        put += [step.binding for step in self.plan.wanted.before_edits if step.op == WRITE and step.binding is not None]
         for binding in put:
             if binding.carry is not None:
                 branch, total = binding.carry
@@ -89,20 +84,17 @@ class MethodShare:
         """Takes the rows from ``first_row`` on of a pass that holds others' rows, too."""
         lengths, n_rows = self.request.width, len(self.request.rows)
         self._block, self._frame = replace(row_of(first_row, lengths), n_rows=n_rows), frame
-        for number, execution in enumerate(zip(self._executions, self._followers, strict=True)):
-            for one in execution:
-                for invoke, row in one.rows.items():
-                    one.rows[invoke] = replace(row, index=first_row + number)
+        for execution in (*self._executions, *self._followers):
+            for invoke, row in execution.rows.items():
+                execution.rows[invoke] = replace(row, index=first_row + row.index)
 
-    @property
+    @cached_property
     def kind(self) -> PassClass:
         """What has to be equal for others to take part."""
-        eager = any(binding.site.eager_attention for binding in self._all_bindings())
-        return PassClass(False, self.request.grad, eager, self._why_alone(), self.run.adapter_key)
+        return PassClass(False, self.request.grad, self.plan.eager_attention, self._why_alone(), self.run.adapter_key)
 
     def _why_alone(self) -> str:
-        shy = next((b.site.name for b in self._all_bindings() if not b.site.shares_pass), None)
-        turn = long_from(self.access.resident.model)
+        turn = self.access.long_from
         if self.request.grad:
             return "passes of methods that record gradients run alone"
         if self.request.dropout_seed is not None:
@@ -111,48 +103,26 @@ class MethodShare:
             return "reproducible runs take a pass of their own"
         if turn and self.request.own.n_pos > turn:
             return f"a row of more than {turn} positions makes the model turn all positions of a pass otherwise"
+        shy = self.plan.without_rows
         return "" if shy is None else f"dimension 0 of {shy!r} is not rows"
 
-    def _all_bindings(self) -> Iterable[Binding]:
-        yield from self._bindings.values()
-        yield from (step.binding for step in self._steps if step.binding is not None)
-
-    @property
-    def places(self) -> set[Location]:
-        """Where the pass has to come by for it."""
-        bindings = self.access.resident.bindings
-        found = {binding.location for binding in self._bindings.values()}
-        for name in self._bindings:
-            found.update(bindings[part].location for carry in carries_of(bindings, name) for part in carry)
-        found.update(self.run.program.places(self._steps))
-        return {place for place in found if place.order <= self._last_order}
-
-    @property
-    def n_layers(self) -> int:
-        """How many layers run for it."""
-        return min(self._deepest + 1, self.access.resident.info.n_layers)
-
-    @property
-    def _steps(self) -> tuple[Step, ...]:
-        return (*self._wanted.before_edits, *self._wanted.behind_edits)
-
-    def _add_row(self, invoke: int, index: int, lengths: Lengths) -> None:
-        program = self._program_of_row(invoke, index)
-        values = Values(program.uses, keep_all=True)
-        again = {step.index for step in self._steps}
-        singles = self.run.values.singles()
-        values.replace({node: _constants(outputs) for node, outputs in singles.items() if node not in again})
-        for executions, steps in (
-            (self._executions, self._wanted.before_edits),
-            (self._followers, self._wanted.behind_edits),
-        ):
-            own_rows = {invoke: row_of(index, lengths)}
-            executions.append(Execution(program, values, steps, own_rows, self.access, for_gradients=False))
+    def _add_rows(self, invoke: int) -> None:
+        wanted, singles = self.plan.wanted, self.run.values.singles()
+        constants = {node: _constants(singles[node]) for node in self.plan.given if node in singles}
+        for index, lengths in enumerate(self.request.rows):
+            program = self._program_of_row(invoke, index)
+            self._values.append(Values(self.plan.uses))
+            self._values[-1].replace(constants)
+            for executions, steps in ((self._executions, wanted.before_edits), (self._followers, wanted.behind_edits)):
+                if steps:
+                    row = {invoke: row_of(index, lengths)}
+                    values = self._values[-1]
+                    executions.append(Execution(program, values, steps, row, self.access, for_gradients=False))
 
     def _program_of_row(self, invoke: int, index: int) -> Program:
         """The request with the tokens of a row in place of the prompt's."""
         program, request = self.run.program, self.request
-        if not any(step.op == "tokens.ids" for step in self._steps):
+        if not self.plan.has_tokens:
             return program
         tokens = list(program.tokens)
         target = None if request.target is None else Tokens(request.target.of_row(index), (), (), "")
@@ -161,7 +131,7 @@ class MethodShare:
 
     def visit(self, visit: Visit, spot: Spot) -> None:
         """Does what it has to do at this visit. Never raises for that; ``failed`` says it."""
-        if visit.order <= self._last_order:
+        if visit.order <= self.plan.last_order:
             self._guarded(lambda: self._visit(visit, spot))
 
     def finish(self) -> None:
@@ -203,7 +173,7 @@ class MethodShare:
                 follower.finish()
                 if follower.failed is not None:
                     raise follower.failed
-            self.found.update(self._wanted.stacked([follower.values for follower in self._followers]))
+            self.found.update(self.plan.wanted.stacked(self._values))
 
     def _read(self, name: str, spot: Spot) -> Tensor:
         value = self._seen(name, spot).clone()

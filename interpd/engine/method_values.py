@@ -32,10 +32,11 @@ class WantedValues:
     def __init__(self, program: Program, step: Step, handles: Sequence[Recomputed]) -> None:
         self._step = step
         self._arguments: Mapping[Recomputed, Any] = {handle: argument_of(step, handle) for handle in handles}
-        wanted = [argument.node for argument in self._arguments.values() if isinstance(argument, Ref)]
+        self.nodes = tuple(argument.node for argument in self._arguments.values() if isinstance(argument, Ref))
+        """Whose values are wanted."""
         writes = program.write_steps(step.invoke)
         known = {write.index for write in writes}
-        steps = [one for one in program.steps_again(step.invoke, wanted) if one.index not in known]
+        steps = [one for one in program.steps_again(step.invoke, self.nodes) if one.index not in known]
         early = {one.index for one in steps if one.op == READ and any(_stands_before(one, other) for other in writes)}
         self.steps = tuple(steps)
         """All that is not run for the writes already."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interpd.engine.adapters import Adapter
-from interpd.engine.model_config import devices_of
+from interpd.engine.model_config import devices_of, long_from, n_target_vocab
 from interpd.engine.nnsight_driver import Driver
 from interpd.engine.resident import ResidentModel
 from interpd.engine.store import Store
@@ -51,6 +51,10 @@ class ModelAccess:
         """Whether a pass can go on from an earlier one."""
         self.takes_positions = "position_ids" in arguments
         """Whether it is told positions; others derive them from the mask."""
+        # of the model's config, which is slow to ask, and methods ask in every pass
+        self.n_vocab, self.n_target_vocab = resident.n_vocab, n_target_vocab(resident.model)
+        self.long_from = long_from(resident.model)
+        """As in ``model_config.long_from``."""
         self.artifacts_used: dict[str, dict[tuple[str, str], None]] = {}
         """(name, digest) of each artifact, by the run that has used it."""
         self._activity = _Activity()

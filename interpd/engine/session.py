@@ -5,7 +5,7 @@ thread: each call hands a ``PassRequest`` to the engine, which runs that pass in
 the values. A cancel or a deadline is raised out of the call.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from interpd.engine.blame import Misuse, op_failed
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
+from interpd.engine.method_plan import MethodPlan, plan_key
 from interpd.engine.method_request import PassRequest, check_seed, handles_of, side
 from interpd.engine.method_share import MethodShare
 from interpd.engine.model_access import ModelAccess
@@ -160,6 +161,7 @@ class MethodTask:
     _state: TorchState | None = None
     _held: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     """Its artifacts, as they were."""
+    _plans: dict[Hashable, MethodPlan] = field(default_factory=dict)
     _greenlet: greenlet = field(init=False)
 
     def __post_init__(self) -> None:
@@ -208,7 +210,10 @@ class MethodTask:
         assert self.request is not None
         self.share = None
         try:
-            self.share = MethodShare(self.access, self.run, self.step, self.request)
+            key = plan_key(self.request)
+            if key not in self._plans:
+                self._plans[key] = MethodPlan(self.access, self.run.program, self.step, self.request)
+            self.share = MethodShare(self.run, self.step, self.request, self._plans[key])
         except Exception as error:  # a pass that cannot be: the method is told, and may go on
             self.error = error
 
