@@ -47,11 +47,11 @@ def installed(monkeypatch):
         monkeypatch.setattr(
             registry, "entry_points", lambda group: [Point(name, value) for name, value in named.items()]
         )
-        registry._installed.cache_clear()
+        registry._points.cache_clear()
 
     yield install
     monkeypatch.undo()
-    registry._installed.cache_clear()
+    registry._points.cache_clear()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Point:
     value: object
 
     def load(self):
+        if isinstance(self.value, Exception):
+            raise self.value
         return self.value
 
 
@@ -96,6 +98,22 @@ def test_an_entry_point_of_something_else_is_named(make, installed):
     installed(wrong=highlights)
     with pytest.raises(CallerError, match=r"entry point 'wrong' of interpd_attribution.aggregators .* is a module"):
         make().aggregate("wrong")
+
+
+def test_a_broken_package_hurts_nobody_who_does_not_name_it(make, installed):
+    installed(broken=ImportError("no module named nothing"), median=median)
+    assert make(dims={"layer": 3}).aggregate("median").aggregate(normalize=True).dims == ()
+    for call in (lambda: make().aggregate("broken"), list_aggregators):
+        with pytest.raises(CallerError, match=r"entry point 'broken' of .* cannot be loaded: ImportError"):
+            call()
+    with pytest.raises(CallerError, match="no aggregator or aggregation function 'brokn'; did you mean 'broken'"):
+        make().aggregate("brokn")
+
+
+def test_the_name_of_an_entry_point_counts(installed):
+    installed(middle=median)
+    assert "middle" in list_aggregation_functions()
+    assert registry.find("middle").name == "middle"
 
 
 def test_the_group_is_the_one_that_is_documented():

@@ -7,7 +7,7 @@ it names an ``Aggregator`` or an ``AggregationFunction``. Nothing but ``register
 import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ def register(entry: Entry, *, overwrite: bool = False) -> None:
         raise CallerError(f"{entry!r} is neither an Aggregator nor an AggregationFunction")
     if entry.name in BUILT_IN or entry.name in built_in_aggregators():
         raise CallerError(f"{entry.name!r} is built in and keeps its meaning; choose another name")
-    if not overwrite and entry.name in _known():
+    if not overwrite and (entry.name in _registered or entry.name in _points()):
         raise CallerError(f"{entry.name!r} is taken; overwrite=True replaces it")
     _registered[entry.name] = entry
 
@@ -88,16 +88,17 @@ def list_aggregation_functions() -> list[str]:
 
 
 def find(name: str) -> Entry:
-    """The aggregator or function of a name."""
-    known = _known()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise CallerError(
-            f"no aggregator or aggregation function {name!r}; {hint}aggregators: {', '.join(list_aggregators())}; "
-            f"functions: {', '.join(list_aggregation_functions())}"
-        )
-    return known[name]
+    """The aggregator or function of a name. Of installed packages only the one that has the name is imported."""
+    here = _here()
+    if name in here:
+        return here[name]
+    points = _points()
+    if name in points:
+        return _loaded(points[name])
+    names = sorted({*here, *points})
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise CallerError(f"no aggregator or aggregation function {name!r}; {hint}there are: {', '.join(names)}")
 
 
 def find_function(name: str) -> AggregationFunction:
@@ -116,20 +117,27 @@ def built_in_aggregators() -> dict[str, Aggregator]:
     return {item.name: item for item in ours}
 
 
+def _here() -> dict[str, Entry]:
+    """What needs no import."""
+    return {**_registered, **BUILT_IN, **built_in_aggregators()}
+
+
 def _known() -> dict[str, Entry]:
-    return {**_installed(), **_registered, **BUILT_IN, **built_in_aggregators()}
+    return {**{name: _loaded(point) for name, point in _points().items()}, **_here()}
 
 
 @cache
-def _installed() -> dict[str, Entry]:
-    return {point.name: _loaded(point) for point in entry_points(group=GROUP)}
+def _points() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=GROUP)}
 
 
 def _loaded(point: Any) -> Entry:
-    found = point.load()
+    where = f"the entry point {point.name!r} of {GROUP} ({point.value})"
+    try:
+        found = point.load()
+    # what another package raises at its import is named, with the package
+    except Exception as error:
+        raise CallerError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(found, Entry):
-        raise CallerError(
-            f"the entry point {point.name!r} of {GROUP} ({point.value}) is a {type(found).__name__}, expected an "
-            "Aggregator or an AggregationFunction"
-        )
-    return found
+        raise CallerError(f"{where} is a {type(found).__name__}, expected an Aggregator or an AggregationFunction")
+    return replace(found, name=point.name)
