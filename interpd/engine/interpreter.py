@@ -6,7 +6,7 @@ values into a copy of it, everything else is a function of values. What fails, f
 alone; its rows go on through the model and harm nobody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,7 @@ class Execution:
         own_rows: Its rows by prompt.
         access: The model.
         for_gradients: Whether reads by which the graph differentiates become handles.
+        behind: Nodes that do not run with the others of their place but at ``follow``.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Execution:
         access: ModelAccess,
         *,
         for_gradients: bool = True,
+        behind: Collection[int] = (),
     ) -> None:
         self.program = program
         self.values = values
@@ -103,6 +105,7 @@ class Execution:
         self._access = access
         self._handled = program.grad_sources if for_gradients else frozenset()
         self._steps = steps
+        self._behind = behind
         self._next = 0
         self._fresh: dict[tuple[int, str], Tensor] = {}
         """The handles of this visit that are what the tensor holds now, by prompt and site."""
@@ -118,8 +121,17 @@ class Execution:
             return
         try:
             self._take_carried(visit, spot)
-            self._run_until(visit.order, visit, spot, frame)
+            self._run_until(visit.order, spot, frame)
             self.keep_branches(visit, spot)
+        except InterpdError as error:
+            self.failed = error
+
+    def follow(self, visit: Visit, spot: Spot, frame: Frame) -> None:
+        """Runs what is left of this visit: the nodes that are ``behind``. Never raises for what the request does."""
+        if self.failed is not None:
+            return
+        try:
+            self._run_until(visit.order, spot, frame, behind=True)
         except InterpdError as error:
             self.failed = error
 
@@ -128,14 +140,16 @@ class Execution:
         if self.failed is not None:
             return
         try:
-            self._run_until(None, None, None, None)
+            self._run_until(None, None, None)
         except InterpdError as error:
             self.failed = error
 
-    def _run_until(self, order: int | None, visit: Visit | None, spot: Spot | None, frame: Frame | None) -> None:
+    def _run_until(self, order: int | None, spot: Spot | None, frame: Frame | None, *, behind: bool = False) -> None:
         while self._next < len(self._steps):
             step = self._steps[self._next]
             if order is not None and step.plan.order > order:
+                return
+            if not behind and step.plan.order == order and step.index in self._behind:
                 return
             self._next += 1
             if not self._can_run(step):

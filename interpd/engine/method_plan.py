@@ -4,8 +4,8 @@ from collections.abc import Hashable, Mapping
 from functools import cached_property
 
 from interpd.engine.binding import Binding, Location, carries_of
+from interpd.engine.graph_part import GraphPart
 from interpd.engine.method_request import PassRequest, binding_of
-from interpd.engine.method_values import WantedValues
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Visit, visits_of
 from interpd.engine.planning import Program, Step
@@ -35,10 +35,12 @@ class MethodPlan:
         self.bindings: Mapping[str, Binding] = {
             name: binding_of(self._all, name, step) for name in (*request.reads, *request.edits)
         }
-        self.wanted = WantedValues(program, step, request.values)
-        needed = [self.bindings[name] for name in request.reads]
-        needed += [one.binding for one in self.wanted.steps if one.binding is not None]
-        self.last_order = max((binding.location.order for binding in needed), default=-1)
+        reads = [self.bindings[name] for name in request.reads]
+        self.graph = GraphPart(
+            program, step, request.values, max((binding.location.order for binding in reads), default=-1)
+        )
+        self.steps, self.last_order = self.graph.steps, self.graph.last_order
+        needed = [*reads, *(one.binding for one in self.graph.leading if one.binding is not None)]
         deepest = max((binding.site.layer for binding in needed), default=-1)
         self.n_layers = min(deepest + 1, access.resident.info.n_layers)
         """How many layers run for it."""
@@ -49,16 +51,11 @@ class MethodPlan:
         self.without_rows = next((binding.site.name for binding in touched if not binding.site.shares_pass), None)
         """A site whose dimension 0 is not rows."""
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """The nodes of the graph that run in such a pass."""
-        return (*self.wanted.before_edits, *self.wanted.behind_edits)
-
     @cached_property
     def uses(self) -> list[int]:
         """How many of ``steps`` use each node of the graph; what the method is given counts once more."""
         counts = [0] * len(self._program.steps)
-        for source in (*(node for one in self.steps for node in one.sources), *self.wanted.nodes):
+        for source in (*(node for one in self.steps for node in one.sources), *self.graph.wanted):
             counts[source] += 1
         return counts
 

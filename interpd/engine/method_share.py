@@ -1,6 +1,6 @@
 """One method's share of a forward pass: its reads, edits and values, with the request's own writes in force."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
@@ -50,15 +50,11 @@ class MethodShare:
         self.failed: BaseException | None = None
         """What it raised; it takes no further part."""
         self._bindings = plan.bindings
-        plan.wanted.check(n_rows=len(request.rows), grad=request.grad)
+        plan.graph.check(n_rows=len(request.rows), grad=request.grad)
         if request.dropout_seed is not None:
             self._refuse_carries()
-        self._values: list[Values] = []
-        """What the nodes of the graph have given, by row; empty where the graph has no part in the pass."""
         self._executions: list[Execution] = []
-        """What the graph does before the edits of the method."""
-        self._followers: list[Execution] = []
-        """What it does behind them."""
+        """What the graph does, by row; empty where it has no part in the pass."""
         if plan.steps or request.values:
             self._add_rows(step.invoke)
         self._block: Row | None = None
@@ -71,7 +67,7 @@ class MethodShare:
         """Raises ``FeatureUnsupported`` for writes that are carried past a branch, part of which may be dropped."""
         request = self.request
         put = [self._bindings[name] for name in (*request.edits, *(request.reads if request.grad else ()))]
-        put += [step.binding for step in self.plan.wanted.before_edits if step.op == WRITE and step.binding is not None]
+        put += [step.binding for step in self.plan.steps if step.op == WRITE and step.binding is not None]
         for binding in put:
             if binding.carry is not None:
                 branch, total = binding.carry
@@ -84,7 +80,7 @@ class MethodShare:
         """Takes the rows from ``first_row`` on of a pass that holds others' rows, too."""
         lengths, n_rows = self.request.width, len(self.request.rows)
         self._block, self._frame = replace(row_of(first_row, lengths), n_rows=n_rows), frame
-        for execution in (*self._executions, *self._followers):
+        for execution in self._executions:
             for invoke, row in execution.rows.items():
                 execution.rows[invoke] = replace(row, index=first_row + row.index)
 
@@ -107,17 +103,22 @@ class MethodShare:
         return "" if shy is None else f"dimension 0 of {shy!r} is not rows"
 
     def _add_rows(self, invoke: int) -> None:
-        wanted, singles = self.plan.wanted, self.run.values.singles()
+        singles = self.run.values.singles()
         constants = {node: _constants(singles[node]) for node in self.plan.given if node in singles}
         for index, lengths in enumerate(self.request.rows):
             program = self._program_of_row(invoke, index)
-            self._values.append(Values(self.plan.uses))
-            self._values[-1].replace(constants)
-            for executions, steps in ((self._executions, wanted.before_edits), (self._followers, wanted.behind_edits)):
-                if steps:
-                    row = {invoke: row_of(index, lengths)}
-                    values = self._values[-1]
-                    executions.append(Execution(program, values, steps, row, self.access, for_gradients=False))
+            values, row = Values(self.plan.uses), {invoke: row_of(index, lengths)}
+            values.replace(constants)
+            execution = Execution(
+                program,
+                values,
+                self.plan.steps,
+                row,
+                self.access,
+                for_gradients=False,
+                behind=self.plan.graph.behind,
+            )
+            self._executions.append(execution)
 
     def _program_of_row(self, invoke: int, index: int) -> Program:
         """The request with the tokens of a row in place of the prompt's."""
@@ -148,32 +149,32 @@ class MethodShare:
 
     def _visit(self, visit: Visit, spot: Spot) -> None:
         self._take_carried(visit, spot)
-        self._run_graph(self._executions, visit, spot)
+        self._run_graph(Execution.visit, visit, spot)
         for name, edit in self.request.edits.items():
             if is_at(self._bindings[name], visit):
                 self._put(name, _edited(name, edit, self._seen(name, spot)), spot)
         for name in self.request.reads:
             if is_at(self._bindings[name], visit):
                 self.found[name] = self._read(name, spot)
-        self._run_graph(self._followers, visit, spot)
+        self._run_graph(Execution.follow, visit, spot)
         self._keep_branches(visit, spot)
         for execution in self._executions:
             # once more: the method may have changed the branch after the graph's own writes
             execution.keep_branches(visit, spot)
 
-    def _run_graph(self, executions: Iterable[Execution], visit: Visit, spot: Spot) -> None:
-        for execution in executions:
-            execution.visit(visit, spot, self._frame)
+    def _run_graph(self, act: Callable[[Execution, Visit, Spot, Frame], None], visit: Visit, spot: Spot) -> None:
+        for execution in self._executions:
+            act(execution, visit, spot, self._frame)
             if execution.failed is not None:
                 raise execution.failed
 
     def _follow(self) -> None:
         with torch.set_grad_enabled(self.request.grad):
-            for follower in self._followers:
-                follower.finish()
-                if follower.failed is not None:
-                    raise follower.failed
-            self.found.update(self.plan.wanted.stacked(self._values))
+            for execution in self._executions:
+                execution.finish()
+                if execution.failed is not None:
+                    raise execution.failed
+            self.found.update(self.plan.graph.stacked([execution.values for execution in self._executions]))
 
     def _read(self, name: str, spot: Spot) -> Tensor:
         value = self._seen(name, spot).clone()

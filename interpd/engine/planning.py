@@ -132,12 +132,9 @@ class Program:
         # asked for at each step of a generation
         return [tuple(step for step in steps if BEFORE < step.plan.order < AFTER) for steps in self._by_pass]
 
-    def write_steps(self, invoke: int) -> tuple[Step, ...]:
-        """The writes of a prompt and all that they need of that very prompt, to be run again in passes of a method."""
-        return self.steps_again(invoke, [s.index for s in self.steps if s.op == WRITE and s.invoke == invoke])
-
     def steps_again(self, invoke: int, wanted: Iterable[int]) -> tuple[Step, ...]:
-        """Nodes and all that they need, as far as it depends on a pass of that very prompt, in the order of a pass."""
+        """Nodes and what they need, as far as that depends on a pass of that very prompt, in the order of a pass: all
+        that has to run again in a pass of a method."""
         needed = set(wanted)
         for step in reversed(self.steps):
             if step.index in needed:

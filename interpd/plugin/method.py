@@ -85,7 +85,8 @@ class Session(Protocol):
                 the same site sees neither that write nor an edit there.
             edits: What to put in force at a site: a function of its value that returns the new value, of the same
                 shape and dtype. A read of the same site sees the edited value. The writes of the request's own
-                graph in this invoke are in force as well, before the edits.
+                graph in this invoke are in force as well: at the same site before the edit, and at later ones made of
+                what the edits have brought.
             lengths: Tokens of each row; ``None``: no row is padded.
             grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass: those of ``values``
                 and of later reads have gradients by those of reads.

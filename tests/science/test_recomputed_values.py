@@ -218,6 +218,53 @@ def test_a_read_before_a_write_at_its_site_sees_neither_the_write_nor_an_edit(be
     assert (found["slope"] == 1).all()
 
 
+SKIP = [read(EARLY), call("torch.mul", Ref(0), 0.5), read("layers.1.mlp.out"), call("torch.add", Ref(1), Ref(2))]
+SKIP = [*SKIP, write(Ref(3), "layers.1.mlp.out")]
+
+
+@contextmanager
+def skipping(bench, change):
+    """Half of what block 0 gives, after ``change``, is added to what the MLP of block 1 gives."""
+    state = {}
+
+    def first(module, args, output):
+        state["x"] = change(output)
+        return state["x"]
+
+    handles = [
+        blocks(bench)[0].register_forward_hook(first),
+        blocks(bench)[1].mlp.register_forward_hook(lambda module, args, output: output + state["x"] * 0.5),
+    ]
+    yield state
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_read_that_a_later_write_uses_sees_edits_and_passes_gradients(bench):
+    nodes = [*SKIP, read(SITE), call("probe.encode", Ref(5)), call("tensor.getitem", Ref(6), (0, -1, 5))]
+    nodes += [call("probe.edited", Ref(7), site=EARLY), call("probe.slope", Ref(7), site=EARLY)]
+    found = bench.run(ask(nodes, {"value": Ref(8), "edited": Ref(8, 1), "slope": 9}, PROMPT))
+    for name, step in (("edited", 1), ("slope", 0)):
+        with skipping(bench, lambda output, step=step: (output + step).detach().requires_grad_()) as state:
+            value = feature(bench, bench.ids(PROMPT))
+        assert np.abs(found[name] - torch.autograd.grad(value, state["x"])[0].numpy()).max() < 1e-10
+        assert not step or abs(found["value"][0] - value.item()) < 1e-10
+
+
+def test_a_value_that_a_later_write_uses_as_well_needs_no_pass_as_deep_as_the_write(bench):
+    nodes = [*SKIP, call("torch.sum", Ref(0)), call("probe.without", Ref(5)), call("torch.sum", Ref(3))]
+    nodes += [call("probe.without", Ref(7))]
+    found = bench.run(ask(nodes, {"out": 6, "written": 8}, PROMPT))
+    plain = bench.model(bench.ids(PROMPT), output_hidden_states=True).hidden_states[1]
+    assert abs(found["out"][0] - plain.sum().item()) < 1e-9
+    with skipping(bench, lambda output: output):
+        seen = []
+        handle = blocks(bench)[1].mlp.register_forward_hook(lambda module, args, output: seen.append(output))
+        bench.model(bench.ids(PROMPT))
+        handle.remove()
+    assert abs(found["written"][0] - seen[0].sum().item()) < 1e-9
+
+
 def test_what_does_not_depend_on_the_prompt_stays_as_it_is(bench):
     other = "Once upon a"
     nodes = [read(SITE, invoke=1), call("torch.mean", Ref(0), dim=(0, 1)), read(SITE)]
@@ -227,6 +274,15 @@ def test_what_does_not_depend_on_the_prompt_stays_as_it_is(bench):
     assert abs(found[0] - (hidden[0][-1] @ hidden[1].mean(0)).item()) < 1e-9
     constant = [call("probe.without", TensorData.from_numpy(np.arange(3.0)))]
     assert (bench.run(ask(constant, {"out": 0}, PROMPT))["out"] == np.arange(3.0)).all()
+
+
+def test_a_value_of_another_prompt_may_come_from_a_later_pass(bench):
+    nodes = [read("logits"), call("torch.mean", Ref(0), dim=-1, keepdim=True), read("embed", invoke=1)]
+    nodes += [call("torch.add", Ref(2), Ref(1)), write(Ref(3), EARLY, invoke=1), read(SITE, invoke=1)]
+    nodes += [call("torch.sum", Ref(2)), read(SITE), call("torch.sum", Ref(7)), call("torch.add", Ref(8), Ref(6))]
+    nodes += [call("probe.without", Ref(9))]
+    found = bench.run(ask(nodes, {"out": 10, "sum": 9, "later": 5}, PROMPT, PROMPT))
+    assert abs(found["out"][0] - found["sum"]) < 1e-9
 
 
 def test_ports_may_take_several_values_or_none(bench):
