@@ -99,7 +99,7 @@ def attribution(id: str, *, version: int = 1, paper: str | None = None) -> Calla
             one for one in inspect.signature(explain, eval_str=True).parameters.values() if one.kind is one.KEYWORD_ONLY
         ]
         explain.methods = tuple(  # type: ignore[attr-defined]
-            declared(_like(fn, explain), _parameters(fn, own), returns, name=name, version=version, paper=paper)
+            declared(as_if(fn, explain), with_own(fn, own), returns, name=name, version=version, paper=paper)
             for fn, returns, name in (
                 (scores, Scores, f"attribution.{id}"),
                 (vectors, VectorScores, f"attribution.{id}_vectors"),
@@ -110,14 +110,15 @@ def attribution(id: str, *, version: int = 1, paper: str | None = None) -> Calla
     return declare
 
 
-def _like(fn: Callable[..., Any], explain: Callable[..., Any]) -> Callable[..., Any]:
+def as_if(fn: Callable[..., Any], explain: Callable[..., Any]) -> Callable[..., Any]:
     """``fn`` under the name and with the words of the function that it runs."""
     fn.__doc__, fn.__name__, fn.__module__ = explain.__doc__, explain.__name__, explain.__module__
     fn.__qualname__ = explain.__qualname__
     return fn
 
 
-def _parameters(fn: Callable[..., Any], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
+def with_own(fn: Callable[..., Any], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The parameters of ``fn``, with a method's own constants in place of its ``**own``."""
     context, value, *groups, _ = inspect.signature(fn, eval_str=True).parameters.values()
     return [context, value, *own, *groups]
 

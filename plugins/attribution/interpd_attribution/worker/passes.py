@@ -18,7 +18,7 @@ class Seen:
     """What one pass over a context gave."""
 
     logits: Tensor
-    """``[row token d_vocab]`` at the predicting positions, at least float32."""
+    """``[row token d_vocab]`` at the predicting positions, float64."""
     end: Tensor | None
     """The last stream before the logits, ``[row pos d_model]``, each position of which makes the logits of its own
     only; ``None`` where there is none, or no gradients."""
@@ -58,9 +58,8 @@ class Model:
         sites = [*reads, "logits", *([end] if end else [])]
         values = self.run(context, n_rows, edits, reads=sites, grad=grad, dropout_seed=dropout_seed)
         places = torch.tensor(context.predicting, device=self.session.device)
-        logits = values["logits"].index_select(1, places)
-        if logits.dtype not in (torch.float32, torch.float64):
-            logits = logits.float()
+        # 1 - p of a likely token has no digits left in float32, and the gradient of p is made of it
+        logits = values["logits"].index_select(1, places).double()
         return Seen(logits, values[end] if end else None, {site: values[site] for site in reads})
 
     def run(

@@ -146,11 +146,14 @@ class Problem:
         step = self._step(own, others, 1, {})
         return torch.stack([score(step)[0].float() for score in self.step_scores])
 
-    def sees(self) -> Tensor:
-        """Whether a feature can explain a column: ``[feature column]``."""
+    def sees(self, positions: slice | None = None) -> Tensor:
+        """Whether a feature can explain a column by one of ``positions``: ``[feature column]``.
+
+        ``positions``: among all; none: those that are attributed.
+        """
         sees = self.sequence.sees().float() if self.value is None else torch.ones(1, self.sequence.n_positions)
         attributed = torch.zeros(self.sequence.n_positions)
-        attributed[self.positions] = 1.0
+        attributed[positions or self.positions] = 1.0
         columns = self.columns.members() if self.value is None else torch.ones(self.columns.n, 1)
         return (columns @ (sees * attributed) @ self.features.members().T > 0).T
 
@@ -224,7 +227,7 @@ class Problem:
             n_shared = (len(side.ids) if context.shares_source else 0) if is_source else context.n_shared
             if n_shared:
                 start = side.first - self.positions.start
-                edits[side.site] = _first(vectors[:, start : start + n_shared])
+                edits[side.site] = put(vectors[:, start : start + n_shared])
         return edits
 
     def _ends(self, own: Seen, others: Sequence[Seen]) -> tuple[End, ...]:
@@ -244,14 +247,14 @@ class Problem:
         return tuple(ends)
 
 
-def _first(vectors: Tensor) -> Edit:
-    """An edit that puts vectors in place of the first positions."""
+def put(values: Tensor) -> Edit:
+    """An edit that puts values, ``[row pos ...]``, in place of those at the first positions, in their dtype."""
 
-    def put(value: Tensor) -> Tensor:
-        new = vectors.to(value.dtype)
+    def edit(value: Tensor) -> Tensor:
+        new = values.to(value.dtype)
         return new if new.shape == value.shape else torch.cat([new, value[:, new.shape[1] :]], 1)
 
-    return put
+    return edit
 
 
 def _attributed(inputs: str, sequence: Ids) -> tuple[Side, ...]:

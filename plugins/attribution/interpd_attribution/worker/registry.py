@@ -9,14 +9,18 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from interpd.sdk import DeclarationError
-from interpd_attribution.worker.gradient import local, path, sampled
+from interpd_attribution.worker.gradient import discretized, local, path, sampled
+from interpd_attribution.worker.layers import gradient as layers
 
 GROUP = "interpd_attribution.methods"
 
 OURS = (
     *(local.saliency, local.input_x_gradient, local.gradient_x_difference),
     *(path.integrated_gradients, path.sequential_integrated_gradients),
+    discretized.discretized_integrated_gradients,
     *(sampled.gradient_shap, sampled.expected_gradients, sampled.smoothgrad, sampled.squaregrad, sampled.vargrad),
+    *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
+    *(layers.layer_conductance, layers.internal_influence),
 )
 """What this package brings."""
 

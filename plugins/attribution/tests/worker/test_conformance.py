@@ -2,11 +2,11 @@
 
 from interpd.testing import conformance
 from interpd_attribution import worker
+from interpd_attribution.worker.registry import methods
 
 BASELINE = {"baseline": "zeros"}
 """The tiny tokenizer has no unknown token."""
 
-PATHS = ("gradient_x_difference", "integrated_gradients", "sequential_integrated_gradients")
 SHORT = {"n_steps": 2}
 EXAMPLES = {
     "gradient_x_difference": BASELINE,
@@ -17,9 +17,21 @@ EXAMPLES = {
     "smoothgrad": {"n_samples": 2},
     "squaregrad": {"n_samples": 2},
     "vargrad": {"n_samples": 2},
+    "discretized_integrated_gradients": {"baseline": "ids", "baseline_ids": (7,), "n_steps": 3, "n_neighbors": 5},
+    "layer_gradient_x_difference": BASELINE,
+    "layer_integrated_gradients": {**BASELINE, **SHORT},
+    "layer_conductance": {**BASELINE, **SHORT},
+    "internal_influence": {**BASELINE, **SHORT},
 }
+
+
+def names_of(name):
+    """The methods of one id."""
+    own = (f"attribution.{name}", f"attribution.{name}_vectors", f"attribution.{name}_heads")
+    return [one.schema.name for one in methods() if one.schema.name in own]
+
 
 test_conforms = conformance(
     worker,
-    examples={f"attribution.{name}{end}": given for name, given in EXAMPLES.items() for end in ("", "_vectors")},
+    examples={schema: given for name, given in EXAMPLES.items() for schema in names_of(name)},
 )

@@ -118,7 +118,8 @@ def _foil(asked: Contrast, sequence: Sequence, ids: tuple[int, ...], number: int
     device, n_steps = sequence.target.ids.device, sequence.n_steps
     target = torch.tensor(ids, device=device)
     positions = _positions(asked, sequence, len(ids), number)
-    shared = asked.contrast_shared
+    # another source alone: what the decoder is given is that of the attributed sequence
+    shared = asked.contrast_shared if asked.contrast_ids else len(ids)
     if not 0 <= shared <= len(ids) or not torch.equal(target[:shared], sequence.target.ids[:shared]):
         raise CallerError(f"contrast_shared is {shared}, but the foil does not begin with as many tokens of the target")
     source = None if sequence.source is None else sequence.source.ids

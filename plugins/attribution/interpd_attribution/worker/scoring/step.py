@@ -29,7 +29,7 @@ class Step:
     """All attributed tokens of some rows at once. The score of a step may depend on that step's logits only."""
 
     logits: Tensor
-    """``[row step d_vocab]``, at least float32: what the model says of each attributed token before it comes."""
+    """``[row step d_vocab]``, float64 in a pass: what the model says of each attributed token before it comes."""
     ids: Tensor
     """``[step]``: the tokens that came."""
     foils: tuple[Foil, ...] = ()

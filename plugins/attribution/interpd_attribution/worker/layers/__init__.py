@@ -1,0 +1,1 @@
+"""Methods that attribute to what layers compute; several sites come from one pass and one way back."""

@@ -1,0 +1,184 @@
+"""Inseq's own numbers (``../golden``): every gradient method, target and aggregation."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from attribution_golden import reading, tiny
+
+import interpd_client
+from interpd_attribution import worker
+
+METHODS = {
+    "saliency": "saliency",
+    "input_x_gradient": "input_x_gradient",
+    "integrated_gradients": "integrated_gradients",
+    "deeplift": "gradient_x_difference",
+    "sequential_integrated_gradients": "sequential_integrated_gradients",
+    "discretized_integrated_gradients": "discretized_integrated_gradients",
+    "layer_gradient_x_activation": "layer_gradient_x_activation",
+    "layer_integrated_gradients": "layer_integrated_gradients",
+    "layer_deeplift": "layer_gradient_x_difference",
+}
+"""Inseq's ids, and ours."""
+
+WITHOUT_BASELINE = ("saliency", "input_x_gradient", "layer_gradient_x_activation")
+ATOL, RTOL = 1e-6, 1e-4
+
+
+def shared_models():
+    folder = Path(os.environ.get("INTERPD_SHARED", Path(__file__).resolve().parents[5] / "shared"))
+    return folder / "models"
+
+
+def served(name):
+    if name in tiny.NAMES:
+        return tiny.model(name), tiny.tokenizer(name)
+    folder = shared_models() / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    return str(folder)
+
+
+def constants_of(case):
+    """Our constants for the case."""
+    told, golden = case.arguments, case.golden
+    found = {
+        "start": case.start,
+        "target": target_of(case),
+        "inputs": "all" if case.attribute_target or not golden.is_encoder_decoder else "source",
+    }
+    if case.method not in WITHOUT_BASELINE:
+        sides = ("source", "target") if golden.is_encoder_decoder else ("target",)
+        ids = [id_ for side in sides for id_ in case.sequence(side).baseline_ids]
+        found |= {"baseline": "ids", "baseline_ids": tuple(ids)}
+    if case.method in ("integrated_gradients", "sequential_integrated_gradients", "layer_integrated_gradients"):
+        found |= {"n_steps": told["n_steps"], "rule": told.get("method", "gausslegendre")}
+    if case.method == "discretized_integrated_gradients":
+        found |= {"strategy": told.get("method", "greedy"), "n_steps": told["n_steps"]}
+    if "multiply_by_inputs" in told:
+        found["multiply_by_inputs"] = told["multiply_by_inputs"]
+    if "abs" in told:
+        found["absolute"] = told["abs"]
+    if "target_layer" in told:
+        found["sites"] = (f"{told['target_layer']}.output",)
+        # a layer method's baseline and positions are those of its side
+        found.pop("inputs")
+        found["inputs"] = "source" if golden.is_encoder_decoder else "all"
+    return {**found, **contrast_of(case)}
+
+
+def target_of(case):
+    options = {key: value for key, value in case.target_arguments.items() if key != "contrast_force_inputs"}
+    written = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return f"{case.target}({written})" if written else case.target
+
+
+def contrast_of(case):
+    if case.contrast is None:
+        return {}
+    found = {}
+    if case.target_arguments.get("contrast_force_inputs"):
+        found["contrast_force_inputs"] = True
+    if case.golden.is_encoder_decoder and case.contrast == "elsewhere":
+        return {**found, "contrast_source_ids": case.sequence("source_elsewhere").ids}
+    found["contrast_ids"] = case.sequence(case.contrast).ids
+    if case.alignments:
+        aligned = dict(reversed(case.alignments))
+        found["contrast_positions"] = tuple(aligned[at] for at in range(case.start, len(case.sequence("target").ids)))
+    return found
+
+
+def aggregated(vectors, suffix, n_source):
+    """The vectors as the golden case has them, (source, target)."""
+    if suffix == "raw":
+        scores = vectors
+    elif suffix == "sum":
+        scores = vectors.sum(-1)
+    else:
+        lengths = np.linalg.norm(vectors, axis=-1)
+        with np.errstate(invalid="ignore"):
+            scores = lengths / np.nansum(lengths, axis=0)
+    return scores[:n_source], scores[n_source:]
+
+
+def is_comparable(case):
+    """Whether Inseq computes there what it says.
+
+    * The baseline of ``layer_integrated_gradients`` and ``layer_deeplift`` is embedded like the input: scores are zero.
+    * ``layer_gradient_x_activation`` of a contrast in another context holds the layer of that pass, which comes last.
+    * T5 has ReLU modules, for which Captum's DeepLIFT has its rule: it is not gradient times difference there.
+    """
+    if case.raises or case.method not in METHODS or case.method in ("layer_integrated_gradients", "layer_deeplift"):
+        return False
+    is_forced = bool(case.target_arguments.get("contrast_force_inputs"))
+    if case.method == "layer_gradient_x_activation" and is_forced:
+        return False
+    return not (case.method == "deeplift" and case.model == "tiny-t5")
+
+
+def groups(name):
+    """Cases that differ in their aggregation only."""
+    known = [case for case in reading.golden(name).cases if is_comparable(case)]
+    return [list(found) for _, found in itertools.groupby(known, lambda case: case.id.rpartition("/")[0])]
+
+
+def mismatches(model, name):
+    """The ids of cases whose numbers are others, and by how much."""
+    golden = reading.golden(name)
+    target = golden.sequence("target").ids
+    source = golden.sequence("source").ids if golden.is_encoder_decoder else target
+    sides = {"target": list(target[1:])} if golden.is_encoder_decoder else {}
+    found = []
+    for cases in groups(name):
+        with model.trace(list(source), **sides) as t:
+            constants = {**constants_of(cases[0]), "step_scores": ("probability",)}
+            t.save(out=t.op(f"attribution.{METHODS[cases[0].method]}_vectors", **constants))
+        vectors, (likely,) = t.result["out"].scores, t.result["out"].step_scores
+        vectors = vectors[0] if vectors.ndim == 4 else vectors
+        if cases[0].arguments.get("method") == "riemann_trapezoid":
+            # Captum's weights add up to 1 - 1 / n_steps
+            vectors = vectors * (1 - 1 / cases[0].arguments["n_steps"])
+        # where token and foil are one there is nothing to attribute, and Inseq divides by it; the gradient of a
+        # probability near one has no digits in float32
+        told = (np.nanmax(np.abs(vectors), axis=(0, 2)) > 1e-8) & (likely < 0.999)
+        for case in cases:
+            size = 1.0 if case.suffix == "l2" else np.nanmax(np.abs(vectors).sum(-1))
+            ours = aggregated(vectors, case.suffix, len(source) if golden.is_encoder_decoder else 0)
+            for one, theirs in zip(ours, (case.source_scores, case.target_scores), strict=True):
+                if theirs is not None and not alike(one[: len(theirs)][:, told], theirs[:, told], max(size, 1.0)):
+                    found.append(f"{case.id}: {np.nanmax(np.abs(one[: len(theirs)] - theirs)):.2g} of {size:.2g}")
+    return found
+
+
+def alike(one, theirs, size):
+    """Whether these are the same numbers, made of others of about that size."""
+    return np.allclose(one, theirs, RTOL, ATOL * size, equal_nan=True)
+
+
+# Inseq embeds for itself, which is another pass than from ids where transformers scales embeddings
+SERVED = [name for name in (*tiny.NAMES, *reading.REAL) if name != "aren-transliteration"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "tiny-t5")) for name in SERVED]
+)
+def test_numbers_are_inseqs(name):
+    with interpd_client.local(served(name), plugins={"attribution": worker}, name="model") as client:
+        assert mismatches(client.model("model"), name) == []
+
+
+def test_scaled_embeddings_give_the_models_own_predictions():
+    """Of all models here only this one scales; its ids are the reference."""
+    name = "aren-transliteration"
+    golden, folder = reading.golden(name), served(name)
+    source, target = (golden.sequence(side).ids for side in ("source", "target"))
+    with interpd_client.local(folder, plugins={"attribution": worker}, name="model") as client:
+        with client.model("model").trace(list(source), target=list(target[1:])) as t:
+            p = t.logits[0, :-1].softmax(-1)
+            t.save(out=t.op("attribution.saliency", step_scores=("probability",)), p=p)
+        found = t.result["out"].step_scores[0]
+    np.testing.assert_allclose(found, t.result["p"][range(len(target) - 1), target[1:]], rtol=1e-4)
+    assert not np.allclose(found, reading.golden(f"{name}.scores").case("plain").step_scores["probability"], rtol=0.1)
