@@ -1,6 +1,9 @@
 """What several tests of this plugin need."""
 
+import importlib.machinery
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,13 @@ import pytest
 
 from interpd_attribution.attribution import Attribution, Token
 
-RESULTS = Path(__file__).parent / "golden" / "results"
+GOLDEN = Path(__file__).parent / "golden"
+RESULTS = GOLDEN / "results"
+
+# import mode importlib gives test modules no package to import from: ``from attribution_golden import reading, tiny``
+_package = importlib.machinery.ModuleSpec("attribution_golden", None, is_package=True)
+_package.submodule_search_locations = [str(GOLDEN)]
+sys.modules.setdefault("attribution_golden", importlib.util.module_from_spec(_package))
 
 
 @pytest.fixture(scope="session")
