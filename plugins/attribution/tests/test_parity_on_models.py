@@ -1,5 +1,6 @@
 """Inseq's results on tiny models, aggregated as by Inseq, and files that it wrote of them (``golden/make.py``)."""
 
+import json
 import warnings
 
 import numpy as np
@@ -146,3 +147,16 @@ def test_files_that_inseq_wrote_hold_what_inseq_reads_from_them():
                 kind, _, key = name.partition(".")
                 got = {"step": one.step_scores, "sequence": one.sequence_scores}[kind][key]
             np.testing.assert_array_equal(got[: len(wanted)], wanted, err_msg=f"{case.id}: {name}")
+
+
+def test_dictionaries_of_scores_are_those_of_inseq():
+    cases = json.loads((reading.DATA / "dictionaries.json").read_text(encoding="utf-8"))["cases"]
+    for case in cases:
+        # what was aggregated before it was saved has no axes left, so nothing is aggregated again
+        found = Attributions.load(SAVED / f"{case['id']}.json").get_scores_dicts()
+        for ours, theirs in zip(found, case["output"], strict=True):
+            for name, table in theirs:
+                wanted = {tuple(key): {tuple(k) if isinstance(k, list) else k: v for k, v in row} for key, row in table}
+                assert ours[name].keys() == wanted.keys(), (case["id"], name)
+                for key, row in wanted.items():
+                    assert ours[name][key] == pytest.approx(row, abs=ATOL, rel=RTOL, nan_ok=True), (case["id"], name)
