@@ -16,7 +16,7 @@ from interpd.graph.run import Done, Failed, Result, RunRequest
 from interpd.graph.schema import AdapterInfo
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
-from interpd.sdk import hookimpl, method
+from interpd.sdk import Recomputed, hookimpl, method
 from interpd.specs import checked_model
 from interpd.testing.several_devices import several_devices
 from interpd.testing.tiny_adapters import save_adapter
@@ -49,9 +49,20 @@ def sides(ctx) -> Float[Tensor, "batch pos d_model"]:
     return (values[first] + values[last] + gradients[0] * gradients[1]).detach() * weight
 
 
+@method("two.company")
+def company(ctx, target: Recomputed[Float[Tensor, ""]]) -> Float[Tensor, "row pos d_model"]:
+    """Values and edits of both devices in two rows, and a value of the graph."""
+    first, last = "layers.0.resid_post", "layers.2.resid_post"
+    edits = {f"layers.{layer}.resid_mid": lambda value: value * 1.5 for layer in (0, 2)}
+    ids = ctx.input_ids.repeat(2, 1)
+    values = ctx.session.forward(ids, reads=[first, last], values=[target], edits=edits, lengths=[ids.shape[1], 2])
+    seeded = ctx.session.forward(ctx.input_ids, reads=[last], dropout_seed=3)[last]
+    return (values[first] + values[last]) * values[target][:, None, None] + seeded
+
+
 def plugin():
     module = ModuleType("two")
-    module.interpd_register_methods = hookimpl(lambda: [sides])
+    module.interpd_register_methods = hookimpl(lambda: [sides, company])
     return module
 
 
@@ -210,6 +221,14 @@ def test_values_of_a_request_are_together(both, name):
 def test_a_method_sees_its_values_together(both):
     found = both(RunRequest("run", "tiny", (Prompt(text=TEXTS[0]),), Graph((Node("two.sides"),), {"x": Ref(0)})))
     assert len(found["run"]) == 2
+
+
+def test_methods_share_passes(both):
+    scaled = [read("layers.2.resid_mid"), Node("torch.mul", (Ref(0), 2.0)), write(1, "layers.2.resid_post")]
+    nodes = [*scaled, read("logits"), Node("torch.mean", (Ref(3),)), Node("two.company", (Ref(4),))]
+    graph = Graph(tuple(nodes), {"x": Ref(5)})
+    found = both(*(RunRequest(f"run-{i}", "tiny", (Prompt(text=text),), graph) for i, text in enumerate(TEXTS)))
+    assert [len(events) for events in found.values()] == [2] * len(TEXTS)
 
 
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1] * 3], ids=["of three prompts", "of one"])
