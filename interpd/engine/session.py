@@ -196,14 +196,12 @@ class MethodTask:
             outside.restore()
 
     def _switch(self) -> None:
-        answer, error = self.answer, self.error
-        self.request = self.answer = self.error = None
-        if error is not None:
-            self._greenlet.throw(error)
-        elif self._state is None:
+        error = self.error
+        self.request = self.error = None
+        if error is None:
             self._greenlet.switch()
         else:
-            self._greenlet.switch(answer)
+            self._greenlet.throw(error)
 
     def prepare(self) -> None:
         """Makes the share of the pass that it has asked for; what is wrong with it, the method is told at its turn."""
@@ -240,7 +238,10 @@ class MethodTask:
         if getcurrent() is not self._greenlet:
             raise Misuse("a method can run passes only from its own code, not from an edit of a pass")
         self.request = request
-        return self._greenlet.parent.switch()
+        self._greenlet.parent.switch()
+        # taken, not handed over: what the method lets go of while it works is held by nobody
+        answer, self.answer = self.answer, None
+        return answer
 
     def pause(self) -> None:
         """Called by the method, an edit of a pass included: waits for its next turn where it can."""

@@ -1,8 +1,10 @@
 """Methods: multi-pass work that takes turns with everybody else's."""
 
+import gc
 import pickle
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -175,7 +177,22 @@ def use(ctx, *, along: Direction) -> Float[Tensor, " d_model"]:
     return along.vector + 0
 
 
-METHODS = [busy, mean, rows, edited, gradient, written, draws, cleanup, deaf, wrong, survives, keep, use]
+@method("work.forgets")
+def forgets(ctx, *, grad: bool) -> Float[Tensor, " n"]:
+    """How many values of a pass are left when the method has let go of them."""
+    seen = []
+
+    def scaled(value):
+        seen.append(weakref.ref(value))
+        return value * 1.5
+
+    values = ctx.session.forward(ctx.input_ids, reads=["embed", "logits"], edits={SITE: scaled}, grad=grad)
+    seen += [weakref.ref(value) for value in values.values()]
+    del values
+    return torch.tensor([float(sum(value() is not None for value in seen))])
+
+
+METHODS = [forgets, busy, mean, rows, edited, gradient, written, draws, cleanup, deaf, wrong, survives, keep, use]
 
 
 def plugin():
@@ -262,6 +279,15 @@ def test_a_method_knows_where_the_graph_writes(bench):
     nodes = [read(SITE), write(Ref(0), "layers.2.mlp.out"), call("work.written", sites=("layers.2.mlp.out",))]
     assert bench.run(ask(nodes, {"same": 2}, PROMPT))["same"] == 1
     assert bench.run(ask([call("work.written", sites=())], {"same": 0}, PROMPT))["same"] == 1
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_a_method_lets_go_of_is_held_by_nobody(bench, grad):
+    gc.disable()
+    try:
+        assert bench.run(ask([call("work.forgets", grad=grad)], {"n": 0}, PROMPT))["n"] == 0
+    finally:
+        gc.enable()
 
 
 def test_a_method_has_a_random_state_of_its_own(bench):
