@@ -5,12 +5,16 @@ from collections.abc import Iterator
 import torch
 
 from interpd.sdk import Session
+from interpd_attribution.worker.sequence import Sequence
 
 CPU_BYTES = 512 << 20
 """What a pass may hold on a CPU."""
 
 CPU_ROWS = 64
 """The most rows of a pass on a CPU: more are no faster, and a pass should not keep others waiting."""
+
+CPU_GRADIENTS = 16
+"""Rows times columns whose gradients are taken together on a CPU: more do not fit into its caches."""
 
 MOST_ROWS = 4096
 """The most rows of a pass anywhere."""
@@ -26,12 +30,14 @@ def available(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // GPU_SHARE
 
 
-def bytes_per_row(session: Session, n_positions: int, *, grad: bool) -> int:
+def bytes_per_row(session: Session, sequence: Sequence, *, grad: bool) -> int:
     """About what one row of a pass holds: all layers for gradients, otherwise the widest."""
+    n_positions = sequence.n_positions
     sizes = session.info.sizes
     d_model, heads = sizes.get("d_model", 1024), sizes.get("head", 16)
     layer = n_positions * (12 * d_model + 4 * sizes.get("d_mlp", 4 * d_model)) + 2 * heads * n_positions**2
-    logits = 4 * n_positions * sizes.get("d_vocab", 50_000)
+    # those of all positions, copied when they are read, and those of the attributed tokens in float64
+    logits = (3 * len(sequence.target.ids) + 6 * sequence.n_steps) * sizes.get("d_vocab", 50_000)
     return 4 * (layer * (session.info.n_layers if grad else 1) + logits)
 
 

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext, Recomputed
 from interpd_attribution.worker.groups import Groups, groups_of
-from interpd_attribution.worker.memory import CPU_ROWS, MOST_ROWS, available, bytes_per_gradient, bytes_per_row, chunks
+from interpd_attribution.worker.memory import (
+    CPU_GRADIENTS,
+    CPU_ROWS,
+    MOST_ROWS,
+    available,
+    bytes_per_gradient,
+    bytes_per_row,
+    chunks,
+)
 from interpd_attribution.worker.passes import Edit, Model, Seen
 from interpd_attribution.worker.request import Request
 from interpd_attribution.worker.scoring.contrast import Context, FoilTokens, foils_of, own_context
@@ -163,12 +171,16 @@ class Problem:
             raise CallerError(
                 f"rows_per_pass is {self.request.rows_per_pass}, expected 1 or more, or 0: as memory allows"
             )
-        size = bytes_per_row(self.session, self.sequence.n_positions, grad=grad)
-        most = CPU_ROWS if self.session.device.type == "cpu" else MOST_ROWS
+        size = bytes_per_row(self.session, self.sequence, grad=grad)
+        most = MOST_ROWS
+        if self.session.device.type == "cpu":
+            most = CPU_GRADIENTS // 2 if grad else CPU_ROWS
         return self.request.rows_per_pass or min(most, max(1, available(self.session.device) // size))
 
     def columns_per_gradient(self, n_rows: int) -> int:
         """How many columns' gradients fit beside one another."""
+        if self.session.device.type == "cpu":
+            return max(1, CPU_GRADIENTS // n_rows)
         size = bytes_per_gradient(self.session, self.sequence.n_positions) * n_rows
         return max(1, available(self.session.device) // 4 // size)
 
