@@ -70,7 +70,26 @@ class Target:
 def load(model_name: str, method: Method) -> HuggingfaceModel:
     """The model behind Inseq's face. Always a fresh one: what fails leaves hooks behind."""
     model, tokenizer = inputs.model(model_name), inputs.tokenizer(model_name)
-    return inseq.load_model(model, method.id, tokenizer=tokenizer, device="cpu", model_kwargs={}, **method.load)
+    loaded = inseq.load_model(model, method.id, tokenizer=tokenizer, device="cpu", model_kwargs={}, **method.load)
+    if model.config.model_type == "pegasus":
+        _scale_inside(loaded)
+    return loaded
+
+
+def _scale_inside(loaded: HuggingfaceModel) -> None:
+    """Has the model scale the vectors that it is given, on both sides, instead of Inseq.
+
+    Pegasus' encoder scales what it embeds itself only, its decoder what it is given too; Inseq scales for both, and
+    asks another model therefore. The vectors are those of the embedding modules then, as they are where nothing scales.
+    """
+    scale, loaded.embed_scale = loaded.embed_scale, 1.0
+
+    def scaled(_: torch.nn.Module, given: tuple[object, ...], named: dict[str, object]) -> tuple[object, object]:
+        if named.get("inputs_embeds") is not None:
+            named = {**named, "inputs_embeds": named["inputs_embeds"] * scale}
+        return given, named
+
+    loaded.model.get_encoder().register_forward_pre_hook(scaled, with_kwargs=True)
 
 
 def contrast_arguments(model_name: str, contrast: str | None) -> dict[str, object]:
