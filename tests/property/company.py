@@ -127,7 +127,7 @@ class Company:
             n_steps += 1
             assert n_steps < MOST_STEPS, "the engine goes on for ever"
         assert not engine._runs
-        assert not engine._tasks
+        assert not engine._methods._tasks
         for request in strangers:
             end = outcomes[request.run_id].events[-1]
             assert how_it_ended(end) in ENDS[request.run_id.partition("-")[0]], (request, end)
