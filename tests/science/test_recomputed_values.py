@@ -101,7 +101,7 @@ def plugin():
     return load_registry(["probe"], candidates=[built_in(), candidate_of(module, "probe")])
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def bench(request):
     return Bench.tiny(request.param, dtype=torch.float64, registry=plugin())
 

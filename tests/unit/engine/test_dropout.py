@@ -110,6 +110,7 @@ def test_a_model_that_drops_nothing_gives_what_it_gives_without():
     assert np.array_equal(logits(llama, 7), logits(llama, -1))
 
 
+@pytest.mark.slow
 def test_both_sides_of_an_encoder_decoder_model_drop():
     t5, prompt = make_bench("t5"), Prompt(text="The cat sat", target_text="on the mat")
     tokens = t5.engine.tokenize([prompt])[0]
