@@ -28,6 +28,9 @@ from interpd_attribution.worker.problem import Problem, Value
 from interpd_attribution.worker.reduction import Reduction, reduced
 from interpd_attribution.worker.request import Request
 
+BLOCK_SHARE = 32
+"""The vectors of a block of columns may take this part of the memory that is there."""
+
 Explain = TypeVar("Explain", bound=Callable[..., Any])
 Finish = Callable[[Tensor], Tensor]
 
@@ -129,7 +132,7 @@ def _explained(
     """(scores, step scores, deltas): block by block of columns, each reduced as soon as it is there."""
     size = problem.inputs.numel() * 4
     n_columns = problem.columns.n
-    blocks = list(chunks(n_columns, max(1, available(problem.session.device) // (8 * size))))
+    blocks = list(chunks(n_columns, max(1, available(problem.session.device) // (BLOCK_SHARE * size))))
     table, deltas = None, []
     for block in blocks:
         found = explain(problem, block, **own)

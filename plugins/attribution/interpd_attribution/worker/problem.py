@@ -88,7 +88,7 @@ class Problem:
             if score.function.contrastive and not self.foils:
                 raise CallerError(f"{score.text!r} contrasts with a foil: give contrast_ids")
         self._fixed: dict[int, Seen] = {}
-        self._done = self._total = 0
+        self._done, self._total = 0, 1
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -186,12 +186,15 @@ class Problem:
 
     def expect(self, total: int) -> None:
         """Says how much work there will be, for ``worked``."""
-        self._total = total
+        self._total = max(total, 1)
 
     def worked(self, done: int) -> None:
-        """Says that so much of it is done, and gives others their turn."""
-        self._done = min(self._done + done, self._total)
-        self.ctx.progress(self._done, self._total, "gradients")
+        """Says that so much of it is done, where that makes a hundredth, and gives others their turn."""
+        before, self._done = self._done, min(self._done + done, self._total)
+        if self._done * 100 // self._total > before * 100 // self._total:
+            self.ctx.progress(self._done, self._total, "gradients")
+        else:
+            self.ctx.raise_if_cancelled()
 
     def _scored_value(self, n_rows: int, edits: Mapping[str, Edit], reads: Sequence[str], grad: bool) -> Scored:
         found = self.model.run(self.context, n_rows, edits, reads=reads, values=[self.value], grad=grad)

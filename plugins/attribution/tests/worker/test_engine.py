@@ -76,7 +76,7 @@ def test_the_way_back_may_begin_at_the_scores(t5, monkeypatch, spans):
 
 def test_columns_in_blocks_are_the_same_columns(gpt2, monkeypatch):
     whole = gpt2.trace("integrated_gradients", **PATH, convergence_delta=True)
-    monkeypatch.setattr(declaration, "available", lambda device: 8 * 4 * 24 * 8 * 2)
+    monkeypatch.setattr(declaration, "available", lambda device: declaration.BLOCK_SHARE * 4 * 24 * 8 * 2)
     t = gpt2.prompt()
     t.save(out=t.op("attribution.integrated_gradients", **PATH, convergence_delta=True))
     parts = [event for event in t.submit().events() if isinstance(event, Result) and event.partial]

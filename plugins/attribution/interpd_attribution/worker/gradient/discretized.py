@@ -35,7 +35,7 @@ def discretized_integrated_gradients(
     convergence_delta: bool = False,
     baseline: Baseline,
 ) -> Tensor | Found:
-    """The sum of gradients along a path of neighbouring words from the baseline to the input, times its steps.
+    """The sum of gradients along a path of words from the baseline to the input, times its steps.
 
     The path is made of the vocabulary's own vectors; what the graph writes at the embedding is not on it. Special
     tokens stay until the last step. The neighbours are searched for the words of the paths only, not for all words.

@@ -40,6 +40,8 @@ def gradients(problem: Problem, at: Points, columns: slice) -> Iterator[Gradient
         vectors = at.at(rows).detach().requires_grad_()
         scored = problem.scored(vectors, grad=True)
         yield from columnwise(problem, scored, (vectors,), rows, columns)
+        # what is recorded goes before the next pass is
+        del scored
 
 
 def columnwise(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext
 from interpd_attribution.worker.constants import declared
-from interpd_attribution.worker.declaration import Reducing, as_if, with_own
+from interpd_attribution.worker.declaration import BLOCK_SHARE, Reducing, as_if, with_own
 from interpd_attribution.worker.layers.sites import LayerSites, heads_of, positions_of, sites_of
 from interpd_attribution.worker.memory import available, chunks
 from interpd_attribution.worker.problem import Problem, Value
@@ -124,7 +124,7 @@ class _Work:
         width = problem.session.info.sizes.get("d_mlp", 4096)
         size = 4 * problem.sequence.n_positions * width * len(self.sites)
         tables: list[Tensor] = []
-        for block in chunks(n_columns, max(1, available(problem.session.device) // (8 * size))):
+        for block in chunks(n_columns, max(1, available(problem.session.device) // (BLOCK_SHARE * size))):
             found = self.explain(problem, block, self.sites, **self.own)
             parts = [
                 _by_feature(problem, finish(one), block, positions_of(problem, site))

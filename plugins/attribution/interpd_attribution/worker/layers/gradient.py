@@ -60,7 +60,7 @@ def layer_gradient_x_difference(
     multiply_by_inputs: bool = True,
     baseline: Baseline,
 ) -> list[Tensor]:
-    """The gradient of the target by what sites hold, times its difference from what they hold at the baseline.
+    """The gradient of the target by what sites hold, times its difference from the baseline's.
 
     With the ids of a counterfactual prompt as the baseline this is attribution patching: the first-order guess of what
     the target loses when the site's value is taken from there (Nanda 2023; Syed et al. 2023). Inseq's
@@ -87,7 +87,7 @@ def layer_integrated_gradients(
     multiply_by_inputs: bool = True,
     baseline: Baseline,
 ) -> list[Tensor]:
-    """The mean gradient by what a site holds on the way from the baseline's value to its own, times the difference.
+    """The mean gradient by a site's value on the way from the baseline's value, times the difference.
 
     The site's value alone is changed, the inputs stay. Sites that hold something else when another is changed need
     ways of their own, so each costs as many passes as one.
@@ -128,6 +128,8 @@ def _along(problem: Problem, columns: slice, site: str, at: Points, weights: Ten
             if total is None:
                 total = by.new_zeros(columns.stop - columns.start, *by.shape[1:])
             total[part.columns] += by
+        # what is recorded goes before the next pass is
+        del scored, part
     assert total is not None
     return total
 
@@ -136,7 +138,7 @@ def _along(problem: Problem, columns: slice, site: str, at: Points, weights: Ten
 def layer_conductance(
     problem: Problem, columns: slice, sites: Sequence[str], *, n_steps: int = 50, baseline: Baseline
 ) -> list[Tensor]:
-    """How much of the target's change flows through what sites hold as the inputs go from the baseline to their own.
+    """How much of the target's change flows through sites on the way from the baseline to the inputs.
 
     The integral of the gradient by the site's value, times how that value moves, by the trapezoid rule; it adds up to
     the target's change at every site that all of it comes by.
@@ -195,6 +197,7 @@ def _on_the_way(
             totals = totals or [one.new_zeros(columns.stop - columns.start, *one.shape[1:]) for one in products]
             for total, product in zip(totals, products, strict=True):
                 total[part.columns] += product
+        del scored, values, part
     return totals
 
 
