@@ -16,6 +16,9 @@ CPU_ROWS = 64
 CPU_GRADIENTS = 16
 """Rows times columns whose gradients are taken together on a CPU: more do not fit into its caches."""
 
+CPU_GRADIENT_BYTES = 64 << 20
+"""What these may hold."""
+
 MOST_ROWS = 4096
 """The most rows of a pass anywhere."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from interpd.sdk import CallerError, MethodContext, Recomputed
 from interpd_attribution.worker.groups import Groups, groups_of
 from interpd_attribution.worker.memory import (
+    CPU_GRADIENT_BYTES,
     CPU_GRADIENTS,
     CPU_ROWS,
     MOST_ROWS,
@@ -179,9 +180,9 @@ class Problem:
 
     def columns_per_gradient(self, n_rows: int) -> int:
         """How many columns' gradients fit beside one another."""
-        if self.session.device.type == "cpu":
-            return max(1, CPU_GRADIENTS // n_rows)
         size = bytes_per_gradient(self.session, self.sequence.n_positions) * n_rows
+        if self.session.device.type == "cpu":
+            return max(1, min(CPU_GRADIENTS // n_rows, CPU_GRADIENT_BYTES // size))
         return max(1, available(self.session.device) // 4 // size)
 
     def expect(self, total: int) -> None:
