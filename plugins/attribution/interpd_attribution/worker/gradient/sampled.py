@@ -1,5 +1,7 @@
 """Methods that average over drawn points: equal seeds draw equal numbers, on every device."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -89,66 +91,58 @@ def expected_gradients(problem: Problem, columns: slice, *, n_samples: int = 50,
     return weighted(problem, at, columns, lambda rows: (problem.inputs - of(rows)) / n_samples)
 
 
-@attribution("smoothgrad", paper="arXiv:1706.03825")
-def smoothgrad(
-    problem: Problem, columns: slice, *, n_samples: int = 25, noise_level: float = 0.1, seed: int = 0
-) -> Tensor:
-    """The mean gradient at noisy inputs.
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Normal noise on the inputs.
 
     Args:
         n_samples: Noisy inputs.
         noise_level: Standard deviation of the noise, as a part of the inputs' range.
         seed: Of the noise.
+    """
+
+    n_samples: int = 25
+    noise_level: float = 0.1
+    seed: int = 0
+
+
+@attribution("smoothgrad", paper="arXiv:1706.03825")
+def smoothgrad(problem: Problem, columns: slice, *, noise: Noise) -> Tensor:
+    """The mean gradient at noisy inputs.
 
     Source: Smilkov et al. 2017.
     """
-    return _moments(problem, columns, n_samples, noise_level, seed)[0]
+    return _moments(problem, columns, noise)[0]
 
 
 @attribution("squaregrad", paper="arXiv:1806.10758")
-def squaregrad(
-    problem: Problem, columns: slice, *, n_samples: int = 25, noise_level: float = 0.1, seed: int = 0
-) -> Tensor:
+def squaregrad(problem: Problem, columns: slice, *, noise: Noise) -> Tensor:
     """The mean of the squared gradients at noisy inputs.
-
-    Args:
-        n_samples: Noisy inputs.
-        noise_level: Standard deviation of the noise, as a part of the inputs' range.
-        seed: Of the noise.
 
     Source: Hooker et al. 2019.
     """
-    return _moments(problem, columns, n_samples, noise_level, seed)[1]
+    return _moments(problem, columns, noise)[1]
 
 
 @attribution("vargrad", paper="arXiv:1810.03292")
-def vargrad(
-    problem: Problem, columns: slice, *, n_samples: int = 25, noise_level: float = 0.1, seed: int = 0
-) -> Tensor:
+def vargrad(problem: Problem, columns: slice, *, noise: Noise) -> Tensor:
     """The variance of the gradient at noisy inputs.
-
-    Args:
-        n_samples: Noisy inputs.
-        noise_level: Standard deviation of the noise, as a part of the inputs' range.
-        seed: Of the noise.
 
     Source: Adebayo et al. 2018. Sums are of squares of differences from the first gradient, so that little is lost.
     """
-    mean, square, first = _moments(problem, columns, n_samples, noise_level, seed, centred=True)
+    mean, square, first = _moments(problem, columns, noise, centred=True)
     return square - (mean - first) ** 2
 
 
-def _moments(
-    problem: Problem, columns: slice, n_samples: int, noise_level: float, seed: int, centred: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(problem: Problem, columns: slice, noise: Noise, *, centred: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """(mean of the gradients, mean of their squares, the first); ``centred``: squares of differences from the first."""
-    _check(n_samples, noise_level)
-    inputs = problem.inputs
-    size = noise_level * (inputs.max() - inputs.min())
+    _check(noise.n_samples, noise.noise_level)
+    inputs, n_samples = problem.inputs, noise.n_samples
+    size = noise.noise_level * (inputs.max() - inputs.min())
     problem.expect(n_samples * problem.columns.n)
     mean = inputs.new_zeros(columns.stop - columns.start, *inputs.shape)
     square, first = torch.zeros_like(mean), torch.zeros_like(mean)
-    at = Points(n_samples, lambda rows: inputs + size * _noises(problem, seed, rows))
+    at = Points(n_samples, lambda rows: inputs + size * _noises(problem, noise.seed, rows))
     for part in gradients(problem, at, columns):
         (by,) = part.by
         mean[part.columns] += by.sum(1) / n_samples

@@ -105,7 +105,7 @@ def vjp(
                 outputs, inputs, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True
             )
             return _zeros_for_none(found, inputs, len(cotangents[0]))
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             # an operation that cannot take several vectors at once: one at a time, then
             if not any(words in str(error).lower() for words in ("batching rule", "vmap")):
                 raise
