@@ -31,7 +31,7 @@ class Model:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._end = end_site(session)
+        self._end, self._head = end_site(session), head_of(session)
 
     def see(
         self,
@@ -54,13 +54,21 @@ class Model:
             dropout_seed: Drop activations at random, as in training.
         """
         # a stream behind which something is changed or read does not decide the logits alone
-        end = self._end if grad and not self._comes_behind((*edits, *reads, *self.session.written)) else None
-        sites = [*reads, "logits", *([end] if end else [])]
+        touched = (*edits, *reads, *self.session.written)
+        head = self._head if self._head and not self._is_behind(f"{self._head}.input", touched) else None
+        end = f"{head}.input" if head else self._end if self._end and not self._is_behind(self._end, touched) else None
+        last = [end] if end and (head or grad) else []
+        sites = [*reads, *last, *([] if head else ["logits"])]
         values = self.run(context, n_rows, edits, reads=sites, grad=grad, dropout_seed=dropout_seed)
         places = torch.tensor(context.predicting, device=self.session.device)
+        if head:
+            # the unembedding at these positions only
+            logits = self.session.call(head, values[end].index_select(1, places))
+        else:
+            logits = values["logits"].index_select(1, places)
         # 1 - p of a likely token has no digits left in float32, and the gradient of p is made of it
-        logits = values["logits"].index_select(1, places).double()
-        return Seen(logits, values[end] if end else None, {site: values[site] for site in reads})
+        ends = values[end] if end and grad else None
+        return Seen(logits.double(), ends, {site: values[site] for site in reads})
 
     def run(
         self,
@@ -80,9 +88,21 @@ class Model:
             return self.session.forward(target, **wanted)
         return self.session.forward(context.source_ids.expand(n_rows, -1), target_ids=target, **wanted)
 
-    def _comes_behind(self, sites: Sequence[str]) -> bool:
+    def _is_behind(self, site: str, others: Sequence[str]) -> bool:
+        """Whether one of ``others`` lies at a site or behind it."""
         known = self.session.sites
-        return self._end is None or any(known[site].order >= known[self._end].order for site in sites if site in known)
+        return any(known[other].order >= known[site].order for other in others if other in known)
+
+
+def head_of(session: Session) -> str | None:
+    """The module whose whole output the logits are, so that it may be called by itself; ``None``: there is none."""
+    logits = session.sites["logits"]
+    for name, site in session.sites.items():
+        module = name.removesuffix(".output")
+        is_head = module != name and site.order == logits.order and site.type == logits.type
+        if is_head and f"{module}.input" in session.sites:
+            return module
+    return None
 
 
 def end_site(session: Session) -> str | None:
