@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import threading
 from contextlib import suppress
 
@@ -76,3 +77,11 @@ class Loopback:
 def loopback():
     """Serves a front until the end of a ``with`` block."""
     return Loopback
+
+
+@pytest.fixture
+def sigint():
+    """Ctrl-C interrupts, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.SIGINT
+    signal.signal(signal.SIGINT, before)

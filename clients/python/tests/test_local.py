@@ -127,12 +127,12 @@ def test_a_kept_run_is_found_again_and_can_be_ended(client, model):
         handle.result()
 
 
-def test_ctrl_c_cancels_the_run(client, model):
+def test_ctrl_c_cancels_the_run(client, model, sigint):
     main = threading.main_thread().ident
 
     def interrupt():
         until(lambda: client.status().models[0].n_running == 1)
-        signal.pthread_kill(main, signal.SIGINT)
+        signal.pthread_kill(main, sigint)
 
     helper = threading.Thread(target=interrupt)
     with pytest.raises(KeyboardInterrupt), model.trace("a", keep_s=60.0) as t:

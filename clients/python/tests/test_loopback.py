@@ -226,12 +226,12 @@ def n_cancelled(client):
     return client.status().n_ended.get("cancelled", 0)
 
 
-def test_ctrl_c_cancels_the_run_on_the_service(client, model):
+def test_ctrl_c_cancels_the_run_on_the_service(client, model, sigint):
     before = n_cancelled(client)
     main = threading.main_thread().ident
     with pytest.raises(KeyboardInterrupt), model.trace("a", keep_s=60.0) as t:
         t.save(x=t.ops.fake.sleep(seconds=20.0))
-        threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+        threading.Timer(0.3, lambda: signal.pthread_kill(main, sigint)).start()
     wait_until(lambda: n_cancelled(client) == before + 1)
 
 

@@ -21,10 +21,11 @@ def request(run_id, op="fake.echo", **params):
 
 @pytest.fixture
 async def starter():
+    before = set(threading.enumerate())
     starter = ThreadStarter(lambda options, report: FakeEngine(options.spec.name))
     yield starter
     starter.join(10.0)
-    assert not [thread for thread in threading.enumerate() if thread.name == "interpd-engine"]
+    assert not [new for new in set(threading.enumerate()) - before if new.name == "interpd-engine"]
 
 
 @pytest.fixture
