@@ -19,7 +19,10 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def started():
     """A running demonstration in a session of its own, which the end of the test clears away."""
+    # tests that were started in the background ignore interrupts, and so would what they start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen([sys.executable, str(DEMO)], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     yield demo
     if demo.poll() is None:
         os.killpg(demo.pid, signal.SIGKILL)
