@@ -91,8 +91,8 @@ class Follower:
         is_done = isinstance(event, Done)
         return replace(event, warnings=placed_texts(event.warnings, self._job.places)) if is_done else event
 
-    async def result(self) -> Result:
-        """The result, once the run is done. Raises what ended it otherwise."""
+    async def result(self, on_event: Callable[[Event], object] | None = None) -> Result:
+        """The result, once the run is done; ``on_event`` is called with each event. Raises what ended it otherwise."""
         if (known := self.result_now) is not None:
             return known
         collector, last = Collector(self._job.saved), None
@@ -101,6 +101,8 @@ class Follower:
                 while (event := await self.next()) is not None:
                     line.show(last := event)
                     collector.feed(event)
+                    if on_event is not None:
+                        on_event(event)
                     if isinstance(event, TokenGenerated) and self._job.on_token is not None:
                         self._job.on_token(event)
         finally:

@@ -1,6 +1,6 @@
 """Runs that were sent: waiting for them, watching them, ending them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import final
 
 from interpd.graph.run import Event
@@ -43,9 +43,12 @@ class RunHandle:
         finally:
             finished(self._run.leave())
 
-    def result(self) -> Result:
-        """The result, once the run is done. Raises what ended it otherwise."""
-        return finished(self._run.result())
+    def result(self, on_event: Callable[[Event], object] | None = None) -> Result:
+        """The result, once the run is done. Raises what ended it otherwise.
+
+        ``on_event`` is called with what happens meanwhile: progress, partial results, tokens.
+        """
+        return finished(self._run.result(on_event))
 
     def cancel(self) -> None:
         """Ends the run; nothing happens when it has ended."""

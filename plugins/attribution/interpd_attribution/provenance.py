@@ -1,0 +1,69 @@
+"""How a result came about: the keys that Inseq has, and what it takes to run it again."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from interpd.graph.schema import ModelInfo
+from interpd_attribution.aggregation.functions import STEP_SCORES_KEY
+from interpd_attribution.requests import Call
+from interpd_attribution.results import functions_of
+from interpd_attribution.sequences import Exact
+from interpd_client import Result
+
+DISTRIBUTION = "interpd-attribution"
+
+
+def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_time_s: float) -> dict[str, Any]:
+    """What an ``Attribution`` knows of itself. Keys of Inseq 0.7 first, in its words."""
+    asked, constants = call.asked, call.constants
+    tokens = result.tokens[0]
+    found: dict[str, Any] = {
+        "attribution_method": call.schema.name.removeprefix("attribution."),
+        "attributed_fn": "value of the graph" if asked.is_value else asked.target,
+        "attribute_target": asked.attribute_target,
+        "attribution_args": dict(asked.constants),
+        "attr_pos_start": call.start,
+        "attr_pos_end": call.stop,
+        "constrained_decoding": exact.is_forced,
+        "exec_time": exec_time_s,
+        "generate_from_target_prefix": exact.is_prefixed,
+        "generated_texts": [(tokens.target or tokens).text],
+        "generation_args": dict(asked.generation or {}),
+        "include_eos_baseline": bool(constants.get("include_eos_baseline", False)),
+        "input_texts": [exact.source.text],
+        "model_class": model.architecture,
+        "model_name": model.source,
+        "output_step_attributions": False,
+        "step_scores": list(asked.step_scores),
+        "tokenizer_name": model.source,
+    }
+    if functions := functions_of(asked.step_scores):
+        found[STEP_SCORES_KEY] = functions
+    return found | _again(model, call, result)
+
+
+def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
+    """What Inseq does not tell."""
+    provenance, params = result.provenance, {param.name: param for param in call.schema.params}
+    versions = {DISTRIBUTION: version(DISTRIBUTION), **dict(provenance.plugins), "engine": provenance.engine}
+    found: dict[str, Any] = {
+        "constants": _plain(call.constants),
+        "method_version": call.schema.version,
+        "model_revision": provenance.model_revision,
+        "dtype": provenance.dtype,
+        "device": provenance.device,
+        "versions": versions,
+        "graph_digest": provenance.graph_digest,
+        "run_id": result.run_id,
+        "warnings": list(result.warnings),
+    }
+    if provenance.adapter:
+        found |= {"adapter": provenance.adapter, "adapter_digest": provenance.adapter_digest}
+    if "seed" in params:
+        found["seed"] = call.constants.get("seed", params["seed"].default)
+    return found
+
+
+def _plain(constants: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
