@@ -4,10 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interpd.sdk import hookimpl
+from interpd_attribution.worker.evaluation.changes import noisy, redrawn
+from interpd_attribution.worker.evaluation.method import evaluate
 from interpd_attribution.worker.registry import methods
 
 
 @hookimpl
+def interpd_register_ops() -> Sequence[Callable[..., Any]]:
+    """Operations that graphs of evaluations are made of."""
+    return (noisy, redrawn)
+
+
+@hookimpl
 def interpd_register_methods() -> Sequence[Callable[..., Any]]:
-    """All attribution methods: ours, and those of other packages."""
-    return methods()
+    """All attribution methods, ours and those of other packages, and their evaluation."""
+    return (*methods(), evaluate)

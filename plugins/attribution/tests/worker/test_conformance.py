@@ -1,5 +1,7 @@
 """Every method behaves as the engine relies on."""
 
+import torch
+
 from interpd.testing import conformance
 from interpd_attribution import worker
 from interpd_attribution.worker.registry import methods
@@ -24,6 +26,12 @@ EXAMPLES = {
     "internal_influence": {**BASELINE, **SHORT},
 }
 
+OF_EVALUATIONS = {
+    # of the prompt of the kit
+    "attribution.evaluate": {**BASELINE, "scores": (torch.ones(12, 1),), "references": ("random", "leave_one_out")},
+    "attribution.noisy": {"token_ids": (1, 0, 2), "radius": 0.1},
+}
+
 
 def names_of(name):
     """The methods of one id."""
@@ -33,5 +41,5 @@ def names_of(name):
 
 test_conforms = conformance(
     worker,
-    examples={schema: given for name, given in EXAMPLES.items() for schema in names_of(name)},
+    examples={schema: given for name, given in EXAMPLES.items() for schema in names_of(name)} | OF_EVALUATIONS,
 )

@@ -1,0 +1,1 @@
+"""How faithful attributions are: metrics over changed inputs, and changes for checks of robustness and sanity."""
