@@ -18,7 +18,7 @@ def write_json(path: Path, value: object, *, compress: bool, overwrite: bool, fo
     """
     look = {"ensure_ascii": True, "indent": 4, "sort_keys": True} if for_inseq else {"ensure_ascii": False}
     try:
-        data = _encoded(json.dumps(value, allow_nan=False, **look))
+        data = encoded(json.dumps(value, allow_nan=False, **look))
     except (TypeError, ValueError) as error:
         raise CallerError(f"{path} cannot be written: {error}; info must hold plain JSON values") from error
     if compress:
@@ -40,7 +40,7 @@ def read_json(path: Path) -> object:
         raise CallerError(f"{path} is no JSON file: {error}") from error
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
     """UTF-8. Halves of characters, which tokens may be, are written as JSON's escapes."""
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text).encode("utf-8")
 

@@ -1,0 +1,153 @@
+"""The command ``interpd attribute``: texts given on the command line."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from interpd.cli import print_json, print_table
+from interpd.errors import InvalidRequest
+from interpd_attribution.attributions import Attributions
+from interpd_attribution.commands import arguments, asking, delivering
+from interpd_attribution.commands.opening import opened
+from interpd_attribution.commands.values import option
+from interpd_attribution.commands.waiting import progress_line
+from interpd_attribution.dataset import Row, attribute_dataset
+from interpd_attribution.dataset.partial import together
+
+if TYPE_CHECKING:
+    from interpd_client import Model
+
+EXAMPLES = """\
+examples:
+  interpd attribute -i "The cat sat on the"
+      what the only model of the daemon says next, and which input moved which of its tokens
+  interpd attribute -m gpt2 -i "The cat sat" -g "The cat sat on the mat" -a integrated_gradients \\
+          --attribution-kwargs '{"n_steps": 20}' --step-scores probability entropy -o out.json --viz-path out.html
+      a continuation that is given, another method, the probability of each token, files
+  interpd attribute -i "The keys to the cabinet" -g " are" --contrast " is" --target contrast_prob_diff
+      why this one rather than that one
+  interpd attribute -m ./my-model --in-process -i "Hello"
+      no daemon: the model is loaded by this process
+  interpd attribute --list-methods
+  interpd attribute --explain integrated_gradients
+
+Options of several words are known with underscores, too, as Inseq has them: --step_scores.
+"""
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's description, arguments and what it runs."""
+    parser.description = "which input moved which generated token, by how much"
+    parser.epilog = EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    texts = parser.add_argument_group("texts")
+    option(texts, "-i", "--input-texts", nargs="+", metavar="TEXT", help="what the model is given; several: one by one")
+    option(
+        texts,
+        *("-g", "--generated-texts"),
+        nargs="+",
+        metavar="TEXT",
+        help="what it is taken to have answered, one for each input, with or without the input before it "
+        "(default: it answers first)",
+    )
+    option(
+        texts,
+        "--contrast",
+        nargs="+",
+        action="append",
+        metavar="TEXT",
+        help="what it might have answered instead, one for each input, or one for all; again: a further one",
+    )
+    arguments.add_model(parser)
+    arguments.add_request(parser)
+    arguments.add_aggregation(parser)
+    arguments.add_output(parser)
+    looking = parser.add_argument_group("instead of attributing")
+    option(looking, "--list-methods", action="store_true", help="list the methods of the model's workers")
+    option(looking, "--list-step-functions", action="store_true", help="list what --target and --step-scores take")
+    option(looking, "--explain", metavar="METHOD", help="say what a method is, and what it takes")
+    option(looking, "--estimate", action="store_true", help="say what it would cost")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Attributes the texts, or looks something up."""
+    is_look_up = args.list_methods or args.list_step_functions or args.explain
+    if not is_look_up:
+        asking.check_request(args)
+        asking.check_generated(args, is_given=args.generated_texts is not None)
+        delivering.check_outputs(args)
+    rows = [] if is_look_up else rows_of(args)
+    with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
+        if is_look_up:
+            return _look_up(args, model)
+        settled = asking.alone(rows, has_encoder=model.info.has_encoder)
+        wanted = asking.arguments(args, model)
+        log.info("%r is asked for %d texts: %s", model, len(rows), wanted)
+        if args.estimate:
+            return _estimate(args, model, settled, wanted)
+        out = _attributed(args, model, settled, wanted)
+    deliver(args, out)
+    return 0
+
+
+def rows_of(args: argparse.Namespace) -> list[Row]:
+    """The texts of the command line. Raises ``InvalidRequest`` for other counts of them than of inputs."""
+    inputs = args.input_texts
+    if not inputs:
+        raise InvalidRequest("say what the model is given: -i TEXT (interpd attribute --help)")
+    n = len(inputs)
+    if args.generated_texts is not None and len(args.generated_texts) != n:
+        raise InvalidRequest(f"{len(args.generated_texts)} -g for {n} -i: give one for each, or none")
+    for group in args.contrast or ():
+        if len(group) not in (1, n):
+            raise InvalidRequest(f"{len(group)} --contrast for {n} -i: give one for each, or one for all")
+    generated = args.generated_texts or [None] * n
+    return [Row(at, inputs[at], generated[at], _foils(args.contrast, at)) for at in range(n)]
+
+
+def deliver(args: argparse.Namespace, out: Attributions) -> None:
+    """Shows, draws, writes and prints results, as the options say."""
+    delivering.warn(out)
+    shown = delivering.each(out, lambda item: delivering.chosen(args, item))
+    delivering.show(args, shown)
+    delivering.save_page(args, shown)
+    kept = delivering.each(out, lambda item: delivering.written(args, item))
+    if args.save_path:
+        kept.save(args.save_path, overwrite=args.overwrite)
+    if args.json:
+        delivering.print_document(kept)
+
+
+def _foils(groups: Sequence[Sequence[str]] | None, at: int) -> Any:
+    found = [group[at] if len(group) > 1 else group[0] for group in groups or ()]
+    return found[0] if len(found) == 1 else found or None
+
+
+def _attributed(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> Attributions:
+    with progress_line(args, len(rows)) as progress:
+        found = attribute_dataset(model, rows, in_flight=args.batch_size, progress=progress, **wanted)
+        with closing(found):
+            return together(found)
+
+
+def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> int:
+    texts = [row.input for row in rows], None if rows[0].generated is None else [row.generated for row in rows]
+    contrast = {} if rows[0].contrast is None else {"contrast": [row.contrast for row in rows]}
+    estimate = model.attribute.estimate(*texts, **wanted, **contrast)
+    delivering.print_facts(args, estimate)
+    return 0
+
+
+def _look_up(args: argparse.Namespace, model: "Model") -> int:
+    if args.explain:
+        model.attribute.explain(args.explain)
+        return 0
+    found = model.attribute.methods() if args.list_methods else model.attribute.step_functions()
+    if args.json:
+        print_json(found)
+    else:
+        what = "method" if args.list_methods else "step function"
+        print_table("", (what, "what it is"), sorted(found.items()))
+    return 0
