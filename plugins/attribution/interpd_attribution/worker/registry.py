@@ -10,6 +10,7 @@ from typing import Any
 
 from interpd.sdk import DeclarationError
 from interpd_attribution.worker.gradient import discretized, local, path, sampled
+from interpd_attribution.worker.internals import attention, dummy, value_zeroing
 from interpd_attribution.worker.layers import gradient as layers
 
 GROUP = "interpd_attribution.methods"
@@ -21,6 +22,7 @@ OURS = (
     *(sampled.gradient_shap, sampled.expected_gradients, sampled.smoothgrad, sampled.squaregrad, sampled.vargrad),
     *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
     *(layers.layer_conductance, layers.internal_influence),
+    *(attention.attention, value_zeroing.value_zeroing, dummy.dummy),
 )
 """What this package brings."""
 

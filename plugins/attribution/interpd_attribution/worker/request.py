@@ -7,22 +7,19 @@ from interpd_attribution.worker.scoring.contrast import Contrast
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(Contrast):
-    """What is attributed, and how it comes back.
+class Places(Contrast):
+    """Which tokens are attributed to which inputs, and what is told of them.
 
     Args:
-        target: The attributed step function, with its options in parentheses: ``probability(logprob=True)``.
-        step_scores: Step functions to report for each attributed token, written in the same way.
+        step_scores: Step functions to report for each attributed token, written with their options in parentheses.
         start: The first attributed position of the target; negative ones count from the end.
         stop: The position behind the last one; none: the end.
         span: One column for all attributed tokens, the sum of their scores; otherwise one for each.
         spans: A column number for each attributed token, -1 to leave it out; a column is the sum over its tokens.
         inputs: Which inputs are attributed and varied: those of an encoder-decoder model's source or target, or all.
         features: A feature number for each position (source, then target), -1 to leave it out; empty: each its own.
-        rows_per_pass: The most rows of a pass; 0: as many as memory allows.
     """
 
-    target: str = "probability"
     step_scores: tuple[str, ...] = ()
     start: int = 1
     stop: int | None = None
@@ -30,6 +27,18 @@ class Request(Contrast):
     spans: tuple[int, ...] = ()
     inputs: Literal["all", "source", "target"] = "all"
     features: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Places):
+    """What is attributed, and how it comes back.
+
+    Args:
+        target: The attributed step function, with its options in parentheses: ``probability(logprob=True)``.
+        rows_per_pass: The most rows of a pass; 0: as many as memory allows.
+    """
+
+    target: str = "probability"
     rows_per_pass: int = 0
 
 
