@@ -70,14 +70,14 @@ def highlights(attribution: "Attribution", look: Look) -> Group:
     used, of_steps = scales(attribution, look)
     parts: list[Part] = [_heading(attribution, used)]
     for item in explained(attribution, look):
-        head = Text("→ ").append(item.label, _style(item.step_score, of_steps, GREEN, BROWN) or Style(bold=True))
+        head = Text("→ ").append(item.label, style_of(item.step_score, of_steps, GREEN, BROWN) or Style(bold=True))
         if item.step_score is not None:
             head.append(f"  {look.step_score_highlight} {item.step_score:.4g}", "dim")
         parts.append(head)
         for side, texts, scores in item.sides:
             line = Text().append(f"{side}: ", "dim")
             for number, (text, score) in enumerate(zip(texts, scores.tolist(), strict=True)):
-                line.append(text, _style(score, used) or Style.null())
+                line.append(text, style_of(score, used) or Style.null())
                 line.append("\n" if look.wraps(text.strip("▁Ġ␣ "), number) else " ")
             parts.append(Padding(line, (0, 0, 0, 2)))
     return Group(*parts)
@@ -109,7 +109,8 @@ def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, widt
     for start, stop in _cuts([max(cell_len(text), digits) + FRAME for text in columns], width - left - 1):
         table = _empty(columns[start:stop], attribution.attr_pos_start + start)
         for number, (head, texts) in enumerate(zip(heads, (*written, *below), strict=True)):
-            styles = [_style(value, used) for value in array[number, start:stop].tolist()] if number < len(rows) else []
+            values = array[number, start:stop].tolist() if number < len(rows) else ()
+            styles = [style_of(value, used) for value in values]
             cells = [Text(text.rjust(digits), style or "") for text, style in zip_longest(texts[start:stop], styles)]
             table.add_row(head, *cells, end_section=number == len(rows) - 1)
         yield table
@@ -145,11 +146,11 @@ def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int) -> Iterato
         for name, values in zip(names, pane.scores[:, start:stop].tolist(), strict=True):
             text.append("\n" + " " * (left - cell_len(name)) + name + " ")
             for score in values:
-                text.append("··" if math.isnan(score) else "  ", _style(score, used) or "dim")
+                text.append("··" if math.isnan(score) else "  ", style_of(score, used) or "dim")
         yield text
 
 
-def _style(score: float | None, used: Scale | None, positive: Rgb = RED, negative: Rgb = BLUE) -> Style | None:
+def style_of(score: float | None, used: Scale | None, positive: Rgb = RED, negative: Rgb = BLUE) -> Style | None:
     """The colour of a score as a background; ``None`` where it has none."""
     if score is None or used is None or not is_drawn(strength := used.strength(score)):
         return None
