@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interpd.errors import InvalidRequest
 from interpd_attribution.aggregation import list_aggregation_functions
+from interpd_attribution.commands import contrasts
 from interpd_attribution.dataset import Row
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def arguments(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     }
     given = {name: value for name, value in optional.items() if value}
     given |= {name: value for name, value in exact.items() if value is not None}
-    return {**asked, **given, **args.attribution_kwargs}
+    constants = {name: value for name, value in args.attribution_kwargs.items() if name not in contrasts.NAMES}
+    return {**asked, **given, **constants}
 
 
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -109,11 +111,17 @@ def generation_of(args: argparse.Namespace) -> dict[str, Any]:
     return {**args.generation_kwargs, **bound}
 
 
-def alone(rows: Sequence[Row], *, has_encoder: bool) -> list[Row]:
-    """Rows with what follows each input alone: Inseq writes the input before it, where there is no encoder."""
-    if has_encoder:
-        return list(rows)
-    return [replace(row, generated=_behind(row, row.generated), contrast=_behind(row, row.contrast)) for row in rows]
+def alone(args: argparse.Namespace, rows: Sequence[Row], *, has_encoder: bool) -> list[Row]:
+    """Rows with what ``--attribution-kwargs`` says of contrasts, and with what follows each input alone.
+
+    Inseq writes the input before what follows it, where there is no encoder.
+    """
+    named = contrasts.of_rows(args.attribution_kwargs, len(rows))
+    if named is not None:
+        if any(row.contrast is not None for row in rows):
+            raise InvalidRequest("a contrast is given twice: by an option of its own and in --attribution-kwargs")
+        rows = [replace(row, contrast=one) for row, one in zip(rows, named, strict=True)]
+    return list(rows) if has_encoder else [contrasts.alone(row) for row in rows]
 
 
 @contextmanager
@@ -137,13 +145,6 @@ def _check_generation(given: Mapping[str, Any]) -> None:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise InvalidRequest(f"--generation-kwargs: {name} is {value!r}, expected {expected}")
-
-
-def _behind(row: Row, text: Any) -> Any:
-    if isinstance(text, list) and all(isinstance(one, str) for one in text):
-        return [_behind(row, one) for one in text]
-    is_whole = isinstance(text, str) and isinstance(row.input, str) and len(text) > len(row.input)
-    return text[len(row.input) :] if is_whole and text.startswith(row.input) else text
 
 
 def _reduces(args: argparse.Namespace) -> bool:

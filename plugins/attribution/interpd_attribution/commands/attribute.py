@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
         if is_look_up:
             return _look_up(args, model)
-        settled = asking.alone(rows, has_encoder=model.info.has_encoder)
+        settled = asking.alone(args, rows, has_encoder=model.info.has_encoder)
         wanted = asking.arguments(args, model)
         log.info("%r is asked for %d texts: %s", model, len(rows), wanted)
         if args.estimate:

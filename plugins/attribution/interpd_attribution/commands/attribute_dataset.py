@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     rows = reading.rows_of(args)
     failures: list[Failure] = []
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
-        rows = asking.alone(rows, has_encoder=model.info.has_encoder)
+        rows = asking.alone(args, rows, has_encoder=model.info.has_encoder)
         wanted = asking.arguments(args, model)
         log.info("%r is asked for %d rows: %s", model, len(rows), wanted)
         out = _attributed(args, model, rows, wanted, failures)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from interpd.errors import InvalidRequest
+from interpd_attribution.contrast import Contrast
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Row:
     generated: Any = None
     """What the model is taken to have answered; ``None``: it is generated first."""
     contrast: Any = None
-    """What it might have answered instead."""
+    """What it might have answered instead; several of them, or a mapping of arguments of ``Contrast``."""
     place: str = ""
     """Where it stands, for messages: ``data.jsonl, line 9``."""
     problem: str = ""
@@ -30,6 +31,14 @@ class Row:
         """The same for rows of the same content, in any run."""
         content = json.dumps([self.input, self.generated, self.contrast], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What ``model.attribute`` gets beside the texts."""
+        if self.contrast is None:
+            return {}
+        is_named = isinstance(self.contrast, Mapping)
+        return {"contrast": Contrast(**self.contrast) if is_named else self.contrast}
 
     def __str__(self) -> str:
         return f"row {self.number}" + (f" ({self.place})" if self.place else "")

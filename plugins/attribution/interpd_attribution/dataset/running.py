@@ -97,9 +97,8 @@ class _Sender:
         """What became of a row. Raises errors that are of no row."""
         if row.problem:
             return Failure(row, CallerError(row.problem))
-        contrast = {} if row.contrast is None else {"contrast": row.contrast}
         try:
-            found = self.model.attribute(row.input, row.generated, **{**self.arguments, **contrast})
+            found = self.model.attribute(row.input, row.generated, **{**self.arguments, **row.arguments})
         except ITS_OWN as error:
             return Failure(row, error)
         return replace(found, info={**found.info, "dataset_row": row.number, "dataset_key": row.key})
