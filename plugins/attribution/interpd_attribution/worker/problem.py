@@ -89,7 +89,7 @@ class Problem:
             if score.function.contrastive and not self.foils:
                 raise CallerError(f"{score.text!r} contrasts with a foil: give contrast_ids")
         self._fixed: dict[int, Seen] = {}
-        self._done, self._total = 0, 1
+        self._done, self._total, self._what = 0, 1, "gradients"
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -185,15 +185,15 @@ class Problem:
             return max(1, min(CPU_GRADIENTS // n_rows, CPU_GRADIENT_BYTES // size))
         return max(1, available(self.session.device) // 4 // size)
 
-    def expect(self, total: int) -> None:
+    def expect(self, total: int, what: str = "gradients") -> None:
         """Says how much work there will be, for ``worked``."""
-        self._total = max(total, 1)
+        self._total, self._what = max(total, 1), what
 
     def worked(self, done: int) -> None:
         """Says that so much of it is done, where that makes a hundredth, and gives others their turn."""
         before, self._done = self._done, min(self._done + done, self._total)
         if self._done * 100 // self._total > before * 100 // self._total:
-            self.ctx.progress(self._done, self._total, "gradients")
+            self.ctx.progress(self._done, self._total, self._what)
         else:
             self.ctx.raise_if_cancelled()
 

@@ -12,6 +12,7 @@ from interpd.sdk import DeclarationError
 from interpd_attribution.worker.gradient import discretized, local, path, sampled
 from interpd_attribution.worker.internals import attention, dummy, value_zeroing
 from interpd_attribution.worker.layers import gradient as layers
+from interpd_attribution.worker.perturbation import shapley, windows
 
 GROUP = "interpd_attribution.methods"
 
@@ -22,6 +23,7 @@ OURS = (
     *(sampled.gradient_shap, sampled.expected_gradients, sampled.smoothgrad, sampled.squaregrad, sampled.vargrad),
     *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
     *(layers.layer_conductance, layers.internal_influence),
+    *(windows.occlusion, windows.feature_ablation, shapley.shapley_values, shapley.shapley_value_sampling),
     *(attention.attention, value_zeroing.value_zeroing, dummy.dummy),
 )
 """What this package brings."""

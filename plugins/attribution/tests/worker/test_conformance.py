@@ -24,6 +24,10 @@ EXAMPLES = {
     "layer_integrated_gradients": {**BASELINE, **SHORT},
     "layer_conductance": {**BASELINE, **SHORT},
     "internal_influence": {**BASELINE, **SHORT},
+    "occlusion": BASELINE,
+    "feature_ablation": BASELINE,
+    "shapley_values": {**BASELINE, "stop": 4, "inputs": "target"},
+    "shapley_value_sampling": {**BASELINE, "n_samples": 2},
 }
 
 OF_EVALUATIONS = {

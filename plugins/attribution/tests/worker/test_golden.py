@@ -1,4 +1,4 @@
-"""Inseq's own numbers (``../golden``): every gradient method, target and aggregation."""
+"""Inseq's own numbers (``../golden``): every gradient method and occlusion, every target and aggregation."""
 
 import itertools
 import os
@@ -21,6 +21,7 @@ METHODS = {
     "layer_gradient_x_activation": "layer_gradient_x_activation",
     "layer_integrated_gradients": "layer_integrated_gradients",
     "layer_deeplift": "layer_gradient_x_difference",
+    "occlusion": "occlusion",
 }
 """Inseq's ids, and ours."""
 
@@ -62,6 +63,10 @@ def constants_of(case):
         found["multiply_by_inputs"] = told["multiply_by_inputs"]
     if "abs" in told:
         found["absolute"] = told["abs"]
+    if case.method == "occlusion":
+        found["absolute"] = True
+        if "strides" in told:
+            found |= {"window": told["sliding_window_shapes"][0], "stride": told["strides"][0]}
     if "target_layer" in told:
         found["sites"] = (f"{told['target_layer']}.output",)
         # a layer method's baseline and positions are those of its side
@@ -122,7 +127,8 @@ def is_comparable(case):
 def groups(name):
     """Cases that differ in their aggregation only."""
     known = [case for case in reading.golden(name).cases if is_comparable(case)]
-    return [list(found) for _, found in itertools.groupby(known, lambda case: case.id.rpartition("/")[0])]
+    asked = lambda case: case.id.rpartition("/")[0] if case.aggregation else case.id  # noqa: E731
+    return [list(found) for _, found in itertools.groupby(known, lambda case: asked(case).removesuffix("/raw"))]
 
 
 def mismatches(model, name, methods=tuple(METHODS)):
@@ -137,9 +143,10 @@ def mismatches(model, name, methods=tuple(METHODS)):
             continue
         with model.trace(list(source), **sides) as t:
             constants = {**constants_of(cases[0]), "step_scores": ("probability",)}
-            t.save(out=t.op(f"attribution.{METHODS[cases[0].method]}_vectors", **constants))
+            gives = "" if cases[0].method == "occlusion" else "_vectors"
+            t.save(out=t.op(f"attribution.{METHODS[cases[0].method]}{gives}", **constants))
         vectors, (likely,) = t.result["out"].scores, t.result["out"].step_scores
-        vectors = vectors[0] if vectors.ndim == 4 else vectors
+        vectors = {2: vectors[..., None], 3: vectors, 4: vectors[0]}[vectors.ndim]
         if cases[0].arguments.get("method") == "riemann_trapezoid":
             # Captum's weights add up to 1 - 1 / n_steps
             vectors = vectors * (1 - 1 / cases[0].arguments["n_steps"])
@@ -147,8 +154,12 @@ def mismatches(model, name, methods=tuple(METHODS)):
         # probability near one has no digits in float32
         told = (np.nanmax(np.abs(vectors), axis=(0, 2)) > 1e-8) & (likely < 0.999)
         for case in cases:
-            size = 1.0 if case.suffix == "l2" else np.nanmax(np.abs(vectors).sum(-1))
-            ours = aggregated(vectors, case.suffix, len(source) if golden.is_encoder_decoder else 0)
+            suffix = "sum" if case.method == "occlusion" else case.suffix
+            size = 1.0 if suffix == "l2" else np.nanmax(np.abs(vectors).sum(-1))
+            if case.method == "occlusion":
+                # differences of log-probabilities and logits, which Inseq takes in float32
+                size = 5.0
+            ours = aggregated(vectors, suffix, len(source) if golden.is_encoder_decoder else 0)
             for one, theirs in zip(ours, (case.source_scores, case.target_scores), strict=True):
                 if theirs is not None and not alike(one[: len(theirs)][:, told], theirs[:, told], max(size, 1.0)):
                     found.append(f"{case.id}: {np.nanmax(np.abs(one[: len(theirs)] - theirs)):.2g} of {size:.2g}")

@@ -1,0 +1,1 @@
+"""Methods that change features and look what the target becomes: a number for each feature and column."""
