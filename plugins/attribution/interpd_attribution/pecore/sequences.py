@@ -202,11 +202,16 @@ def _of_speech(
     parts = {**before.output.parts, **{name: (start + shift, stop + shift) for name, (start, stop) in spans.items()}}
     output = Filled(text, parts)
     part = part_of(pieces, text, parts["output current"])
+    begun = text[pieces[part.positions[0]].start : parts["output current"][0]]
+    if begun.strip():
+        raise CallerError(
+            f"the context of the output ends inside of a token, behind {begun!r}: end it one token earlier"
+        )
     is_split = "output context" in spans
     here = part.positions[0] if is_split else n_before
     ids = tuple(piece.id for piece in pieces[: part.positions[-1] + 1])
-    begun = _contextless_output(arguments).before("current", "output ")
-    without = _tokenised(model, arguments, _contextless_input(arguments), begun, is_open=True)
+    bare = _contextless_output(arguments).before("current", "output ")
+    without = _tokenised(model, arguments, _contextless_input(arguments), bare, is_open=True)
     context = output.parts.get("output context")
     start, stop = output.parts["output current"]
     return Compared(
