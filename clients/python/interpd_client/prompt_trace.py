@@ -12,7 +12,7 @@ from interpd_client.tokens import TokenPositions
 from interpd_client.value import Value, apply, gradient
 
 OF_THE_TRACE = frozenset(
-    {"at", "check", "explain", "prompt", "request", "result", "run", "save", "steps", "submit", "to_json"}
+    {"again", "at", "check", "explain", "prompt", "request", "result", "run", "save", "steps", "submit", "to_json"}
 )
 """Attributes of a trace that one of its prompts has not."""
 

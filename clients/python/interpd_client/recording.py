@@ -147,6 +147,13 @@ class Recording:
         """The error for a rule that the line being written breaks."""
         return InvalidGraph([Violation(code, "graph", message, user_place().shown)])
 
+    def take_over(self, other: "Recording") -> None:
+        """Begins with the nodes of another recording, over prompts of its own; nothing of them is saved here."""
+        self.nodes = [replace(node, label="") for node in other.nodes]
+        self.places = list(other.places)
+        self.blobs = dict(other.blobs)
+        self._n_writes = dict(other._n_writes)
+
     def build(self, *, with_idle_writes: bool = True) -> Built:
         """The graph of everything that has an effect; pure nodes that nothing uses are left out.
 

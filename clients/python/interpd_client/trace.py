@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Self, Unpack
 
 from interpd.graph.check import CheckReport
 from interpd.graph.estimate import methods_of
@@ -17,7 +17,7 @@ from interpd_client.checking import knows_its_artifacts, local_report
 from interpd_client.connection import Connection
 from interpd_client.explain import explained
 from interpd_client.following import Job
-from interpd_client.options import RunOptions
+from interpd_client.options import RunOptions, checked
 from interpd_client.outputs import flatten
 from interpd_client.places import user_place
 from interpd_client.program_order import warn_of_late_writes
@@ -240,6 +240,18 @@ class Trace(TraceDraft):
         if self._handle is None:
             self._handle = RunHandle(self._context.connection, finished(self._checked(is_detached=False)))
         return self._handle.result()
+
+    def again(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> "Trace":
+        """A new trace of what this one has recorded, over another prompt; it saves nothing yet, and nothing is sent.
+
+        Positions stay as they were written: those that were found by text or counted from the start keep their
+        numbers. Raises ``ValueError`` unless this trace has one prompt.
+        """
+        if len(self._recording.prompts) != 1:
+            raise ValueError(f"the trace has {len(self._recording.prompts)} prompts, expected one")
+        other = Trace(self._context, prompt, checked(options))
+        other._recording.take_over(self._recording)
+        return other
 
     def submit(self) -> RunHandle:
         """A hold on the run, once the service has accepted it; the end of the block then sends nothing.

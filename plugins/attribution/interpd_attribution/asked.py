@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from interpd.errors import CallerError
 from interpd_client.options import RunOptions
+from interpd_client.value import Value
 
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
-
-ON_BY_THEMSELVES = ("features", "contrast", "generation")
-"""Options whose values are objects; the rest are plain."""
 
 OF_WORKERS = {
     "start": "attr_pos_start",
@@ -30,7 +28,8 @@ class Asked:
 
     Args:
         method: Id of a method, without ``attribution.``.
-        target: A step function with its options as text, or a function of the trace that gives a value.
+        target: A step function with its options as text, or a function of the trace that gives a value; for a
+            node also a value.
         step_scores: Step functions to report for each attributed token.
         contrast: Foils.
         features: What one input is.
@@ -50,7 +49,7 @@ class Asked:
     """
 
     method: str = "saliency"
-    target: str | Callable[[Any], Any] = "probability"
+    target: str | Value | Callable[[Any], Any] = "probability"
     step_scores: tuple[str, ...] = ()
     contrast: Any = None
     features: Any = "token"
@@ -76,7 +75,7 @@ class Asked:
         object.__setattr__(self, "step_scores", scores)
         if self.span and self.spans:
             raise CallerError("span=True is one column for all attributed tokens: leave spans out")
-        if not isinstance(self.target, str) and not callable(self.target):
+        if not isinstance(self.target, str | Value) and not callable(self.target):
             raise CallerError(
                 f"target is {self.target!r}, expected the name of a step function or a function of the trace"
             )

@@ -5,21 +5,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from interpd.graph.schema import OpSchema
+from interpd.errors import CallerError
 from interpd_attribution import methods
 from interpd_attribution.asked import Asked, asked_of
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
-from interpd_attribution.compared import baseline_constants
-from interpd_attribution.flights import in_flight
-from interpd_attribution.provenance import info_of
+from interpd_attribution.flights import Flights
 from interpd_attribution.requests import Call, call_of
-from interpd_attribution.results import attribution_of, outputs_of
-from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, running
-from interpd_client import Model, RunHandle
+from interpd_attribution.running import Running
+from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
+from interpd_attribution.spelling import Speller
+from interpd_attribution.under import record
+from interpd_client import Model, PromptTrace, RunHandle
 
 DEFAULT_NEW_TOKENS = 20
 """How many tokens are generated where nobody says what comes, or how much."""
+
+OF_REQUESTS = ("under", "generation", "on_partial")
+"""Options that have no meaning for a node of a trace."""
 
 
 class Attribute:
@@ -47,18 +50,35 @@ class Attribute:
         Raises:
             CallerError: What cannot be, before anything is sent.
         """
-        asked = asked_of(options)
+        return self.submit(inputs, generated, **options).result()
+
+    def submit(self, inputs: Any, generated: Any = None, **options: Any) -> Running:
+        """A hold on the attribution, once its first requests are accepted; what is to be generated has been by then.
+
+        Arguments are those of ``model.attribute(...)``.
+        """
         began_s = time.monotonic()
+        asked = asked_of(options)
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
         sequences = self._sequences(listed(inputs, generated), asked)
-        calls = [self._call(schema, one, asked) for one in sequences]
-        pairs = list(zip(sequences, calls, strict=True))
-        results = in_flight(self._starts(pairs))
-        made = []
-        for (exact, call), result in zip(pairs, results, strict=True):
-            info = info_of(self._model.info, exact, call, result, time.monotonic() - began_s)
-            made.append(attribution_of(exact, call, result.tokens[0], outputs_of(schema, result["out"]), info))
-        return Attributions(tuple(made), _shared(made)) if is_batch(inputs) else made[0]
+        pairs = [(one, call_of(schema, Speller(self._model, one), asked)) for one in sequences]
+        return Running(self._model, pairs, is_batch=is_batch(inputs), began_s=began_s)
+
+    def node(self, t: PromptTrace, **options: Any) -> Any:
+        """The outputs of the method as values of a trace that the caller writes: ``.scores``, ``.step_scores``, ...
+
+        The prompt of ``t`` is the whole sequence, and every token but the first is attributed unless ``attr_pos_start``
+        says otherwise; what the trace writes is in force. ``target`` may be a value of the trace.
+
+        Args:
+            t: A trace of one prompt, or one of the prompts of a trace.
+            options: As for ``model.attribute(...)``, but for those of requests.
+        """
+        asked = asked_of(options)
+        given = [*asked.run, *(name for name in OF_REQUESTS if getattr(asked, name) is not None)]
+        if given:
+            raise CallerError(f"{given[0]!r} is said by whoever runs the trace: leave it out of a node")
+        return self._call_in(t, asked).recorded(t)
 
     def methods(self) -> dict[str, str]:
         """The ids of the methods that the model's workers have, and what each is."""
@@ -68,9 +88,9 @@ class Attribute:
         """Prints what a method is, where it comes from and what it takes."""
         sys.stdout.write(methods.explained(methods.schema_of(self._model.manifest, name)) + "\n")
 
-    def _call(self, schema: OpSchema, exact: Exact, asked: Asked) -> Call:
-        extra = baseline_constants(exact, asked.baseline)
-        return call_of(schema, exact, asked, extra=extra, segments=None)
+    def _call_in(self, t: PromptTrace, asked: Asked) -> Call:
+        schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
+        return call_of(schema, Speller(self._model, recorded_in(self._model, t)), asked)
 
     def _sequences(self, pairs: Sequence[tuple[Any, Any]], asked: Asked) -> list[Exact]:
         """The exact token ids of each input, generated where they are not given."""
@@ -83,32 +103,17 @@ class Attribute:
                 given.append(forced(self._model, one, () if continuation is None else continuation, asked))
         if not any(generates):
             return given
-        results = in_flight(self._generations(given, asked))
+        results = Flights(self._generations(given, asked))
         return [continued(one, result.token_ids) for one, result in zip(given, results, strict=True)]
 
     def _generations(self, given: Sequence[Exact], asked: Asked) -> Iterator[Callable[[], RunHandle]]:
         options = {"max_new_tokens": DEFAULT_NEW_TOKENS, **(asked.generation or {}), **running(asked)}
         for one in given:
             g = self._model.generate(one.prompt, **options)
+            record(asked.under, g)
             yield g.submit
-
-    def _starts(self, pairs: Sequence[tuple[Exact, Call]]) -> Iterator[Callable[[], RunHandle]]:
-        for exact, call in pairs:
-            t = self._model.trace(exact.prompt, **running(call.asked))
-            if callable(call.asked.under):
-                call.asked.under(t)
-            t.save(out=call.recorded(t))
-            yield t.submit
 
 
 def _is_generated(continuation: Any, asked: Asked) -> bool:
     """Whether the model is asked what comes: a value needs no continuation, unless one is asked for."""
     return asked.generation is not None or (continuation is None and not asked.is_value)
-
-
-def _shared(made: Sequence[Attribution]) -> dict[str, Any]:
-    """The info of all: what they have in common, and the texts of each."""
-    first, *others = [one.info for one in made]
-    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    texts = {key: [text for one in made for text in one.info[key]] for key in ("input_texts", "generated_texts")}
-    return shared | texts | {"attr_pos_end": max(one.info["attr_pos_end"] for one in made)}

@@ -12,31 +12,51 @@ MOST = 4
 holds the memory of its own gradients."""
 
 
-def in_flight(
-    starts: Iterable[Callable[[], RunHandle]], on_event: Callable[[int, Event], Any] | None = None, most: int = MOST
-) -> Iterator[Result]:
-    """The result of each request, in order; what is still under way when something ends this is cancelled.
+class Flights:
+    """Requests that are sent one after the other, never more than ``most`` ahead of the one that is waited for.
 
     Args:
         starts: Each sends a request.
         on_event: Called with the number of a request and each event of it.
         most: How many are under way at once.
     """
-    flying: deque[tuple[int, RunHandle]] = deque()
-    try:
-        for number, start in enumerate(starts):
-            flying.append((number, start()))
-            if len(flying) == most:
-                yield _landed(flying, on_event)
-        while flying:
-            yield _landed(flying, on_event)
-    finally:
-        for _, handle in flying:
+
+    def __init__(
+        self,
+        starts: Iterable[Callable[[], RunHandle]],
+        on_event: Callable[[int, Event], Any] | None = None,
+        most: int = MOST,
+    ) -> None:
+        self._starts = enumerate(starts)
+        self._on_event = on_event
+        self._most = most
+        self._flying: deque[tuple[int, RunHandle]] = deque()
+
+    def fill(self) -> None:
+        """Sends as many as may be under way."""
+        while len(self._flying) < self._most and (found := next(self._starts, None)) is not None:
+            number, start = found
+            self._flying.append((number, start()))
+
+    def cancel(self) -> None:
+        """Ends what is under way, and sends no more; from any thread."""
+        self._starts = enumerate(())
+        for _, handle in tuple(self._flying):
             handle.cancel()
 
+    def __iter__(self) -> Iterator[Result]:
+        try:
+            self.fill()
+            while self._flying:
+                yield self._landed()
+                self.fill()
+        finally:
+            # also for Ctrl-C, and for who wants no more of them
+            self.cancel()
 
-def _landed(flying: deque[tuple[int, RunHandle]], on_event: Callable[[int, Event], Any] | None) -> Result:
-    number, handle = flying[0]
-    result = handle.result(None if on_event is None else lambda event: on_event(number, event))
-    flying.popleft()
-    return result
+    def _landed(self) -> Result:
+        number, handle = self._flying[0]
+        told = self._on_event
+        result = handle.result(None if told is None else lambda event: told(number, event))
+        self._flying.popleft()
+        return result

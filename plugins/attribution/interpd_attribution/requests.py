@@ -1,19 +1,18 @@
 """One sequence and what is asked of it, as the constants of a node of a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from interpd.errors import CallerError
 from interpd.graph.schema import OpSchema
 from interpd_attribution.aggregation.partition import Partition, partition
 from interpd_attribution.asked import Asked
+from interpd_attribution.compared import Compared, compared
+from interpd_attribution.features import Segments
 from interpd_attribution.methods import check_constants
-from interpd_attribution.sequences import Exact
+from interpd_attribution.spelling import Speller
 from interpd_client import PromptTrace
-
-if TYPE_CHECKING:
-    from interpd_attribution.features.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -28,57 +27,51 @@ class Call:
     stop: int
     columns: Partition
     """Attributed tokens, counted from ``start``; groups are columns."""
-    segments: "Segments | None"
-    """What the rows are; ``None``: positions."""
+    compared: Compared
+
+    @property
+    def segments(self) -> Segments | None:
+        """What the rows are; ``None``: positions."""
+        return self.compared.segments
 
     def recorded(self, t: PromptTrace) -> Any:
         """The node's outputs, recorded in a trace of the sequence."""
         target = self.asked.target
-        ports = () if isinstance(target, str) else (target(t),)
+        if callable(target):
+            target = target(t)
+        ports = () if isinstance(target, str) else (target,)
         return t.op(self.schema.name, *ports, **self.constants)
 
 
-def call_of(
-    schema: OpSchema, exact: Exact, asked: Asked, *, extra: Mapping[str, Any], segments: "Segments | None"
-) -> Call:
-    """The node of a sequence.
-
-    Args:
-        schema: Of the method.
-        exact: The sequence.
-        asked: What is asked of it.
-        extra: Constants of its own: baselines and foils as ids.
-        segments: Its features.
-
-    Raises:
-        CallerError: Positions that there are not, options that the method does not take.
-    """
+def call_of(schema: OpSchema, speller: Speller, asked: Asked) -> Call:
+    """The node of a sequence. Raises ``CallerError`` for what there is not, and for options that the method has not."""
+    exact = speller.exact
     length = len(exact.target_ids)
     start, stop = positions(asked, exact.first, length)
-    whole = [(start, stop)] if asked.span and not asked.is_value else asked.spans
     if asked.is_value and asked.spans:
         raise CallerError("spans are of attributed tokens, but a value is attributed: add its numbers up in the target")
+    whole = [(start, stop)] if asked.span and not asked.is_value else asked.spans
     columns = partition(length, whole, "spans").within(start, stop)
-    constants: dict[str, Any] = dict(asked.constants)
-    common = {
-        "step_scores": asked.step_scores,
-        "features": () if segments is None else segments.of,
-        "inputs": "source" if exact.has_encoder and not asked.attribute_target else "all",
-        "spans": () if asked.span or columns.is_trivial else _numbers(columns),
-        **_optional(asked),
-        **extra,
-    }
-    if not asked.is_value:
-        common |= {"target": asked.target, "start": start, "stop": stop}
-    elif asked.step_scores:
-        common |= {"start": start, "stop": stop}
-    for name, value in common.items():
-        constants[name] = _once(name, value, constants)
-    known = {param.name: param for param in schema.params}
+    found = compared(speller, asked, start, stop)
+    constants = _merged(
+        asked.constants,
+        {
+            "step_scores": asked.step_scores,
+            "inputs": "source" if exact.has_encoder and not asked.attribute_target else "all",
+            "spans": () if asked.span or columns.is_trivial else _numbers(columns),
+            **({"span": True} if asked.span else {}),
+            **({} if asked.reduce is None else {"reduce": asked.reduce}),
+            **({} if asked.is_value and not asked.step_scores else {"start": start, "stop": stop}),
+            **({} if asked.is_value else {"target": asked.target}),
+            **found.constants,
+        },
+    )
     # what is the default anyway is left to methods that do not know of it
-    needed = {name: value for name, value in constants.items() if name in known or not _is_idle(name, value)}
+    known = {param.name for param in schema.params}
+    needed = {name: value for name, value in constants.items() if name in known or value not in _IDLE.get(name, ())}
     check_constants(schema, needed)
-    return Call(schema, needed, asked, start, stop, columns, segments)
+    _without_self_scores(known, needed, found, columns)
+    return Call(schema, needed, asked, start, stop, columns, found)
 
 
 def positions(asked: Asked, first: int, length: int) -> tuple[int, int]:
@@ -101,27 +94,32 @@ def _numbers(columns: Partition) -> tuple[int, ...]:
     return tuple(number for number, group in enumerate(columns.groups) for _ in range(group.start, group.stop))
 
 
-def _optional(asked: Asked) -> dict[str, Any]:
-    found: dict[str, Any] = {"span": True} if asked.span else {}
-    return found | ({} if asked.reduce is None else {"reduce": asked.reduce})
+def _merged(given: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in said.items():
+        if name in given and given[name] != value:
+            raise CallerError(f"{name!r} is said twice: {given[name]!r} and {value!r}")
+    return {**given, **said}
 
 
-def _once(name: str, value: Any, constants: Mapping[str, Any]) -> Any:
-    if name in constants and constants[name] != value:
-        raise CallerError(f"{name!r} is said twice: {constants[name]!r} and {value!r}")
-    return value
+def _without_self_scores(
+    known: Collection[str], constants: dict[str, Any], found: Compared, columns: Partition
+) -> None:
+    """Leaves out scores between the tokens of one side, which are of tokens, where rows or columns are others."""
+    if found.segments is None and columns.is_trivial:
+        return
+    for name in SELF_SCORES:
+        if constants.get(name):
+            raise CallerError(f"{name} are scores of tokens: leave features and spans out")
+        if name in known:
+            constants[name] = False
 
+
+SELF_SCORES = ("output_encoder_self_scores", "output_decoder_self_scores")
 
 _IDLE: Mapping[str, Sequence[Any]] = {
-    "features": ((),),
     "inputs": ("all", "source"),
     "spans": ((),),
     "step_scores": ((),),
     "target": ("probability",),
-    "start": (),
-    "stop": (),
 }
-
-
-def _is_idle(name: str, value: Any) -> bool:
-    return value in _IDLE.get(name, ())
+"""Values that change nothing."""

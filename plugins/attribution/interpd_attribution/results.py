@@ -19,6 +19,15 @@ from interpd_attribution.sequences import Exact
 
 TOKEN_AXES = ("feature", "step")
 
+SELF_OUTPUTS = ("encoder_self", "decoder_self")
+"""Outputs that are scores between the tokens of one side."""
+
+WITHOUT_SCORES = "attribution.dummy"
+"""The method that brings step scores only."""
+
+INSEQ_NAMES = {"attribution.attention": "attentions"}
+"""What Inseq calls such scores; others are ``scores``."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -48,9 +57,12 @@ def outputs_of(schema: OpSchema, found: Any) -> Outputs:
     """The outputs of a node, from what was restored of it: one array, or a tuple of them."""
     ports = schema.outputs
     arrays = [found] if len(ports) == 1 else list(found)
-    axes = {port.name: tuple(dim.name for dim in port.type.dims) if port.type else () for port in ports}
-    axes = {name: tuple("" if axis == "_" else axis for axis in words) for name, words in axes.items()}
-    return Outputs({port.name: array for port, array in zip(ports, arrays, strict=True)}, axes)
+    return Outputs({port.name: array for port, array in zip(ports, arrays, strict=True)}, axes_of(schema))
+
+
+def axes_of(schema: OpSchema) -> dict[str, tuple[str, ...]]:
+    """The names of the axes of each output."""
+    return {port.name: tuple(dim.name for dim in port.type.dims) if port.type else () for port in schema.outputs}
 
 
 def attribution_of(exact: Exact, call: Call, tokens: Tokens, outputs: Outputs, info: Mapping[str, Any]) -> Attribution:
@@ -73,14 +85,16 @@ def attribution_of(exact: Exact, call: Call, tokens: Tokens, outputs: Outputs, i
         sides = [labels] if len(sides) == 1 else [labels[:n_source], labels[n_source:]]
     rows, columns = _Rows(table, n_source, tuple(sides[-1])), _columns(call, _tokens(target), table.shape[1])
     rows = rows.fitted(call, columns)
-    has_encoder = len(sides) > 1
+    has_encoder, brings_scores = len(sides) > 1, call.schema.name != WITHOUT_SCORES
+    of_target = not has_encoder or call.asked.attribute_target
     return Attribution(
         source=tuple(sides[0]) if has_encoder else rows.target[: rows.n_prompt],
         target=rows.target,
-        source_attributions=rows.table[:n_source] if has_encoder else None,
-        target_attributions=rows.table[n_source:] if not has_encoder or call.asked.attribute_target else None,
+        source_attributions=rows.table[:n_source] if has_encoder and brings_scores else None,
+        target_attributions=rows.table[n_source:] if of_target and brings_scores else None,
         dims=outputs.dims,
         step_scores=step_scores(call, outputs, info),
+        sequence_scores=sequence_scores(call, outputs),
         attr_pos_start=rows.n_prompt,
         attr_pos_end=rows.n_prompt + len(columns),
         info=info,
@@ -135,6 +149,17 @@ def step_scores(call: Call, outputs: Outputs, info: Mapping[str, Any]) -> dict[s
     return found
 
 
+def sequence_scores(call: Call, outputs: Outputs) -> dict[str, np.ndarray]:
+    """By Inseq's names, scores between the tokens of one side, ``[where whose *dims]``."""
+    name = INSEQ_NAMES.get(call.schema.name, "scores")
+    found = {}
+    for output in SELF_OUTPUTS:
+        array = np.asarray(outputs.arrays.get(output, ()), dtype=np.float32)
+        if array.size:
+            found[f"{output}_{name}"] = np.moveaxis(array, [-2, -1], [0, 1])
+    return found
+
+
 def functions_of(scores: Sequence[str]) -> dict[str, str]:
     """For step scores that were written with options, the function that merges them."""
     found = {}
@@ -160,4 +185,7 @@ def _tokens(side: Tokens) -> tuple[Token, ...]:
 def _columns(call: Call, target: Sequence[Token], n_columns: int) -> tuple[Token, ...]:
     if call.asked.is_value:
         return tuple(Token("value" if n_columns == 1 else f"value[{number}]", -1) for number in range(n_columns))
-    return call.columns.merge_tokens(target[call.start : call.stop])
+    attributed: Sequence[Token] = target[call.start : call.stop]
+    if call.compared.foils is not None and str(call.asked.target).startswith("contrast_"):
+        attributed = [Token(*shown) for shown in call.compared.foils.labels(attributed)]
+    return call.columns.merge_tokens(attributed)

@@ -10,7 +10,7 @@ from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Tokens
 from interpd_attribution.asked import Asked, items_of
-from interpd_client import Model
+from interpd_client import Model, PromptTrace
 from interpd_client.prompts import as_prompt
 
 
@@ -18,20 +18,19 @@ from interpd_client.prompts import as_prompt
 class Exact:
     """The token ids of one sequence, and where its attributed part begins."""
 
+    given: Prompt
+    """As the caller wrote it."""
     source: Tokens
     """What the model was given: the prompt, or the source of an encoder-decoder model."""
     target_ids: tuple[int, ...]
     """Prompt and continuation; of an encoder-decoder model what its decoder is given, start token first."""
+    first: int
+    """The first position of the target that is no prompt."""
     has_encoder: bool
     is_forced: bool
     """Whether the caller said what comes, and no model."""
     is_prefixed: bool = False
     """Whether the model went on behind what the caller said."""
-
-    @property
-    def first(self) -> int:
-        """The first position of the target that is no prompt."""
-        return 1 if self.has_encoder else len(self.source.ids)
 
     @property
     def n_positions(self) -> int:
@@ -81,14 +80,15 @@ def forced(model: Model, one: Any, continuation: Any, asked: Asked) -> Exact:
     if model.info.has_encoder:
         tokens = model.tokenize(prompt, target=_target(continuation))
         assert tokens.target is not None
-        return Exact(tokens, tokens.target.ids, True, is_forced=True)
+        return Exact(prompt, tokens, tokens.target.ids, 1, True, is_forced=True)
     tokens = model.tokenize(prompt)
     if not isinstance(continuation, str):
         ids = _ids(continuation)
         if ids[: len(tokens.ids)] == tokens.ids:
             raise _doubled("the ids of generated")
-        return Exact(tokens, tokens.ids + ids, False, is_forced=True)
-    return Exact(tokens, tokens.ids + _behind(model, prompt, tokens, continuation), False, is_forced=True)
+    else:
+        ids = behind(model, prompt, tokens, continuation)
+    return Exact(prompt, tokens, tokens.ids + ids, len(tokens.ids), False, is_forced=True)
 
 
 def begun(model: Model, one: Any, beginning: Any, asked: Asked) -> Exact:
@@ -96,13 +96,27 @@ def begun(model: Model, one: Any, beginning: Any, asked: Asked) -> Exact:
     return replace(forced(model, one, () if beginning is None else beginning, asked), is_prefixed=beginning is not None)
 
 
+def recorded_in(model: Model, t: PromptTrace) -> Exact:
+    """The sequence that is the prompt of a trace: everything behind its first token may be attributed."""
+    if model.info.has_encoder:
+        prompt = Prompt(token_ids=t.tokens.source.ids, target_ids=t.tokens.target.ids[1:])
+    else:
+        prompt = Prompt(token_ids=t.tokens.ids)
+    tokens = model.tokenize(prompt)
+    target = (tokens.target or tokens).ids
+    return Exact(prompt, tokens, target, 1, model.info.has_encoder, is_forced=True)
+
+
 def continued(given: Exact, token_ids: Sequence[int]) -> Exact:
     """The sequence with what a model made of it: the very ids, end tokens included."""
     return replace(given, target_ids=given.target_ids + tuple(token_ids), is_forced=False)
 
 
-def _behind(model: Model, prompt: Prompt, tokens: Tokens, continuation: str) -> tuple[int, ...]:
-    """The ids of a text behind a prompt."""
+def behind(model: Model, prompt: Prompt, tokens: Tokens, continuation: str) -> tuple[int, ...]:
+    """The ids of a text behind a prompt.
+
+    Raises ``CallerError`` where it begins with the prompt, and where the prompt's tokens change with it.
+    """
     if not continuation:
         return ()
     if prompt.token_ids is not None:

@@ -1,0 +1,75 @@
+"""An attribution under way: its requests, partial results, the end."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from interpd.graph.run import Event, Started, Tokens
+from interpd.graph.run import Result as ResultEvent
+from interpd_attribution.attribution import Attribution
+from interpd_attribution.attributions import Attributions
+from interpd_attribution.flights import Flights
+from interpd_attribution.provenance import info_of
+from interpd_attribution.requests import Call
+from interpd_attribution.results import Outputs, attribution_of, axes_of, outputs_of
+from interpd_attribution.sequences import Exact, running
+from interpd_attribution.under import opened
+from interpd_client import Model, RunHandle
+
+Pair = tuple[Exact, Call]
+
+
+class Running:
+    """What ``model.attribute.submit`` gives: the requests are sent, ``result()`` waits for them."""
+
+    def __init__(self, model: Model, pairs: Sequence[Pair], *, is_batch: bool, began_s: float) -> None:
+        self._model = model
+        self._pairs = pairs
+        self._is_batch = is_batch
+        self._began_s = began_s
+        self._tokens: dict[int, Tokens] = {}
+        self._result: Attribution | Attributions | None = None
+        wants_parts = any(call.asked.on_partial is not None for _, call in pairs)
+        self._flights = Flights(self._starts(), self._feed if wants_parts else None)
+        self._flights.fill()
+
+    def result(self) -> Attribution | Attributions:
+        """The attributions, once they are there. Ctrl-C ends the requests, and so does any error."""
+        if self._result is None:
+            made = [self._made(pair, result) for pair, result in zip(self._pairs, self._flights, strict=True)]
+            self._result = Attributions(tuple(made), shared(made)) if self._is_batch else made[0]
+        return self._result
+
+    def cancel(self) -> None:
+        """Ends the requests; who waits for the result gets ``Interrupted``. From any thread."""
+        self._flights.cancel()
+
+    def _starts(self) -> Iterator[Callable[[], RunHandle]]:
+        for exact, call in self._pairs:
+            t = opened(self._model, exact, call.asked.under, running(call.asked))
+            t.save(out=call.recorded(t))
+            yield t.submit
+
+    def _made(self, pair: Pair, result: Any) -> Attribution:
+        exact, call = pair
+        outputs = outputs_of(call.schema, result["out"])
+        info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
+        return attribution_of(exact, call, result.tokens[0], outputs, info)
+
+    def _feed(self, number: int, event: Event) -> None:
+        exact, call = self._pairs[number]
+        if isinstance(event, Started):
+            self._tokens[number] = event.tokens[0]
+        elif isinstance(event, ResultEvent) and event.partial and event.name == "scores":
+            outputs = Outputs({"scores": event.tensor.to_numpy()}, {"scores": axes_of(call.schema)["scores"]})
+            told = call.asked.on_partial
+            assert told is not None
+            told(attribution_of(exact, call, self._tokens[number], outputs, {"partial": True}), number)
+
+
+def shared(made: Sequence[Attribution]) -> dict[str, Any]:
+    """The info of several results: what they have in common, and the texts of each."""
+    first, *others = [one.info for one in made]
+    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    texts = {key: [text for one in made for text in one.info[key]] for key in ("input_texts", "generated_texts")}
+    return common | texts | {"attr_pos_end": max(one.info["attr_pos_end"] for one in made)}
