@@ -1,4 +1,4 @@
-"""``interpd attribute-dataset``: each row as if it were alone, and nothing is lost when some fail or a run ends early."""
+"""``interpd attribute-dataset``: each row as if alone; nothing is lost when some fail or a run ends early."""
 
 import json
 

@@ -1,0 +1,61 @@
+"""The commands against a real daemon: a killed run loses nothing that it had, and is gone on with."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from attribution_golden import tiny
+
+from interpd.testing.daemon_process import DaemonProcess
+from interpd_attribution.attributions import Attributions
+
+pytestmark = pytest.mark.ray
+
+N_ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A daemon with the plugin and a tiny model."""
+    folder = tmp_path_factory.mktemp("daemon") / "tiny"
+    tiny.save("tiny-gpt2", folder)
+    arguments = ("interpd", "serve", "--port", "0", "--model", str(folder), "--plugin", "attribution")
+    with DaemonProcess(*arguments) as daemon:
+        yield daemon.address
+
+
+def test_a_text_is_attributed_by_the_daemon(address, line, tmp_path):
+    output = tmp_path / "out.json"
+    ask = ("-i", "the cat", "-g", "the cat sat", "--step-scores", "probability", "-o", output)
+    code, out, _ = line("attribute", "--address", address, *ask)
+    assert code == 0
+    assert "Target attribution" in out
+    assert Attributions.load(output)[0].info["model_name"].endswith("tiny")
+
+
+def test_a_killed_run_loses_nothing_that_it_had(address, line, tmp_path):
+    texts, output = tmp_path / "texts.txt", tmp_path / "out.json"
+    texts.write_text("\n".join(["the cat sat on the mat"] * N_ROWS))
+    ask = ["attribute-dataset", "--address", address, "-d", str(texts), "-o", str(output), "--hide", "-bs", "1"]
+    ask += ["--max-new-tokens", "4"]
+    partial = tmp_path / "out.json.partial"
+    command = subprocess.Popen([sys.executable, "-m", "interpd", *ask])
+    while command.poll() is None and (not partial.exists() or len(partial.read_bytes().splitlines()) < 4):
+        time.sleep(0.01)
+    command.kill()
+    command.wait()
+    # a machine that is fast enough has finished: then everything is there already
+    kept = dict(_rows(partial)) if partial.exists() else {}
+    assert line(*ask, "--resume")[0] == 0
+    found = {item.info["dataset_row"]: item.info["run_id"] for item in Attributions.load(output)}
+    assert list(found) == list(range(N_ROWS))
+    assert all(found[row] == run_id for row, run_id in kept.items())
+    assert not partial.exists()
+
+
+def _rows(partial):
+    for text in partial.read_bytes().split(b"\n")[1:-1]:
+        info = json.loads(text)["sequences"][0]["info"]
+        yield info["dataset_row"], info["run_id"]
