@@ -15,6 +15,7 @@ from interpd_attribution.requests import Call, call_of
 from interpd_attribution.running import Running
 from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
 from interpd_attribution.spelling import Speller
+from interpd_attribution.step_functions import StepFunction, step_functions
 from interpd_attribution.under import record
 from interpd_client import Model, PromptTrace, RunHandle
 
@@ -61,7 +62,8 @@ class Attribute:
         asked = asked_of(options)
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
         sequences = self._sequences(listed(inputs, generated), asked)
-        pairs = [(one, call_of(schema, Speller(self._model, one), asked)) for one in sequences]
+        known = self.step_functions()
+        pairs = [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
         return Running(self._model, pairs, is_batch=is_batch(inputs), began_s=began_s)
 
     def node(self, t: PromptTrace, **options: Any) -> Any:
@@ -84,13 +86,19 @@ class Attribute:
         """The ids of the methods that the model's workers have, and what each is."""
         return methods.ids(self._model.manifest)
 
+    def step_functions(self) -> dict[str, StepFunction]:
+        """What ``target`` and ``step_scores`` may name, other packages' included: options, and what each is."""
+        return step_functions(self._model.manifest)
+
     def explain(self, name: str) -> None:
-        """Prints what a method is, where it comes from and what it takes."""
-        sys.stdout.write(methods.explained(methods.schema_of(self._model.manifest, name)) + "\n")
+        """Prints what a method or step function is, where it comes from and what it takes."""
+        known = self.step_functions()
+        said = str(known[name]) if name in known else methods.explained(methods.schema_of(self._model.manifest, name))
+        sys.stdout.write(said + "\n")
 
     def _call_in(self, t: PromptTrace, asked: Asked) -> Call:
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
-        return call_of(schema, Speller(self._model, recorded_in(self._model, t)), asked)
+        return call_of(schema, self.step_functions(), Speller(self._model, recorded_in(self._model, t)), asked)
 
     def _sequences(self, pairs: Sequence[tuple[Any, Any]], asked: Asked) -> list[Exact]:
         """The exact token ids of each input, generated where they are not given."""

@@ -12,6 +12,7 @@ from interpd_attribution.compared import Compared, compared
 from interpd_attribution.features import Segments
 from interpd_attribution.methods import check_constants
 from interpd_attribution.spelling import Speller
+from interpd_attribution.step_functions import StepFunction, check_step_functions
 from interpd_client import PromptTrace
 
 
@@ -43,9 +44,22 @@ class Call:
         return t.op(self.schema.name, *ports, **self.constants)
 
 
-def call_of(schema: OpSchema, speller: Speller, asked: Asked) -> Call:
-    """The node of a sequence. Raises ``CallerError`` for what there is not, and for options that the method has not."""
+def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Speller, asked: Asked) -> Call:
+    """The node of a sequence.
+
+    Args:
+        schema: Of the method.
+        known: The step functions that there are.
+        speller: Of the sequence.
+        asked: What is asked of it.
+
+    Raises:
+        CallerError: Positions, step functions, options that there are not; a foil that nothing looks at.
+    """
     exact = speller.exact
+    has_foil = asked.contrast is not None or any(name.startswith("contrast_") for name in asked.constants)
+    written = asked.step_scores if asked.is_value else (str(asked.target), *asked.step_scores)
+    check_step_functions(known, written, has_foil=has_foil)
     length = len(exact.target_ids)
     start, stop = positions(asked, exact.first, length)
     if asked.is_value and asked.spans:

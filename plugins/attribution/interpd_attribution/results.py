@@ -14,6 +14,7 @@ from interpd_attribution.aggregation.functions import (
 )
 from interpd_attribution.aggregation.registry import find_function
 from interpd_attribution.attribution import Attribution, Token
+from interpd_attribution.labels import labels
 from interpd_attribution.requests import Call
 from interpd_attribution.sequences import Exact
 
@@ -179,7 +180,7 @@ SUM = AggregationFunction("sum of what is there", _sum)
 
 
 def _tokens(side: Tokens) -> tuple[Token, ...]:
-    return tuple(Token(text, id_) for text, id_ in zip(side.strings, side.ids, strict=True))
+    return tuple(Token(text, id_) for text, id_ in zip(labels(side), side.ids, strict=True))
 
 
 def _columns(call: Call, target: Sequence[Token], n_columns: int) -> tuple[Token, ...]:

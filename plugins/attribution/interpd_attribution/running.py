@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from interpd.graph.run import Event, Started, Tokens
 from interpd.graph.run import Result as ResultEvent
 from interpd_attribution.attribution import Attribution
@@ -54,6 +56,8 @@ class Running:
         exact, call = pair
         outputs = outputs_of(call.schema, result["out"])
         info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
+        if (errors := outputs.arrays.get("standard_errors")) is not None:
+            info["standard_errors"] = np.asarray(errors).tolist()
         return attribution_of(exact, call, result.tokens[0], outputs, info)
 
     def _feed(self, number: int, event: Event) -> None:

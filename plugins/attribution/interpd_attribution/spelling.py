@@ -6,6 +6,7 @@ from functools import cached_property
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Tokens
 from interpd_attribution.contrast import Spelling, TextOrIds
+from interpd_attribution.labels import labels
 from interpd_attribution.sequences import Exact, behind
 from interpd_client import Model
 
@@ -59,8 +60,8 @@ class Speller:
     def strings(self, ids: Sequence[int]) -> Sequence[str]:
         """The string of each token of a whole target sequence."""
         if not self.exact.has_encoder:
-            return self._model.tokenize(Prompt(token_ids=tuple(ids))).strings
+            return labels(self._model.tokenize(Prompt(token_ids=tuple(ids))))
         rest = tuple(ids[1:])
         target = self._model.tokenize(Prompt(token_ids=self.exact.source.ids, target_ids=rest)).target
         assert target is not None
-        return target.strings
+        return labels(target)

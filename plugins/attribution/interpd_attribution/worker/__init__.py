@@ -7,6 +7,7 @@ from interpd.sdk import hookimpl
 from interpd_attribution.worker.evaluation.changes import noisy, redrawn
 from interpd_attribution.worker.evaluation.method import evaluate
 from interpd_attribution.worker.registry import methods
+from interpd_attribution.worker.scoring.listing import listing
 
 
 @hookimpl
@@ -18,4 +19,4 @@ def interpd_register_ops() -> Sequence[Callable[..., Any]]:
 @hookimpl
 def interpd_register_methods() -> Sequence[Callable[..., Any]]:
     """All attribution methods, ours and those of other packages, and their evaluation."""
-    return (*methods(), evaluate)
+    return (*methods(), listing(), evaluate)

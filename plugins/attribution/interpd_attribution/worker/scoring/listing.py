@@ -1,0 +1,45 @@
+"""The step functions that workers have, as a method of graphs: what it says of itself lists them."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from jaxtyping import Float32
+from torch import Tensor
+
+from interpd.sdk import MethodContext
+from interpd_attribution.worker.constants import grouped_method
+from interpd_attribution.worker.problem import Problem
+from interpd_attribution.worker.request import Places, Request
+from interpd_attribution.worker.scoring.registry import StepFunction, step_functions
+
+NOTES = {"contrastive": "needs a foil", "differentiable": "no gradient"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StepScores:
+    """A number for each step function and attributed token."""
+
+    step_scores: Float32[Tensor, "score token"]
+
+
+def listing() -> Any:
+    """The method ``attribution.step_scores``, with the step functions of this worker in its documentation."""
+
+    def step_scores(ctx: MethodContext, *, places: Places) -> StepScores:
+        given = {field.name: getattr(places, field.name) for field in dataclasses.fields(places)}
+        return StepScores(Problem(ctx, Request(**given)).told())
+
+    lines = [_line(one) for one in step_functions().values()]
+    step_scores.__doc__ = "\n".join(["Step functions at the attributed tokens.", "", *lines])
+    step_scores.__module__ = __name__
+    return grouped_method("attribution.step_scores")(step_scores)
+
+
+def _line(one: StepFunction) -> str:
+    """``- name(option: kind = default) [note]: summary``; a client reads it."""
+    options = ", ".join(map(str, one.options.values()))
+    notes = [NOTES["contrastive"]] * one.contrastive + [NOTES["differentiable"]] * (not one.differentiable)
+    marks = f" [{','.join(notes)}]" if notes else ""
+    summary = (inspect.getdoc(one.fn) or "").split("\n\n")[0].replace("\n", " ")
+    return f"- {one.name}({options}){marks}: {summary}"

@@ -1,0 +1,161 @@
+"""What comes back: labels, columns, merged tokens, what it says of itself."""
+
+import numpy as np
+import pytest
+from attribution_worlds import SEQUENCE
+
+from interpd_attribution.attributions import Attributions
+from interpd_attribution.features import Segments
+from interpd_attribution.worker.scoring.registry import step_functions
+from interpd_client import CallerError, UnknownName
+
+PROMPT, CONTINUATION = list(SEQUENCE[:5]), list(SEQUENCE[5:])
+SIGNED = {"method": "input_x_gradient", "reduce": "sum"}
+INSEQS_KEYS = {
+    *("attribution_method", "model_name", "model_class", "tokenizer_name", "input_texts", "generated_texts"),
+    *("generation_args", "attributed_fn", "attribution_args", "constrained_decoding", "generate_from_target_prefix"),
+    *("include_eos_baseline", "attribute_target", "output_step_attributions", "step_scores", "attr_pos_end"),
+}
+
+
+def texts(tokens):
+    return [token.text for token in tokens]
+
+
+def test_words_are_marked_where_they_begin_whatever_the_vocabulary_has_there(gpt2, llama):
+    for world in (gpt2, llama):
+        out = world.client_model.attribute("The cat sat", " on the mat", **SIGNED)
+        whole = "".join(texts(out.target)).removeprefix("<s>").removeprefix("▁")
+        assert whole == "The▁cat▁sat▁on▁the▁mat"
+        words = out.aggregate("subwords")
+        assert [text.strip("▁") for text in texts(words.target)[-6:]] == ["The", "cat", "sat", "on", "the", "mat"]
+
+
+def test_spans_are_columns_and_the_sums_of_their_tokens(gpt2):
+    model = gpt2.client_model
+    asked = {**SIGNED, "target": "probability(logprob=True)", "step_scores": ["probability", "entropy"]}
+    single, merged = (model.attribute(PROMPT, CONTINUATION, spans=spans, **asked) for spans in (None, [(5, 7)]))
+    first = np.nansum(single.target_attributions[:, :2], axis=1)
+    np.testing.assert_allclose(merged.target_attributions[:5, 0], first[:5], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(merged.target_attributions[5, 0], first[5:7].sum(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        merged.target_attributions[:5, 1], single.target_attributions[:5, 2], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(merged.step_scores["probability"][0], single.step_scores["probability"][:2].prod())
+    np.testing.assert_allclose(merged.step_scores["entropy"][0], single.step_scores["entropy"][:2].sum(), rtol=1e-6)
+    assert [token.id for token in merged.generated] == [-1, SEQUENCE[7]]
+    whole = model.attribute(PROMPT, CONTINUATION, span=True, **asked)
+    np.testing.assert_allclose(whole.scores[:5, 0], np.nansum(single.scores[:5], axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_features_are_rows(gpt2):
+    model = gpt2.client_model
+    single = model.attribute("The cat sat on", " the mat", **SIGNED)
+    words = model.attribute("The cat sat on", " the mat", features="word", **SIGNED)
+    n = len(words.generated)
+    assert texts(words.source) == ["The", "cat", "sat", "on"]
+    assert words.generated == single.generated
+    np.testing.assert_allclose(words.scores[:4].sum(0), single.scores[:-n].sum(0), rtol=1e-4, atol=1e-6)
+
+
+def test_features_that_are_no_rows_of_the_attributed_tokens_come_before_them(gpt2):
+    halves = Segments((0,) * 4 + (1,) * 4, ("first", "second"))
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, features=halves, **SIGNED)
+    assert texts(out.target)[:2] == ["first", "second"]
+    assert len(out.generated) == 3
+    single = gpt2.client_model.attribute(PROMPT, CONTINUATION, **SIGNED)
+    np.testing.assert_allclose(out.scores[0], single.scores[:4].sum(0), rtol=1e-4, atol=1e-6)
+    assert np.isnan(out.scores[2:]).all()
+
+
+def test_layers_and_heads_come_behind_the_tokens(gpt2, t5):
+    sites = {"sites": ("layers.{i}.attn.z",)}
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, method="layer_gradient_x_activation_heads", **sites)
+    assert out.dims == ("layer", "head")
+    assert out.scores.shape == (8, 3, 3, 4)
+    out = t5.client_model.attribute(PROMPT, CONTINUATION, method="attention")
+    assert {name: array.shape[:2] for name, array in out.sequence_scores.items()} == {
+        "encoder_self_attentions": (5, 5),
+        "decoder_self_attentions": (4, 4),
+    }
+    assert out.aggregate().scores.shape == (5, 3)
+
+
+def test_vectors_and_deltas_are_kept(gpt2):
+    asked = {"method": "integrated_gradients", "baseline": "mean", "n_steps": 4, "convergence_delta": True}
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, granular=True, **asked)
+    assert out.dims == ("d_model",)
+    assert out.step_scores["deltas"].shape == (3,)
+    np.testing.assert_allclose(
+        out.aggregate(normalize=False).scores,
+        gpt2.client_model.attribute(PROMPT, CONTINUATION, **asked).scores,
+        rtol=1e-4,
+    )
+
+
+def test_sampled_scores_say_how_sure_they_are(gpt2):
+    asked = {"method": "shapley_value_sampling", "baseline": "zeros", "n_samples": 4, "seed": 3}
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, **asked)
+    assert np.shape(out.info["standard_errors"]) == out.scores.shape
+    assert out.info["seed"] == 3
+
+
+def test_step_scores_alone_are_a_result(gpt2):
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, method="dummy", step_scores=["entropy"])
+    assert not out.has_scores
+    assert out.step_scores["entropy"].shape == (3,)
+
+
+def test_a_result_says_how_it_came_about_and_survives_its_file(gpt2, tmp_path):
+    out = gpt2.client_model.attribute([PROMPT, PROMPT[:3]], [CONTINUATION, [9]], step_scores=["entropy"], **SIGNED)
+    assert set(out.info) >= INSEQS_KEYS
+    assert {"dtype", "device", "versions", "run_id", "model_revision", "method_version"} <= set(out[0].info)
+    out.save(tmp_path / "out.json")
+    again = Attributions.load(tmp_path / "out.json")
+    np.testing.assert_array_equal(again[1].scores, out[1].scores)
+
+
+def test_a_foil_stands_beside_the_token(gpt2):
+    """X-12: a contrast goes with paths, and with several inputs."""
+    asked = {"method": "integrated_gradients", "baseline": "mean", "n_steps": 3, "target": "contrast_prob_diff"}
+    model = gpt2.client_model
+    out = model.attribute([PROMPT, PROMPT[1:]], [CONTINUATION] * 2, contrast=[*CONTINUATION[:2], 7], **asked)
+    assert "→" in out[0].generated[-1].text
+    assert "→" not in out[0].generated[0].text
+    with pytest.raises(CallerError, match="give contrast="):
+        model.attribute(PROMPT, CONTINUATION, **asked)
+    with pytest.raises(CallerError, match="neither target nor step_scores"):
+        model.attribute(PROMPT, CONTINUATION, contrast=[7, 7, 7])
+
+
+def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
+    attribute = gpt2.client_model.attribute
+    assert {"saliency", "integrated_gradients"} <= set(attribute.methods())
+    assert not [name for name in attribute.methods() if name.endswith(("_vectors", "_heads"))]
+    known = attribute.step_functions()
+    for name, one in step_functions().items():
+        found = known.pop(name)
+        assert [option.partition(":")[0] for option in found.options] == list(one.options)
+        assert (found.contrastive, found.differentiable) == (one.contrastive, one.differentiable)
+    assert not known
+    attribute.explain("integrated_gradients")
+    attribute.explain("kl_divergence")
+    said = capsys.readouterr().out
+    assert "n_steps" in said
+    assert "top_k: int = 0" in said
+
+
+def test_options_are_checked_before_anything_is_sent(gpt2):
+    attribute = gpt2.client_model.attribute
+    with pytest.raises(CallerError, match="no option 'n_step'; did you mean 'n_steps'"):
+        attribute(PROMPT, CONTINUATION, method="integrated_gradients", n_step=3)
+    with pytest.raises(CallerError, match="wants an integer, got 'many'"):
+        attribute(PROMPT, CONTINUATION, method="integrated_gradients", n_steps="many")
+    with pytest.raises(CallerError, match="has no option 'baseline'"):
+        attribute(PROMPT, CONTINUATION, baseline="mean")
+    with pytest.raises(UnknownName, match="did you mean 'saliency'"):
+        attribute(PROMPT, CONTINUATION, method="saliensy")
+    with pytest.raises(CallerError, match="give 'attr_pos_start'"):
+        attribute(PROMPT, CONTINUATION, start=3)
+    with pytest.raises(CallerError, match="did you mean 'entropy'"):
+        attribute(PROMPT, CONTINUATION, step_scores=["entropi"])
