@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from interpd.errors import CallerError
 from interpd_attribution.pecore.templates import Template
+from interpd_client.options import SamplingOptions
 
 Strategy = Literal["manual", "auto", "pre"]
 STRATEGIES = ("manual", "auto", "pre")
@@ -157,6 +158,10 @@ class ContextArguments:
                 f"context_sensitivity_metric {self.context_sensitivity_metric!r} does not compare two contexts; take a "
                 "contrastive step function: kl_divergence, pcxmi, contrast_prob_diff, ..."
             )
+        known = ("max_new_tokens", *SamplingOptions.__annotations__)
+        unknown = [name for name in self.generation_kwargs if name not in known]
+        if unknown:
+            raise CallerError(f"generation_kwargs: no option {unknown[0]!r}; there are {', '.join(known)}")
         for name in ("context_sensitivity_topk", "attribution_topk"):
             value = getattr(self, name)
             if value is not None and value < 1:

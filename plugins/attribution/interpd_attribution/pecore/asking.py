@@ -26,6 +26,8 @@ class Sensitivity:
     scores: tuple[float, ...]
     likeliest: tuple[int, ...]
     """What the model would have said without the contexts, given the same output before it."""
+    attribution: Attribution
+    """The same as a result without attributions: step scores of the sequence without contexts."""
     result: Result
 
 
@@ -54,8 +56,16 @@ def sensitivity(model: Model, both: Compared, metric: str, run: Mapping[str, Any
         out = t.op(schema.name, **constants)
         t.save(out=out, likeliest=t.logits[0, without.start - 1 : -1].argmax(-1))
     outputs = outputs_of(schema, t.result["out"])
-    scores = tuple(map(float, np.asarray(outputs.arrays["step_scores"])[0]))
-    return Sensitivity(scores, tuple(map(int, t.result["likeliest"])), t.result)
+    scores = np.asarray(outputs.arrays["step_scores"], np.float32)[0]
+    source, target = _sides(t.result)
+    told = Attribution(
+        source=source or target[: without.start],
+        target=target,
+        step_scores={metric: scores},
+        attr_pos_start=without.start,
+        info={"attribution_method": "context sensitivity", "attributed_fn": metric},
+    )
+    return Sensitivity(tuple(map(float, scores)), tuple(map(int, t.result["likeliest"])), told, t.result)
 
 
 def cues(
@@ -75,17 +85,14 @@ def cues(
             check_constants(schema, constants)
             nodes.append(t.op(schema.name, **constants))
         t.save(out=nodes)
-    tokens = t.result.tokens[0]
-    target = tokens.target or tokens
-    sides = ((tokens.ids, tokens.strings) if tokens.target else ((), ())), (target.ids, target.strings)
-    source, target_tokens = (tuple(Token(text, id_) for id_, text in zip(*side, strict=True)) for side in sides)
+    source, target = _sides(t.result)
     found: dict[int, Attribution] = {}
     for group, node in zip(groups, t.result["out"], strict=True):
         outputs = outputs_of(schema, node)
         for number, one in enumerate(group.chosen):
             column = number if _takes(schema, "spans") else one.place
             position = both.contextual.start + one.place
-            made = _column(outputs, column, source, target_tokens[: position + 1], arguments)
+            made = _column(outputs, column, source, target[: position + 1], arguments)
             found[one.place] = _aggregated(made, arguments, is_reduced=bool(reduction))
     return [found[one.place] for one in chosen]
 
@@ -179,6 +186,7 @@ def _column(
         target_attributions=scores[n_source : n_source + len(target)] if is_whole else None,
         dims=outputs.dims,
         attr_pos_start=len(target) - 1,
+        info={"attribution_method": arguments.attribution_method, "attributed_fn": arguments.target},
     )
 
 
@@ -199,6 +207,15 @@ def _aggregated(made: Attribution, arguments: ContextArguments, *, is_reduced: b
             f"attribution_aggregators {arguments.attribution_aggregators} leave {left}; expected one number a token"
         )
     return found
+
+
+def _sides(result: Result) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+    """The tokens of a run: source (none of a decoder-only model) and target."""
+    tokens = result.tokens[0]
+    target = tokens.target or tokens
+    source = () if tokens.target is None else zip(tokens.strings, tokens.ids, strict=True)
+    pairs = zip(target.strings, target.ids, strict=True)
+    return tuple(Token(text, id_) for text, id_ in source), tuple(Token(text, id_) for text, id_ in pairs)
 
 
 def _positions(ids: Ids, n_steps: int) -> tuple[int, ...]:

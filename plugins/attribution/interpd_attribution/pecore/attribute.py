@@ -2,7 +2,7 @@
 (Sarti et al. 2024, arXiv:2310.01188)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from interpd.errors import CallerError
@@ -25,6 +25,7 @@ def attribute_context(
     ask: Ask | None = None,
     asks_next_tokens: bool = False,
     run: Mapping[str, Any] | None = None,
+    watch: Callable[[Attribution], None] | None = None,
     **fields: Any,
 ) -> ContextAttribution:
     """Which tokens of an output depend on its contexts, and on which of their tokens.
@@ -38,6 +39,8 @@ def attribute_context(
         ask: Who is asked where the output's context ends (``handle_output_context_strategy="manual"``).
         asks_next_tokens: Whether ``ask`` also says what each sensitive token is contrasted with.
         run: Options of the requests: ``timeout_s``, ``adapter``, ``progress``.
+        watch: Called with what stands between: the metric at each token of the output without contexts, and the
+            attribution of each sensitive token.
         fields: Those of ``ContextArguments``.
 
     Raises:
@@ -59,6 +62,9 @@ def attribute_context(
     foils = _foils(model, both, told, ranked, asked, ask if asks_next_tokens else None)
     chosen = [Chosen(both.places[place], foil) for place, foil in zip(ranked, foils, strict=True)]
     found = cues(model, both, chosen, asked, options)
+    if watch is not None:
+        for item in (told.attribution, *found):
+            watch(item)
     sensitive = []
     for place, one, attribution in zip(ranked, chosen, found, strict=True):
         token = {"cti_idx": place, "cti_token": both.current.tokens[place], "cti_score": scores[place]}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from interpd_attribution.pecore.result import ContextAttribution, ContextualCues
 
 OWN_STYLE = """<style>
+.ia.ctx .toks mark{margin:0;padding:2px 0}
 .ia .cue mark{text-decoration:underline 2px;text-underline-offset:3px;font-weight:700}
 .ia dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em .8em;margin:.2em 0 .4em 1.2em}
 .ia dt{color:var(--dim)}.ia dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
@@ -36,14 +37,14 @@ def fragment(result: "ContextAttribution", marking: Marking) -> str:
     told = list(parameters(result))
     if told:
         parts.append(f"<details><summary>parameters</summary>{_pairs(told)}</details>")
-    return f'{STYLE}{OWN_STYLE}<div class="ia">{"".join(parts)}</div>'
+    return f'{STYLE}{OWN_STYLE}<div class="ia ctx">{"".join(parts)}</div>'
 
 
 def _cues(result: "ContextAttribution", one: "ContextualCues", marking: Marking, mark: Mark, *, is_open: bool) -> str:
     used, sides = of_contexts(result, one, marking)
     said = f" <small>{one.cti_score:.4g}</small>"
-    if one.contrast_token is not None:
-        said += f" instead of <mark><bdi>{escape(written(one.contrast_token))}</bdi></mark>"
+    if one.contrast_token not in (None, one.cti_token):
+        said += f" instead of <mark><bdi>{escape(written(str(one.contrast_token)))}</bdi></mark>"
     body = [legend_html(used)]
     body += [f'<div class="side">{name}</div><p class="toks">{_line(marks, "pn")}</p>' for name, marks in sides]
     outputs = (("with context", one.contextual_output), ("without", one.contextless_output))

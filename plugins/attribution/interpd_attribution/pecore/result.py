@@ -101,11 +101,11 @@ class ContextAttribution(ContextViews):
         sensitive = ", ".join(f"{one.cti_token!r} {one.cti_score:.3g}" for one in self.cci_scores) or "none"
         return f"<context attribution: {len(self.cti_scores)} tokens, sensitive: {sensitive}>"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, with_info: bool = True) -> dict[str, Any]:
         """Plain JSON values, as Inseq's ``to_dict`` has them."""
         found = {one.name: _plain(getattr(self, one.name)) for one in dataclasses.fields(self)}
         cues, info = found.pop("cci_scores"), found.pop("info")
-        return {**found, "cci_scores": cues, **({} if info is None else {"info": info})}
+        return {**found, "cci_scores": cues, **({"info": info} if with_info and info is not None else {})}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:
@@ -132,10 +132,7 @@ class ContextAttribution(ContextViews):
             with_info: Whether arguments, ids and provenance are written, too.
         """
         found = Path(path)
-        told = self.to_dict()
-        if not with_info:
-            told.pop("info", None)
-        write_json(found, told, compress=is_compressed(found, None), overwrite=overwrite)
+        write_json(found, self.to_dict(with_info=with_info), compress=is_compressed(found, None), overwrite=overwrite)
         return found
 
     @classmethod

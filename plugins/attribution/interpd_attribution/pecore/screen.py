@@ -34,8 +34,8 @@ def rendered(result: "ContextAttribution", marking: Marking) -> Group:
 
 def _cues(result: "ContextAttribution", one: "ContextualCues", marking: Marking) -> list[Part]:
     head = Text("→ ").append(written(one.cti_token), "bold").append(f"  {one.cti_score:.4g}", "dim")
-    if one.contrast_token is not None:
-        head.append("  instead of ", "dim").append(written(one.contrast_token), "bold")
+    if one.contrast_token not in (None, one.cti_token):
+        head.append("  instead of ", "dim").append(written(str(one.contrast_token)), "bold")
     used, sides = of_contexts(result, one, marking)
     return [head, *(Padding(_line(name, marks, used, (RED, BLUE)), (0, 0, 0, 2)) for name, marks in sides)]
 
@@ -44,8 +44,5 @@ def _line(name: str, marks: list[Mark], used: Scale, colours: tuple[Rgb, Rgb]) -
     line = Text(f"{name}: ", "dim")
     for mark in marks:
         drawn = style_of(abs(mark.score) if colours[0] == GREEN else mark.score, used, *colours) or Style.null()
-        line.append(
-            mark.text.strip(" "), Style(dim=False) + drawn + Style(underline=mark.is_marked, bold=mark.is_marked)
-        )
-        line.append(" ")
+        line.append(mark.text, Style(dim=False) + drawn + Style(underline=mark.is_marked, bold=mark.is_marked))
     return line
