@@ -2,10 +2,11 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +16,12 @@ from interpd_attribution.views.style import PAGE, STYLE
 if TYPE_CHECKING:
     from interpd_attribution.evaluation.table import Evaluation
 
+FRAME = 3
+"""What the lines and blanks of a column take."""
+NAME = 22
+"""Longer names of methods take several lines."""
 ARROWS = {"high": "↑", "low": "↓", "": ""}
-NOTE = "mean over inputs ± standard error; ↑ higher is better, ↓ lower is better; the best of a column is marked"
+NOTE = "mean over inputs ± standard error; ↑ higher is better, ↓ lower is better; the best of a row is marked"
 
 
 def display(evaluation: "Evaluation") -> None:
@@ -28,20 +33,46 @@ def display(evaluation: "Evaluation") -> None:
         tools = sys.modules["IPython.display"]
         tools.display(tools.HTML(html(evaluation)))
         return
-    Console().print(terminal(evaluation))
+    console = Console()
+    console.print(terminal(evaluation, console.width))
 
 
-def terminal(evaluation: "Evaluation") -> Table:
-    """The table for a terminal: metrics are rows, so that it stays narrow."""
-    table = Table(title=_title(evaluation), caption=NOTE, title_justify="left", caption_justify="left")
-    table.add_column("metric")
+def terminal(evaluation: "Evaluation", width: int) -> Group:
+    """The table for a terminal, metrics below one another; several where it is wider than ``width`` characters."""
+    left = max(map(len, map(_head, evaluation.metrics)), default=0) + 2 * FRAME
+    tables = [_table(evaluation, block) for block in _blocks(evaluation, width - left)]
+    return Group(Text(_title(evaluation), "bold"), *tables, Text(NOTE, "dim"))
+
+
+def _blocks(evaluation: "Evaluation", width: int) -> list[list[str]]:
+    """Methods whose columns fit beside one another."""
+    blocks: list[list[str]] = [[]]
+    room = width
     for method in evaluation.methods:
-        table.add_column(Text(method), justify="right")
+        needed = _width(evaluation, method) + FRAME
+        if blocks[-1] and needed > room:
+            blocks.append([])
+            room = width
+        blocks[-1].append(method)
+        room -= needed
+    return blocks
+
+
+def _table(evaluation: "Evaluation", methods: Sequence[str]) -> Table:
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for method in methods:
+        table.add_column(Text(method), justify="right", width=_width(evaluation, method))
     for metric in evaluation.metrics:
         best = _best(evaluation, metric)
-        cells = [Text(_cell(evaluation, one, metric), "bold" if one in best else "") for one in evaluation.methods]
+        cells = [Text(_cell(evaluation, one, metric), "bold" if one in best else "") for one in methods]
         table.add_row(Text(_head(metric)), *cells)
     return table
+
+
+def _width(evaluation: "Evaluation", method: str) -> int:
+    """That of a method's column; a longer name takes several lines."""
+    return max(min(len(method), NAME), *(len(_cell(evaluation, method, metric)) for metric in evaluation.metrics))
 
 
 def html(evaluation: "Evaluation", *, is_page: bool = False) -> str:

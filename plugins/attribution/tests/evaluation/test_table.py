@@ -76,10 +76,21 @@ def test_other_files_are_refused(text, tmp_path):
 
 def test_the_terminal_shows_all_cells_and_which_way_is_better(table):
     console = Console(file=io.StringIO(), width=100)
-    console.print(terminal(table))
+    console.print(terminal(table, 100))
     text = console.file.getvalue()
     for said in ("comprehensiveness ↑", "infidelity ↓", "gini", "0.35 ± 0.15", "logit on 3 inputs"):
         assert said in text
+
+
+def test_what_is_too_wide_for_a_terminal_is_cut_between_methods():
+    names = tuple(f"method_{number}" for number in range(9))
+    table = Evaluation(names, ("infidelity",), np.arange(18.0).reshape(9, 1, 2))
+    console = Console(file=io.StringIO(), width=60)
+    console.print(terminal(table, 60))
+    text = console.file.getvalue()
+    assert all(f"{name} " in text for name in names)
+    assert text.count("infidelity") == 3
+    assert max(map(len, text.splitlines()[1:-3])) <= 60
 
 
 def test_html_marks_the_best_and_escapes_names():
