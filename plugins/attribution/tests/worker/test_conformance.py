@@ -28,6 +28,9 @@ EXAMPLES = {
     "feature_ablation": BASELINE,
     "shapley_values": {**BASELINE, "stop": 4, "inputs": "target"},
     "shapley_value_sampling": {**BASELINE, "n_samples": 2},
+    "kernel_shap": {**BASELINE, "n_samples": 64},
+    "lime": {**BASELINE, "n_samples": 4},
+    "context_cite": {**BASELINE, "n_ablations": 4, "n_held_out": 2, "output": "target"},
 }
 
 OF_EVALUATIONS = {

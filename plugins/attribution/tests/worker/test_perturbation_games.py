@@ -242,6 +242,13 @@ def test_numbers_are_captums(asked, method, case):
     close(asked(method, **asked.prompt), theirs["tokens"].T, atol=1e-5)
 
 
+def test_captums_estimates_are_about_ours(asked):
+    exact = asked("kernel_shap", span=True, **asked.prompt)[:, 0]
+    theirs = reading.golden("tiny-gpt2.captum")
+    for case in ("kernel_shap", "shapley_sampling"):
+        close(theirs.case(f"{case}/log_prob").arrays["sequence"], exact, atol=0.6, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [None, (2, 1), (2, 2), (3, 2)])
 def test_occlusion_is_inseqs(asked, shape):
     cases = reading.cases("tiny-gpt2", "occlusion", "probability")
