@@ -141,9 +141,12 @@ def _common(both: Compared, group: _Group, arguments: ContextArguments, schema: 
         found["spans"] = tuple(columns.get(place, -1) for place in range(group.stop))
     if both.contextual.source is not None:
         found["inputs"] = "all" if both.output_context is not None else "source"
-    if not _takes(schema, "target") and arguments.attributed_fn is None:
-        # what a method that attributes no score looks at
+    if not _takes(schema, "target"):
         del found["target"]
+        if arguments.attributed_fn is not None:
+            raise CallerError(
+                f"method {arguments.attribution_method!r} attributes no step function: leave attributed_fn out"
+            )
     return found
 
 

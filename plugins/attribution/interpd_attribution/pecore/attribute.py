@@ -2,6 +2,7 @@
 (Sarti et al. 2024, arXiv:2310.01188)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,8 +93,13 @@ def _of_contexts(attribution: Attribution, both: Compared) -> dict[str, tuple[fl
     for side, part in (("input", both.input_context), ("output", both.output_context)):
         is_source = side == "input" and both.contextual.source is not None
         table = attribution.source_attributions if is_source else attribution.target_attributions
-        scores = None if part is None or table is None else [table[position, 0] for position in part.positions]
-        found[f"{side}_context_scores"] = None if scores is None else tuple(map(float, scores))
+        scores = None if part is None or table is None else [float(table[place, 0]) for place in part.positions]
+        if scores is not None and any(map(math.isnan, scores)):
+            raise CallerError(
+                f"method {attribution.info['attribution_method']!r} gives nothing for the {side} context's tokens; for a "
+                "layer method of an encoder-decoder model, attribution_kwargs={'sites': ...} names sites of their side"
+            )
+        found[f"{side}_context_scores"] = None if scores is None else tuple(scores)
     return found
 
 
