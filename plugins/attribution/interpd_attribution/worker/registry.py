@@ -10,7 +10,7 @@ from typing import Any
 
 from interpd.sdk import DeclarationError
 from interpd_attribution.worker.gradient import discretized, local, path, sampled
-from interpd_attribution.worker.internals import attention, dummy, value_zeroing
+from interpd_attribution.worker.internals import alti, attention, dummy, logit, norms, rollout, value_zeroing
 from interpd_attribution.worker.layers import gradient as layers
 from interpd_attribution.worker.perturbation import shapley, windows
 
@@ -24,7 +24,9 @@ OURS = (
     *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
     *(layers.layer_conductance, layers.internal_influence),
     *(windows.occlusion, windows.feature_ablation, shapley.shapley_values, shapley.shapley_value_sampling),
-    *(attention.attention, value_zeroing.value_zeroing, dummy.dummy),
+    *(attention.attention, norms.attention_norms, value_zeroing.value_zeroing, dummy.dummy),
+    *(rollout.attention_rollout, rollout.attention_flow, rollout.alti),
+    *(logit.direct_logit_attribution, alti.alti_logit, alti.alti_logit_layers),
 )
 """What this package brings."""
 

@@ -120,6 +120,18 @@ def gpt2():
 
 
 @pytest.fixture(scope="package")
+def llama():
+    """The one with grouped heads."""
+    yield from make_world("llama")
+
+
+@pytest.fixture(scope="package")
+def bart():
+    """The one whose norms stand behind its sums."""
+    yield from make_world("bart")
+
+
+@pytest.fixture(scope="package")
 def t5():
     """The encoder-decoder one."""
     yield from make_world("t5")

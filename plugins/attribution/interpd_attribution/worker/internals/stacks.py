@@ -79,9 +79,3 @@ def watch(problem: Problem, listeners: Mapping[str, Sequence[Callable[[Tensor], 
 
     edits = {site: unchanged(told) for site, told in listeners.items()}
     return problem.model.run(problem.context, 1, edits, reads=[until])[until]
-
-
-def read(problem: Problem, sites: Sequence[str]) -> dict[str, Tensor]:
-    """The values of sites in the prompt's own pass, without the dimension of rows."""
-    values = problem.model.run(problem.context, 1, {}, reads=sites)
-    return {site: values[site][0] for site in sites}

@@ -182,7 +182,7 @@ def value_zeroing(
         raise CallerError("the model has no encoder: its heads are decoder_zeroed_units_indices")
     if attributes(problem, "target") or (encoder is not None and beside.output_decoder_self_scores):
         want("decoder", "decoder", decoder, "attn", n_target, is_causal=True)
-    problem.expect(sum(one.n_values for one in wanted.values()))
+    problem.expect(sum(one.n_values for one in wanted.values()), "rows")
     found = {name: _by_layer(problem, one, layers).transpose(-1, -2) for name, one in wanted.items()}
     return _result(problem, found)
 

@@ -1,0 +1,179 @@
+"""How much of each position a layer mixes into each other one, as shares; and what that makes of all layers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from interpd_attribution.worker.internals.blocks import Mixing, by_layer, mixing
+from interpd_attribution.worker.internals.selection import Heads
+from interpd_attribution.worker.internals.stacks import Stack, decoder_of, encoder_of
+from interpd_attribution.worker.memory import chunks
+from interpd_attribution.worker.problem import Problem
+
+HeadsReduce = Literal["mean", "max", "min"]
+
+VECTOR_BYTES = 64 << 20
+"""What transformed vectors of some positions may take."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one branch of a layer makes of the positions of its stack: a row of shares for each, which add up to one."""
+
+    own: Tensor
+    """``[pos pos]``: of the stack's own positions."""
+    source: Tensor | None = None
+    """``[pos src_pos]``: of what the encoder gives."""
+
+
+Steps = dict[tuple[int, str], Step]
+"""By layer and attention."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The steps of both stacks, in order."""
+
+    encoder: tuple[Step, ...]
+    decoder: tuple[Step, ...]
+
+    def rolled(self) -> tuple[Tensor | None, Tensor]:
+        """(encoder ``[src_pos src_pos]``, decoder ``[pos src_pos + pos]``): the steps multiplied."""
+        states = self.states()
+        return states.encoder, states.decoder[-1]
+
+    def states(self) -> "States":
+        """Shares of the inputs after each step."""
+        own = self.decoder[0].own
+        size: dict[str, Any] = {"dtype": own.dtype, "device": own.device}
+        encoder = torch.eye(len(self.encoder[0].own), **size) if self.encoder else None
+        for step in self.encoder:
+            assert encoder is not None
+            encoder = step.own @ encoder
+        n_target, n_source = len(self.decoder[0].own), 0 if encoder is None else len(encoder)
+        found = [torch.cat([torch.zeros(n_target, n_source, **size), torch.eye(n_target, **size)], 1)]
+        for step in self.decoder:
+            mixed = step.own @ found[-1]
+            if step.source is not None and encoder is not None:
+                mixed[:, :n_source] += step.source @ encoder
+            found.append(mixed)
+        return States(encoder, tuple(found))
+
+
+@dataclass(frozen=True)
+class States:
+    """Shares of the inputs."""
+
+    encoder: Tensor | None
+    """``[src_pos src_pos]`` of what the encoder gives."""
+    decoder: tuple[Tensor, ...]
+    """``[pos src_pos + pos]`` before the first step and after each."""
+
+
+def stems_of(stack: Stack) -> tuple[str, ...]:
+    """The attentions of a layer, in order."""
+    return ("attn", "cross_attn") if stack.side == "decoder." else ("attn",)
+
+
+def by_attention(problem: Problem, method: str, heads_reduce: HeadsReduce, residual: float) -> Mixed:
+    """Weights of attention, heads reduced, beside the share ``residual`` of each position's own stream.
+
+    Rows of reduced weights are made to add up to one. Source: Abnar & Zuidema 2020, section 3.
+    """
+    heads = Heads(heads_reduce=heads_reduce)
+
+    def step(stem: str, values: Mapping[str, Tensor]) -> Step:
+        weights = heads.of(values[f"{stem}.pattern"].double())[0]
+        total = weights.sum(-1, keepdim=True)
+        mixed = (1 - residual) * torch.where(total > 0, weights / total.clamp(min=1e-30), 0.0)
+        # whose attention the graph took away keeps its own stream
+        own = torch.diag(torch.where(total[:, 0] > 0, residual, 1.0).to(weights))
+        return Step(own, mixed) if stem == "cross_attn" else Step(own + mixed)
+
+    def of_stack(stack: Stack) -> Steps:
+        names = [f"{stem}.pattern" for stem in stems_of(stack)]
+        stack.require(method, *names)
+        steps: Steps = {}
+
+        def visit(layer: int, values: Mapping[str, Tensor]) -> None:
+            steps.update({(layer, stem): step(stem, values) for stem in stems_of(stack)})
+
+        by_layer(problem, stack, names, visit)
+        return steps
+
+    return _both(problem, of_stack)
+
+
+def by_contributions(problem: Problem, method: str) -> Mixed:
+    """Shares by how near each position's transformed vector is to what attention and stream are together.
+
+    Source: Ferrando et al. 2022 (arXiv:2203.04212), equations 8 to 11: distances are those of the 1-norm, the stream
+    counts with the position's own vector, biases with none, norms are taken at the scale that they have. Of
+    cross-attention as in Ferrando et al. 2022 (arXiv:2205.11631).
+    """
+
+    def of_attention(stack: Stack, stem: str) -> Steps:
+        before = "resid_cross" if stem == "cross_attn" else "resid_pre"
+        names = [before, *(f"{stem}.{part}" for part in ("v", "pattern", "z", "out"))]
+        stack.require(method, *names)
+        steps: Steps = {}
+
+        def visit(layer: int, values: Mapping[str, Tensor]) -> None:
+            own = mixing(problem.session, stack, layer, stem)
+            steps[layer, stem] = contributions(own, values[before].double(), values)
+
+        by_layer(problem, stack, names, visit)
+        return steps
+
+    def of_stack(stack: Stack) -> Steps:
+        return {key: step for stem in stems_of(stack) for key, step in of_attention(stack, stem).items()}
+
+    return _both(problem, of_stack)
+
+
+def contributions(own: Mixing, stream: Tensor, values: Mapping[str, Tensor]) -> Step:
+    """The shares of one attention: of ``stream [pos d_model]``, and of each key's transformed vector."""
+    v, pattern, z, out = (values[f"{own.stem}.{part}"] for part in ("v", "pattern", "z", "out"))
+    moved, scale = own.transformed(v), own.scale(z)
+    total, kept = stream + out.double(), stream
+    if own.sum_norm is not None:
+        behind = own.sum_norm.scale(total)
+        total = behind[:, None] * own.sum_norm.push(total) + own.sum_norm.bias
+        kept, moved, scale = behind[:, None] * own.sum_norm.push(kept), own.sum_norm.push(moved), scale * behind
+    is_cross, size = own.stem == "cross_attn", total.abs().sum(-1)
+    shares, residues = [], []
+    for rows in chunks(len(total), max(1, VECTOR_BYTES // (8 * moved[0].numel()))):
+        vectors = torch.einsum("hqk,hkd->qkd", pattern[:, rows].double(), moved) * scale[rows, None, None]
+        if not is_cross:
+            at = torch.arange(len(vectors), device=vectors.device)
+            vectors[at, at + rows.start] += kept[rows]
+        distance = (total[rows, None] - vectors).abs().sum(-1)
+        shares.append((size[rows, None] - distance).clamp(min=0))
+        residues.append((size[rows] - (total[rows] - kept[rows]).abs().sum(-1)).clamp(min=0))
+    found = torch.cat(shares)
+    if not is_cross:
+        return Step(_to_one(found, torch.eye(len(found), dtype=found.dtype, device=found.device)))
+    whole = torch.cat([torch.cat(residues)[:, None], found], 1)
+    alone = torch.zeros_like(whole)
+    alone[:, 0] = 1
+    whole = _to_one(whole, alone)
+    return Step(torch.diag(whole[:, 0]), whole[:, 1:])
+
+
+def _to_one(shares: Tensor, alone: Tensor) -> Tensor:
+    """Rows that add up to one; ``alone`` where nothing comes near."""
+    total = shares.sum(-1, keepdim=True)
+    return torch.where(total > 0, shares / total.clamp(min=1e-30), alone)
+
+
+def _both(problem: Problem, of_stack: Callable[[Stack], Steps]) -> Mixed:
+    """The steps of both stacks, in order."""
+    stacks = (encoder_of(problem.session), decoder_of(problem.session))
+    return Mixed(*(() if stack is None else _in_order(stack, of_stack(stack)) for stack in stacks))
+
+
+def _in_order(stack: Stack, steps: Steps) -> tuple[Step, ...]:
+    return tuple(steps[layer, stem] for layer in range(stack.n_layers) for stem in stems_of(stack))
