@@ -60,7 +60,7 @@ def attribute_context(
     scores = [told.scores[place] for place in both.places]
     least = threshold(scores, asked.context_sensitivity_std_threshold)
     ranked = standing_out(scores, least, asked.context_sensitivity_topk)
-    foils = _foils(model, both, told, ranked, asked, ask if asks_next_tokens else None)
+    foils = _foils(model, both, told, ranked, asked=asked, ask=ask if asks_next_tokens else None)
     chosen = [Chosen(both.places[place], foil) for place, foil in zip(ranked, foils, strict=True)]
     found = cues(model, both, chosen, asked, options)
     if watch is not None:
@@ -96,15 +96,21 @@ def _of_contexts(attribution: Attribution, both: Compared) -> dict[str, tuple[fl
         scores = None if part is None or table is None else [float(table[place, 0]) for place in part.positions]
         if scores is not None and any(map(math.isnan, scores)):
             raise CallerError(
-                f"method {attribution.info['attribution_method']!r} gives nothing for the {side} context's tokens; for a "
-                "layer method of an encoder-decoder model, attribution_kwargs={'sites': ...} names sites of their side"
+                f"method {attribution.info['attribution_method']!r} gives nothing for the {side} context's tokens; "
+                "for a layer method on two sides, attribution_kwargs={'sites': ...} names sites of their side"
             )
         found[f"{side}_context_scores"] = None if scores is None else tuple(scores)
     return found
 
 
 def _foils(
-    model: Model, both: Compared, told: Sensitivity, ranked: Sequence[int], asked: ContextArguments, ask: Ask | None
+    model: Model,
+    both: Compared,
+    told: Sensitivity,
+    ranked: Sequence[int],
+    *,
+    asked: ContextArguments,
+    ask: Ask | None,
 ) -> list[int | None]:
     """What each sensitive token is contrasted with."""
     if not asked.is_contrastive:
