@@ -76,7 +76,7 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
             **({"span": True} if asked.span else {}),
             **({} if asked.reduce is None else {"reduce": asked.reduce}),
             **({} if asked.is_value and not asked.step_scores else {"start": start, "stop": stop}),
-            **({} if asked.is_value else {"target": asked.target}),
+            **({} if asked.is_value else {"target": _target(schema, asked)}),
             **found.constants,
         },
     )
@@ -86,6 +86,13 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
     check_constants(schema, needed)
     _without_self_scores(known, needed, found, columns)
     return Call(schema, needed, asked, start, stop, columns, found)
+
+
+def _target(schema: OpSchema, asked: Asked) -> Any:
+    """What is attributed; of a method that knows a few targets only its own, where none was chosen."""
+    own = next((param for param in schema.params if param.name == "target" and param.choices), None)
+    is_chosen = asked.target not in _IDLE["target"]
+    return asked.target if own is None or is_chosen or asked.target in own.choices else own.default
 
 
 def positions(asked: Asked, first: int, length: int) -> tuple[int, int]:

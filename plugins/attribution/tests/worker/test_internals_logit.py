@@ -120,7 +120,7 @@ def one_sided(request):
 
 @pytest.mark.parametrize("foil", [None, FOIL])
 def test_parts_are_those_of_the_model_taken_apart(one_sided, foil):
-    contrast = {} if foil is None else {"contrast_ids": foil}
+    contrast = {} if foil is None else {"contrast_ids": foil, "target": "contrast_logits_diff"}
     parts, out = apart(one_sided), one_sided.trace("direct_logit_attribution", **contrast)
     last = parts.streams[-1]
     heads = towards(one_sided, last, parts.moved.sum(3), foil)
@@ -254,6 +254,23 @@ def test_norms_behind_sums_are_refused(architecture):
         t.save(out=t.op("attribution.direct_logit_attribution"))
 
 
-def test_foils_as_wholes_are_refused(gpt2):
-    with pytest.raises(InterpdError, match="contrast token by token"):
-        gpt2.trace("alti_logit", span=True, contrast_ids=FOIL, contrast_start=3)
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [
+        ({"span": True, "contrast_ids": FOIL, "contrast_start": 3}, "contrast token by token"),
+        ({}, "contrasts with a foil"),
+    ],
+)
+def test_foils_that_cannot_be_are_refused(gpt2, constants, message):
+    with pytest.raises(InterpdError, match=message):
+        gpt2.trace("alti_logit", target="contrast_logits_diff", **constants)
+
+
+def test_a_difference_from_several_foils_is_the_mean_of_differences(gpt2):
+    foils = (FOIL, tuple(reversed(FOIL)))
+    contrast = {"contrast_ids": (*foils[0], *foils[1]), "contrast_lengths": (8, 8), "target": "contrast_logits_diff"}
+    each = [gpt2.trace("alti_logit", contrast_ids=foil, target="contrast_logits_diff").scores for foil in foils]
+    found = gpt2.trace("alti_logit", **contrast)
+    close(found.scores, (each[0] + each[1]) / 2)
+    logits = gpt2.trace("direct_logit_attribution", **contrast).logits
+    close(np.nansum(found.scores, 0) + found.biases, logits)

@@ -12,7 +12,7 @@ from interpd_attribution.worker.constants import grouped_method
 from interpd_attribution.worker.internals.blocks import by_layer, mixing
 from interpd_attribution.worker.internals.maps import attributes, problem_of, queries_of, table
 from interpd_attribution.worker.internals.mixed import by_contributions, stems_of
-from interpd_attribution.worker.internals.readout import readout
+from interpd_attribution.worker.internals.readout import Logit, readout
 from interpd_attribution.worker.internals.selection import Collected, Layers
 from interpd_attribution.worker.internals.stacks import decoder_of
 from interpd_attribution.worker.problem import Problem
@@ -47,8 +47,9 @@ class TracedLayers:
 
 
 @grouped_method("attribution.alti_logit", paper="arXiv:2305.12535")
-def alti_logit(ctx: MethodContext, *, mlps: bool = True, places: Places) -> TracedScores:
-    """What each feature adds to the logit of each token, or to its difference from foils', over all layers.
+def alti_logit(ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places) -> TracedScores:
+    """What each feature adds to the logit of each token, or to what it has more than its foils, over all
+    layers.
 
     What a head moves from a position to where the token is predicted adds to the logit directly; whose it is in that
     position, the contributions of the layers before say (``alti``).
@@ -59,12 +60,14 @@ def alti_logit(ctx: MethodContext, *, mlps: bool = True, places: Places) -> Trac
 
     Source: Ferrando et al. 2023; also for encoder-decoder models.
     """
-    traced = _Traced(problem_of(ctx, places), mlps)
+    traced = _Traced(problem_of(ctx, places), mlps, logit)
     return TracedScores(traced.scores.sum(0).float(), *traced.rest)
 
 
 @grouped_method("attribution.alti_logit_layers", paper="arXiv:2305.12535")
-def alti_logit_layers(ctx: MethodContext, *, mlps: bool = True, places: Places, layers: Layers) -> TracedLayers:
+def alti_logit_layers(
+    ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places, layers: Layers
+) -> TracedLayers:
     """What each feature adds to the logit of each token by each layer; the first is what enters the first layer.
 
     Args:
@@ -72,7 +75,7 @@ def alti_logit_layers(ctx: MethodContext, *, mlps: bool = True, places: Places, 
 
     Source: Ferrando et al. 2023; also for encoder-decoder models.
     """
-    traced = _Traced(problem_of(ctx, places), mlps)
+    traced = _Traced(problem_of(ctx, places), mlps, logit)
     collected = Collected(layers, len(traced.scores))
     for layer in sorted(collected.chosen):
         collected.add(layer, traced.scores[layer])
@@ -82,9 +85,9 @@ def alti_logit_layers(ctx: MethodContext, *, mlps: bool = True, places: Places, 
 class _Traced:
     """One call."""
 
-    def __init__(self, problem: Problem, mlps: bool) -> None:
+    def __init__(self, problem: Problem, mlps: bool, logit: Logit) -> None:
         self.problem, self.stack = problem, decoder_of(problem.session)
-        self.queries, self.end = queries_of(problem), readout(problem, NAME)
+        self.queries, self.end = queries_of(problem), readout(problem, NAME, logit)
         self.n_source = 0 if problem.sequence.source is None else len(problem.sequence.source.ids)
         self.states = by_contributions(problem, NAME).states()
         self.stems = stems_of(self.stack)

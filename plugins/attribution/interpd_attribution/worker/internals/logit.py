@@ -11,7 +11,7 @@ from interpd.sdk import CallerError, MethodContext
 from interpd_attribution.worker.constants import grouped_method
 from interpd_attribution.worker.internals.blocks import TOLERANCE, by_layer, mixing
 from interpd_attribution.worker.internals.maps import attributes, check_size, problem_of, queries_of, table
-from interpd_attribution.worker.internals.readout import Readout, readout
+from interpd_attribution.worker.internals.readout import Logit, Readout, readout
 from interpd_attribution.worker.internals.selection import Collected, Heads
 from interpd_attribution.worker.internals.stacks import Stack, decoder_of
 from interpd_attribution.worker.problem import Problem
@@ -51,8 +51,8 @@ class LogitParts:
 
 
 @grouped_method("attribution.direct_logit_attribution", paper="https://transformer-circuits.pub/2021/framework/")
-def direct_logit_attribution(ctx: MethodContext, *, places: Places, heads: Heads) -> LogitParts:
-    """What embedding, heads, MLPs and biases add to the logit of each token, or to its difference from foils'.
+def direct_logit_attribution(ctx: MethodContext, *, logit: Logit, places: Places, heads: Heads) -> LogitParts:
+    """What embedding, heads, MLPs and biases add to the logit of each token, or to what it has more than its foils.
 
     The final norm is taken at the scale that it has in the prompt's pass (norms behind branches as well), a cap on
     logits by what it makes of each; the parts then add up to the logit. ``layers`` and ``heads`` choose and reduce
@@ -61,7 +61,7 @@ def direct_logit_attribution(ctx: MethodContext, *, places: Places, heads: Heads
     Source: Elhage et al. 2021; nostalgebraist 2020.
     """
     problem = problem_of(ctx, places)
-    stack, end = decoder_of(ctx.session), readout(problem, NAME)
+    stack, end = decoder_of(ctx.session), readout(problem, NAME, logit)
     kinds = [("attn", "target")] + ([("cross_attn", "source")] if stack.side else [])
     for stem, _ in kinds:
         stack.require(NAME, f"{stem}.v", f"{stem}.pattern", f"{stem}.z", f"{stem}.out")

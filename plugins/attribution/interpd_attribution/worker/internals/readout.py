@@ -1,6 +1,8 @@
 """From the stream to logits as a linear map: the direction that each attributed token has before the final norm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,9 +13,21 @@ from interpd_attribution.worker.internals.maps import queries_of
 from interpd_attribution.worker.internals.stacks import Stack, decoder_of, module_at
 from interpd_attribution.worker.memory import chunks
 from interpd_attribution.worker.problem import Problem
+from interpd_attribution.worker.scoring.contrast import FoilTokens
 
 MOST_TOKENS = 256
 """Tokens whose directions are found at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logit:
+    """Which logits are taken apart.
+
+    Args:
+        target: Those of the attributed tokens, or what they have more than their foils, each in the same place.
+    """
+
+    target: Literal["logit", "contrast_logits_diff"] = "logit"
 
 
 @dataclass(frozen=True)
@@ -28,15 +42,16 @@ class Readout:
     """``[step]``: as the model has them."""
 
 
-def readout(problem: Problem, method: str) -> Readout:
-    """The logits of the attributed tokens; where there are foils, less the mean of theirs in the same place.
+def readout(problem: Problem, method: str, logit: Logit) -> Readout:
+    """The logits of the attributed tokens, or what they have more than their foils on the average.
 
     Final norms are taken at the scale that they have; a cap on logits, or a factor, by what it makes of each logit.
 
     Raises:
-        CallerError: The model has no final norm behind a plain sum, or foils are scored elsewhere.
+        CallerError: The model has no final norm behind a plain sum, or foils are missing.
     """
     session, stack, queries = problem.session, decoder_of(problem.session), queries_of(problem)
+    foils = _foils(problem, method, logit)
     _check(problem, stack, method)
     if not stack.last.endswith("ln_final"):
         raise CallerError(
@@ -47,7 +62,7 @@ def readout(problem: Problem, method: str) -> Readout:
     found = problem.model.run(problem.context, 1, {}, reads=[stream_site, stack.last, head_site, "logits"])
     stream, normed, before = (found[site][0, queries] for site in (stream_site, stack.last, head_site))
     factor = _factor(session, normed, before)
-    signs = _tokens(problem)
+    signs = _tokens(problem, foils)
     weights, biases = _rows(session, head, signs.ids)
     scale = norm.scale(stream)
     heads = factor * (normed.double() @ weights.T) + biases
@@ -86,8 +101,18 @@ class _Tokens:
     """``[step token]``: one for the token that came, less its share for each foil."""
 
 
-def _tokens(problem: Problem) -> _Tokens:
-    sequence, foils = problem.sequence, problem.foils
+def _foils(problem: Problem, method: str, logit: Logit) -> Sequence[FoilTokens]:
+    if logit.target == "logit":
+        return ()
+    if not problem.foils:
+        raise CallerError(f"{method}: 'contrast_logits_diff' contrasts with a foil: give contrast_ids")
+    if any(foil.share is not None for foil in problem.foils):
+        raise CallerError(f"{method}: contrast_start contrasts wholes; contrast token by token")
+    return problem.foils
+
+
+def _tokens(problem: Problem, foils: Sequence[FoilTokens]) -> _Tokens:
+    sequence = problem.sequence
     ids, places = torch.cat([sequence.ids, *(foil.ids for foil in foils)]).unique(return_inverse=True)
     n_steps = sequence.n_steps
     shares = torch.zeros(n_steps, len(ids), dtype=torch.float64, device=ids.device)
@@ -99,8 +124,6 @@ def _tokens(problem: Problem) -> _Tokens:
 
 def _check(problem: Problem, stack: Stack, method: str) -> None:
     """Raises ``CallerError`` where a logit is not a sum over what layers add."""
-    if any(foil.share is not None for foil in problem.foils):
-        raise CallerError(f"{method}: contrast_start contrasts wholes; contrast token by token")
     stack.require(method, "resid_pre", "attn.v", "attn.z", "attn.out", "mlp.out", "resid_post")
     for layer in range(stack.n_layers):
         for name in ("resid_cross", "resid_mid"):
