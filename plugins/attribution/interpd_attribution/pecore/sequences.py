@@ -80,6 +80,11 @@ def compared(
     needs_split = arguments.output.has("context") and arguments.output_context_text is None
     if forced is not None and not needs_split:
         return _of_texts(model, arguments, arguments.output_context_text, forced)
+    if needs_split and ask is None and arguments.handle_output_context_strategy == "manual":
+        raise CallerError(
+            "output_template has {context}, and handle_output_context_strategy='manual' asks where it ends, but there "
+            "is nobody to ask: give output_context_text or ask, or take 'auto'"
+        )
     speech, before = _spoken(model, arguments, run or {}, needs_split=needs_split)
     speech = speech.without_end(arguments.output.behind("current"))
     spans = {"output context": (0, 0)}

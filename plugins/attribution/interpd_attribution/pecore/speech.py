@@ -99,7 +99,7 @@ def context_in(speech: Speech, arguments: ContextArguments, ask: Ask | None) -> 
     body = speech.text.strip()
     separator = arguments.output.behind("context")
     candidate = _candidate(body, separator)
-    if arguments.handle_output_context_strategy == "manual":
+    if arguments.handle_output_context_strategy == "manual" and ask is not None:
         candidate = _asked(body, candidate, ask)
     if candidate is None:
         raise CallerError(
@@ -127,12 +127,7 @@ def _punctuation(text: str) -> str:
     return found[0] if found else ""
 
 
-def _asked(body: str, candidate: str | None, ask: Ask | None) -> str:
-    if ask is None:
-        raise CallerError(
-            f"where does the context end in the output {body!r}? handle_output_context_strategy='manual' asks, but "
-            "there is nobody to ask: give output_context_text, or take 'auto'"
-        )
+def _asked(body: str, candidate: str | None, ask: Ask) -> str:
     answer = ask.output_context(body, candidate)
     if not body.startswith(answer):
         raise CallerError(f"the output {body!r} does not begin with the context {answer!r}")

@@ -64,6 +64,52 @@ def test_numbers_are_those_of_inseq(served, name):
         assert letters(foils) == letters(one["contrast_token"] for one in theirs)
 
 
+def test_a_divergence_is_taken_where_the_output_stands_without_contexts(served):
+    """Inseq generates two tokens there, counts on the second being EOS, and compares the prediction of the second."""
+    model, found = served("tiny-t5"), {}
+    asked = {**arguments_of(CASES["two-sided-contrastive"]), "attributed_fn": "kl_divergence"}
+    (one,) = attribute_context(model, **asked).cci_scores
+    within = model.tokenize("The cat and the teacher The nurse was tired", target="The Thememe the mat and job")
+    without = model.tokenize("The nurse was tired", target="the mat and job")
+    position = len(within.target.ids) - len(without.target.ids) + 1
+    for place in (1, 2):
+        with model.trace(list(within.ids), target=list(within.target.ids[1 : position + 1])) as t:
+            found[place] = t.op(
+                "attribution.saliency",
+                target="kl_divergence",
+                start=position,
+                contrast_ids=without.target.ids,
+                contrast_source_ids=without.ids,
+                contrast_positions=(place,),
+                contrast_force_inputs=True,
+            )
+            t.save(out=found[place])
+        found[place] = np.asarray(t.result["out"].scores)[: len(one.input_context_scores), 0]
+    np.testing.assert_allclose(one.input_context_scores, found[1], atol=ATOL, rtol=RTOL)
+    assert not np.allclose(one.input_context_scores, found[2], rtol=0.01)
+
+
+@pytest.mark.slow
+def test_tokens_that_a_tokenizer_adds_are_no_output(served):
+    """Inseq counts BOS of a target as its first token, and the last one as EOS, where the tokenizer writes none."""
+    bart = attribute_context(
+        served("g2p-bart-us"),
+        input_context_text="nurse",
+        input_current_text="purse",
+        input_template="{context}{current}",
+        output_current_text="pˈɜɹs",
+    )
+    assert bart.output_current_tokens == tuple("pˈɜɹs")
+    pegasus = attribute_context(
+        served("aren-transliteration"),
+        input_context_text="بغداد",
+        input_current_text="محمود",
+        input_template="{context}{current}",
+        output_current_text="mahmud",
+    )
+    assert pegasus.output_current_tokens == tuple("mahmud")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_numbers_of_a_trained_model_are_those_of_inseq(served, name):
