@@ -48,8 +48,7 @@ class TracedLayers:
 
 @grouped_method("attribution.alti_logit", paper="arXiv:2305.12535")
 def alti_logit(ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places) -> TracedScores:
-    """What each feature adds to the logit of each token, or to what it has more than its foils, over all
-    layers.
+    """What each feature adds to the logit of each token, over all layers.
 
     What a head moves from a position to where the token is predicted adds to the logit directly; whose it is in that
     position, the contributions of the layers before say (``alti``).
@@ -68,7 +67,9 @@ def alti_logit(ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: P
 def alti_logit_layers(
     ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places, layers: Layers
 ) -> TracedLayers:
-    """What each feature adds to the logit of each token by each layer; the first is what enters the first layer.
+    """What each feature adds to the logit of each token by each layer.
+
+    The first layer is what enters the first layer, the others are those of the model, counted from one.
 
     Args:
         mlps: As for ``alti_logit``.

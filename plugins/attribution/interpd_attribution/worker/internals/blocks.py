@@ -139,7 +139,10 @@ def mixing(session: Session, stack: Stack, layer: int, stem: str) -> Mixing:
 
 
 def linear(session: Session, module: str, d_in: int) -> tuple[Tensor, Tensor]:
-    """(weight ``[in out]``, bias ``[out]``) of a linear module, whatever its weights are kept as; float64."""
+    """(weight ``[in out]``, bias ``[out]``) of a linear module, whatever its weights are kept as; float64.
+
+    Raises ``CallerError`` where it is not linear.
+    """
     # in the middle of a pass nothing is recorded for gradients
     with torch.inference_mode(False), torch.enable_grad():
         x = torch.zeros(1, d_in, dtype=session.dtype, device=session.device, requires_grad=True)
@@ -147,7 +150,12 @@ def linear(session: Session, module: str, d_in: int) -> tuple[Tensor, Tensor]:
         rows = torch.eye(out.shape[-1], dtype=out.dtype, device=out.device)
         expanded = x.expand(len(rows), -1)
         (found,) = torch.autograd.grad(session.call(module, expanded), expanded, rows)
-    return found.T.double(), out[0].detach().double()
+        probe = torch.linspace(-1, 1, d_in, dtype=session.dtype, device=session.device)[None]
+        given = session.call(module, probe).detach().double()
+    weight, bias = found.T.double(), out[0].detach().double()
+    if (given - probe.double() @ weight - bias).norm() > TOLERANCE[session.dtype] * given.norm():
+        raise CallerError(f"module {module!r} is not linear: what heads add cannot be told apart")
+    return weight, bias
 
 
 Visit = Callable[[int, Mapping[str, Tensor]], None]

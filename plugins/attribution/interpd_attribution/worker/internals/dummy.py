@@ -13,5 +13,6 @@ from interpd_attribution.worker.request import Places
 def dummy(ctx: MethodContext, *, places: Places) -> Scores:
     """Step scores, and no attribution: all scores are NaN. It costs what the step scores cost."""
     problem = problem_of(ctx, places)
+    ctx.raise_if_cancelled()
     scores = torch.full((problem.features.n, problem.columns.n), torch.nan, device=ctx.session.device)
     return Scores(scores, problem.told(), scores.new_zeros(0, problem.columns.n))

@@ -52,7 +52,7 @@ class LogitParts:
 
 @grouped_method("attribution.direct_logit_attribution", paper="https://transformer-circuits.pub/2021/framework/")
 def direct_logit_attribution(ctx: MethodContext, *, logit: Logit, places: Places, heads: Heads) -> LogitParts:
-    """What embedding, heads, MLPs and biases add to the logit of each token, or to what it has more than its foils.
+    """What embedding, heads, MLPs and biases add to the logit of each token.
 
     The final norm is taken at the scale that it has in the prompt's pass (norms behind branches as well), a cap on
     logits by what it makes of each; the parts then add up to the logit. ``layers`` and ``heads`` choose and reduce

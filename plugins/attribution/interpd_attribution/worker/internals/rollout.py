@@ -53,9 +53,9 @@ def attention_rollout(
 
 @grouped_method("attribution.alti", paper="arXiv:2203.04212")
 def alti(ctx: MethodContext, *, places: Places, beside: SelfScores) -> Maps:
-    """The rollout of contributions: how near each position's transformed vector comes to the layer's, in the 1-norm.
+    """The rollout of shares by how near what comes from a position is to what a layer makes of all.
 
-    A column adds up to one over all positions.
+    Near is meant in the 1-norm, of transformed vectors. A column adds up to one over all positions.
 
     Source: Ferrando et al. 2022; of encoder-decoder models arXiv:2205.11631.
     """

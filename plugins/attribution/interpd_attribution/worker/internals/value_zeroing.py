@@ -149,10 +149,10 @@ def value_zeroing(
     layers: Layers,
     beside: SelfScores,
 ) -> LayerMaps:
-    """How far a layer's output moves where the token is predicted, when a position's values are zeroed in that layer.
+    """How far a layer's output moves without a position's values, as shares of all positions.
 
-    Each layer gets what it gets without zeroing, and a position's scores add up to one. The source's rows are those of
-    cross-attention.
+    What moves is the stream where the token is predicted; each layer gets what it gets without zeroing. The source's
+    rows are those of cross-attention.
 
     Args:
         similarity_metric: One minus the cosine, or the euclidean distance (which Inseq offers, but cannot compute).
