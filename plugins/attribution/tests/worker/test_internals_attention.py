@@ -200,6 +200,7 @@ def test_no_hook_stays_behind(gpt2):
         ("attention", {"heads": (0, -4)}, "named twice"),
         ("value_zeroing", {"cross_zeroed_units_indices": (0,)}, "no encoder"),
         ("value_zeroing", {"decoder_zeroed_units_layers": (0,)}, "1 layers for 0 heads"),
+        ("value_zeroing", {"rows_per_pass": 1}, "expected 2 or more"),
         ("attention", {"contrast_ids": (5, 6), "contrast_shared": 1}, "contrast_shared"),
     ],
 )

@@ -116,7 +116,7 @@ def _collect(problem: Problem, wanted: Wanted) -> None:
     def listen(name: str, layer: int) -> Callable[[Tensor], None]:
         rows, into = wanted.queries(problem, name), wanted.collected[name]
         # what the pass goes on with is its own: a view of it may be written to behind this
-        return lambda value: into.add(layer, wanted.heads.of(value[0]).float()[:, rows].clone())
+        return lambda value: into.add(layer, wanted.heads.of(value[0, :, rows].float()).clone())
 
     for name, layer in wanted.layers():
         site = wanted.stack(name).site(layer, f"{wanted.stem(name)}.pattern")

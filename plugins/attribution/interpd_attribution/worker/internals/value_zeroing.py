@@ -157,11 +157,13 @@ def value_zeroing(
     Args:
         similarity_metric: One minus the cosine, or the euclidean distance (which Inseq offers, but cannot compute).
         threshold: Smaller distances are zero: they are what rounding leaves.
-        rows_per_pass: The most rows of a pass; 0: as many as memory allows.
+        rows_per_pass: The most rows of a pass, two or more: one of them goes without none; 0: as memory allows.
 
     Source: Mohebbi et al. 2023; for pairs of stacks as Inseq.
     """
     problem = problem_of(ctx, places, rows_per_pass)
+    if rows_per_pass == 1:
+        raise CallerError("rows_per_pass is 1, expected 2 or more: each row is compared with one that lacks nothing")
     n_source = 0 if problem.sequence.source is None else len(problem.sequence.source.ids)
     n_target = len(problem.sequence.target.ids)
     encoder, decoder = encoder_of(ctx.session), decoder_of(ctx.session)
