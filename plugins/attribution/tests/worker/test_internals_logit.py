@@ -274,3 +274,11 @@ def test_a_difference_from_several_foils_is_the_mean_of_differences(gpt2):
     close(found.scores, (each[0] + each[1]) / 2)
     logits = gpt2.trace("direct_logit_attribution", **contrast).logits
     close(np.nansum(found.scores, 0) + found.biases, logits)
+
+
+def test_attention_that_the_graph_takes_away_leaves_the_stream_to_alti(gpt2):
+    with gpt2.prompt() as t:
+        for layer in t.layers:
+            layer.attn.pattern = layer.attn.pattern * 0
+        t.save(out=t.op("attribution.alti"))
+    close(np.nan_to_num(t.result["out"].scores), np.eye(8)[:, :-1])

@@ -90,7 +90,7 @@ class _Traced:
         self.problem, self.stack = problem, decoder_of(problem.session)
         self.queries, self.end = queries_of(problem), readout(problem, NAME, logit)
         self.n_source = 0 if problem.sequence.source is None else len(problem.sequence.source.ids)
-        self.states = by_contributions(problem, NAME).states()
+        self.states = by_contributions(problem, NAME).states(problem.ctx, every=True)
         self.stems = stems_of(self.stack)
         n_positions, n_steps = problem.sequence.n_positions, problem.sequence.n_steps
         found = self.end.directions.new_zeros(self.stack.n_layers + 1, n_steps, n_positions)

@@ -169,6 +169,7 @@ def by_layer(
     *,
     pick: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     layers: Sequence[int] | None = None,
+    apart: bool = False,
 ) -> None:
     """One pass, in which ``visit`` is told of each layer's values as soon as the last of them is there.
 
@@ -179,11 +180,17 @@ def by_layer(
         visit: Gets the layer and its values by name, without the dimension of rows.
         pick: What to keep of a site's value until the layer is visited.
         layers: Which; none: all.
+        apart: A pass for each layer, which is visited behind it, so that long work may give others their turn.
     """
     chosen = range(stack.n_layers) if layers is None else layers
     order = {name: problem.session.sites[stack.site(0, name)].order for name in names}
     last = max(names, key=order.__getitem__)
     kept: dict[str, Tensor] = {}
+    if apart:
+        for layer in chosen:
+            by_layer(problem, stack, names, lambda _, values: kept.update(values), pick=pick, layers=[layer])
+            visit(layer, kept)
+        return
 
     def listen(layer: int, name: str) -> Callable[[Tensor], None]:
         def take(value: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from interpd.sdk import MethodContext
 from interpd_attribution.worker.internals.blocks import Mixing, by_layer, mixing
 from interpd_attribution.worker.internals.selection import Heads
 from interpd_attribution.worker.internals.stacks import Stack, decoder_of, encoder_of
@@ -40,26 +41,23 @@ class Mixed:
     encoder: tuple[Step, ...]
     decoder: tuple[Step, ...]
 
-    def rolled(self) -> tuple[Tensor | None, Tensor]:
-        """(encoder ``[src_pos src_pos]``, decoder ``[pos src_pos + pos]``): the steps multiplied."""
-        states = self.states()
-        return states.encoder, states.decoder[-1]
-
-    def states(self) -> "States":
-        """Shares of the inputs after each step."""
+    def states(self, ctx: MethodContext, *, every: bool = False) -> "States":
+        """Shares of the inputs after the last step, or ``every`` one: the steps multiplied. Takes turns."""
         own = self.decoder[0].own
         size: dict[str, Any] = {"dtype": own.dtype, "device": own.device}
         encoder = torch.eye(len(self.encoder[0].own), **size) if self.encoder else None
         for step in self.encoder:
+            ctx.raise_if_cancelled()
             assert encoder is not None
             encoder = step.own @ encoder
         n_target, n_source = len(self.decoder[0].own), 0 if encoder is None else len(encoder)
         found = [torch.cat([torch.zeros(n_target, n_source, **size), torch.eye(n_target, **size)], 1)]
         for step in self.decoder:
+            ctx.raise_if_cancelled()
             mixed = step.own @ found[-1]
             if step.source is not None and encoder is not None:
                 mixed[:, :n_source] += step.source @ encoder
-            found.append(mixed)
+            found = [*found, mixed] if every else [mixed]
         return States(encoder, tuple(found))
 
 
@@ -70,7 +68,7 @@ class States:
     encoder: Tensor | None
     """``[src_pos src_pos]`` of what the encoder gives."""
     decoder: tuple[Tensor, ...]
-    """``[pos src_pos + pos]`` before the first step and after each."""
+    """``[pos src_pos + pos]`` before the first step and after each, or after the last."""
 
 
 def stems_of(stack: Stack) -> tuple[str, ...]:
@@ -123,9 +121,9 @@ def by_contributions(problem: Problem, method: str) -> Mixed:
 
         def visit(layer: int, values: Mapping[str, Tensor]) -> None:
             own = mixing(problem.session, stack, layer, stem)
-            steps[layer, stem] = contributions(own, values[before].double(), values)
+            steps[layer, stem] = contributions(problem, own, values[before], values)
 
-        by_layer(problem, stack, names, visit)
+        by_layer(problem, stack, names, visit, apart=True)
         return steps
 
     def of_stack(stack: Stack) -> Steps:
@@ -134,29 +132,36 @@ def by_contributions(problem: Problem, method: str) -> Mixed:
     return _both(problem, of_stack)
 
 
-def contributions(own: Mixing, stream: Tensor, values: Mapping[str, Tensor]) -> Step:
+def contributions(problem: Problem, own: Mixing, stream: Tensor, values: Mapping[str, Tensor]) -> Step:
     """The shares of one attention: of ``stream [pos d_model]``, and of each key's transformed vector."""
     v, pattern, z, out = (values[f"{own.stem}.{part}"] for part in ("v", "pattern", "z", "out"))
     moved, scale = own.transformed(v), own.scale(z)
-    total, kept = stream + out.double(), stream
+    total, kept = stream.double() + out.double(), stream.double()
     if own.sum_norm is not None:
         behind = own.sum_norm.scale(total)
         total = behind[:, None] * own.sum_norm.push(total) + own.sum_norm.bias
         kept, moved, scale = behind[:, None] * own.sum_norm.push(kept), own.sum_norm.push(moved), scale * behind
+    # a vector for each pair of positions: float32 has digits enough for distances, and is twice as fast and more
+    dtype = torch.float64 if problem.session.dtype == torch.float64 else torch.float32
+    total, kept, moved, scale, pattern = (one.to(dtype) for one in (total, kept, moved, scale, pattern))
     is_cross, size = own.stem == "cross_attn", total.abs().sum(-1)
-    shares, residues = [], []
+    found = total.new_zeros(pattern.shape[1:])
     for rows in chunks(len(total), max(1, VECTOR_BYTES // (8 * moved[0].numel()))):
-        vectors = torch.einsum("hqk,hkd->qkd", pattern[:, rows].double(), moved) * scale[rows, None, None]
+        problem.ctx.raise_if_cancelled()
+        # keys that none of these positions looks at bring nothing
+        seen = pattern[:, rows].any(0).any(0).nonzero()
+        keys = slice(0, max(int(seen.max()) + 1 if len(seen) else 0, 0 if is_cross else rows.stop))
+        vectors = torch.einsum("hqk,hkd->qkd", pattern[:, rows, keys], moved[:, keys]) * scale[rows, None, None]
         if not is_cross:
             at = torch.arange(len(vectors), device=vectors.device)
             vectors[at, at + rows.start] += kept[rows]
         distance = (total[rows, None] - vectors).abs().sum(-1)
-        shares.append((size[rows, None] - distance).clamp(min=0))
-        residues.append((size[rows] - (total[rows] - kept[rows]).abs().sum(-1)).clamp(min=0))
-    found = torch.cat(shares)
+        found[rows, keys] = (size[rows, None] - distance).clamp(min=0)
+    found = found.double()
     if not is_cross:
         return Step(_to_one(found, torch.eye(len(found), dtype=found.dtype, device=found.device)))
-    whole = torch.cat([torch.cat(residues)[:, None], found], 1)
+    residue = (size - (total - kept).abs().sum(-1)).clamp(min=0).double()
+    whole = torch.cat([residue[:, None], found], 1)
     alone = torch.zeros_like(whole)
     alone[:, 0] = 1
     whole = _to_one(whole, alone)

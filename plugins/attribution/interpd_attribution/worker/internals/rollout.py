@@ -100,8 +100,8 @@ def _is_beside(problem: Problem, beside: SelfScores) -> bool:
 
 
 def _maps(problem: Problem, mixed: Mixed, beside: SelfScores) -> Maps:
-    encoder, decoder = mixed.rolled()
-    return _result(problem, beside, encoder, decoder)
+    states = mixed.states(problem.ctx)
+    return _result(problem, beside, states.encoder, states.decoder[-1])
 
 
 def _result(problem: Problem, beside: SelfScores, encoder: Tensor | None, decoder: Tensor) -> Maps:
