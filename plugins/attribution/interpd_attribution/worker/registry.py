@@ -12,7 +12,7 @@ from interpd.sdk import DeclarationError
 from interpd_attribution.worker.gradient import discretized, local, path, sampled
 from interpd_attribution.worker.internals import alti, attention, dummy, logit, norms, rollout, value_zeroing
 from interpd_attribution.worker.layers import gradient as layers
-from interpd_attribution.worker.perturbation import shapley, windows
+from interpd_attribution.worker.perturbation import context_cite, kernel, shapley, surrogates, windows
 
 GROUP = "interpd_attribution.methods"
 
@@ -24,6 +24,7 @@ OURS = (
     *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
     *(layers.layer_conductance, layers.internal_influence),
     *(windows.occlusion, windows.feature_ablation, shapley.shapley_values, shapley.shapley_value_sampling),
+    *(kernel.kernel_shap, surrogates.lime, context_cite.context_cite),
     *(attention.attention, norms.attention_norms, value_zeroing.value_zeroing, dummy.dummy),
     *(rollout.attention_rollout, rollout.attention_flow, rollout.alti),
     *(logit.direct_logit_attribution, alti.alti_logit, alti.alti_logit_layers),
