@@ -17,12 +17,13 @@ def labels(tokens: Tokens) -> tuple[str, ...]:
         places = offsets(tokens)
     except CallerError:
         # tokens that decode to other characters together than alone: what they are alone is all there is
-        return tuple(map(_marked, tokens.strings))
+        return tuple(map(marked, tokens.strings))
     pieces = [tokens.text[start:stop] for start, stop in places]
     # a part of a character has the text of the whole
     pairs = zip(tokens.strings, pieces, strict=True)
-    return tuple(_marked(piece if piece.strip() == string.strip() and piece else string) for string, piece in pairs)
+    return tuple(marked(piece if piece.strip() == string.strip() and piece else string) for string, piece in pairs)
 
 
-def _marked(string: str) -> str:
+def marked(string: str) -> str:
+    """A token's text with ``SPACE`` for the space before it."""
     return SPACE + string[1:] if string.startswith(" ") else string

@@ -9,6 +9,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd.graph.schema import OpSchema
 from interpd_attribution.attribution import Attribution, Token
+from interpd_attribution.labels import labels
 from interpd_attribution.methods import check_constants, schema_of
 from interpd_attribution.pecore.arguments import ContextArguments
 from interpd_attribution.pecore.sequences import Compared, Ids
@@ -216,8 +217,8 @@ def _sides(result: Result) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
     """The tokens of a run: source (none of a decoder-only model) and target."""
     tokens = result.tokens[0]
     target = tokens.target or tokens
-    source = () if tokens.target is None else zip(tokens.strings, tokens.ids, strict=True)
-    pairs = zip(target.strings, target.ids, strict=True)
+    source = () if tokens.target is None else zip(labels(tokens), tokens.ids, strict=True)
+    pairs = zip(labels(target), target.ids, strict=True)
     return tuple(Token(text, id_) for text, id_ in source), tuple(Token(text, id_) for text, id_ in pairs)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
 from interpd_attribution.attribution import Attribution
+from interpd_attribution.labels import marked
 from interpd_attribution.pecore.arguments import ContextArguments
 from interpd_attribution.pecore.asking import Chosen, Sensitivity, cues, sensitivity
 from interpd_attribution.pecore.pieces import Part
@@ -68,7 +69,7 @@ def attribute_context(
             watch(item)
     sensitive = []
     for place, one, attribution in zip(ranked, chosen, found, strict=True):
-        token = {"cti_idx": place, "cti_token": both.current.tokens[place], "cti_score": scores[place]}
+        token = {"cti_idx": place, "cti_token": marked(both.current.tokens[place]), "cti_score": scores[place]}
         sensitive.append(ContextualCues(**token, **_texts(model, both, one), **_of_contexts(attribution, both)))
     return ContextAttribution(
         input_context=asked.input_context_text,
@@ -76,7 +77,7 @@ def attribute_context(
         output_context=both.output_context_text,
         output_context_tokens=_tokens(both.output_context),
         output_current=both.output_current_text,
-        output_current_tokens=both.current.tokens,
+        output_current_tokens=tuple(map(marked, both.current.tokens)),
         cti_scores=tuple(scores),
         cci_scores=tuple(sensitive),
         info=_info(model, asked, both, told),
@@ -84,7 +85,7 @@ def attribute_context(
 
 
 def _tokens(part: Part | None) -> tuple[str, ...] | None:
-    return None if part is None else part.tokens
+    return None if part is None else tuple(map(marked, part.tokens))
 
 
 def _of_contexts(attribution: Attribution, both: Compared) -> dict[str, tuple[float, ...] | None]:
@@ -153,7 +154,7 @@ def _texts(model: Model, both: Compared, one: Chosen) -> dict[str, Any]:
     token = _behind(model, foil.up_to(both.contextless.start + one.place + 1))
     before = both.contextless_text + said
     text = before.rstrip(" ") + token if token.startswith(" ") else before + token
-    return {"contextual_output": contextual, "contrast_token": token, "contextless_output": text.lstrip(" ")}
+    return {"contextual_output": contextual, "contrast_token": marked(token), "contextless_output": text.lstrip(" ")}
 
 
 def _behind(model: Model, ids: Ids) -> str:

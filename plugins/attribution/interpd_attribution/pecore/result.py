@@ -55,7 +55,7 @@ class ContextualCues:
 class ContextAttribution(ContextViews):
     """Context sensitivity of an output's tokens, and the cues that each sensitive one relies on.
 
-    Names are those of Inseq's ``AttributeContextOutput``, also in files.
+    Names are those of Inseq's ``AttributeContextOutput``, also in files. The space before a token is written ``▁``.
     """
 
     input_context: str | None = None

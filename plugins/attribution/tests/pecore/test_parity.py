@@ -117,7 +117,7 @@ def test_numbers_of_a_trained_model_are_those_of_inseq(served, name):
     found = attribute_context(served(case["model"]), **arguments_of(case))
     if name == "given-foil":
         # Inseq spells the words with BOS, and BOS is what it contrasts with
-        assert [one.contrast_token for one in found.cci_scores] == [" he", " g"]
+        assert [one.contrast_token for one in found.cci_scores] == ["▁he", "▁g"]
         assert [one["contrast_token"] for one in case["output"]["cci_scores"]] == ["<s>", "<s>"]
         return
     check(case, found)

@@ -189,7 +189,7 @@ def test_given_words_are_foils_without_special_tokens(served):
     model = served("tiny-llama")
     asked = {**SAID, "attributed_fn": "contrast_prob_diff", "context_sensitivity_topk": 1}
     found = attribute_context(model, **asked, contextless_output_next_tokens=["nurse"])
-    assert found.cci_scores[0].contrast_token.strip() == "nur"
+    assert found.cci_scores[0].contrast_token == "▁nur"
     someone = Someone(token="nurse")
     asked_for = attribute_context(model, **asked, ask=someone, asks_next_tokens=True)
     assert asked_for.cci_scores == found.cci_scores
@@ -197,6 +197,13 @@ def test_given_words_are_foils_without_special_tokens(served):
     assert number.cci_scores == found.cci_scores
     with pytest.raises(CallerError, match="2 of them for 1 sensitive tokens"):
         attribute_context(model, **asked, contextless_output_next_tokens=["a", "b"])
+
+
+def test_tokens_are_written_with_a_mark_for_the_space_before_them(served):
+    for name, first in (("tiny-gpt2", "The"), ("tiny-llama", "The")):
+        found = attribute_context(served(name), **SAID)
+        assert found.input_context_tokens == (first, "▁ca", "t")
+        assert found.output_current_tokens == ("▁on", "▁the", "▁", "m", "at")
 
 
 def test_cues_of_all_tokens_are_those_of_each_alone(served):
