@@ -127,6 +127,16 @@ def test_attention_of_a_model_that_was_loaded_with_another_implementation(gpt2):
     close(np.nan_to_num(shown), expected)
 
 
+@pytest.mark.slow
+def test_attention_of_a_model_that_was_loaded_with_eager_attention(gpt2):
+    tiny = tiny_model("gpt2")
+    tiny.model.set_attn_implementation("eager")
+    with interpd_client.local((tiny.model, tiny.tokenizer), plugins={"attribution": worker}, name="tiny") as client:
+        with client.model("tiny").trace(list(gpt2.target)) as t:
+            t.save(out=t.op("attribution.attention"))
+        close(t.result["out"].scores, gpt2.trace("attention").scores)
+
+
 def test_features_and_spans_add_up(gpt2):
     whole = np.nan_to_num(gpt2.trace("attention").scores)
     features, spans = (0, 0, 1, -1, 2, 2, 2, 3), (0, 0, 0, 1, 1, -1, 1)
@@ -141,6 +151,16 @@ def test_writes_of_the_graph_are_in_force(gpt2):
         t.layers[1].attn.pattern = t.layers[1].attn.pattern * 0.5
         t.save(out=t.op("attribution.attention"))
     close(t.result["out"].scores[1], gpt2.trace("attention").scores[1] * 0.5)
+
+
+def test_values_that_the_graph_takes_away_cannot_be_missed(gpt2):
+    with gpt2.prompt() as t:
+        t.layers[1].attn.v = t.layers[1].attn.v * 0
+        t.save(out=t.op("attribution.value_zeroing"))
+    scores = t.result["out"].scores
+    assert np.nansum(scores[1]) == 0
+    close(scores[0], gpt2.trace("value_zeroing").scores[0], ROUNDED)
+    close(np.nansum(scores[2], 0), 1)
 
 
 def without_a_value(world, layer, position):

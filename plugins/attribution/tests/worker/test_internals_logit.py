@@ -282,3 +282,19 @@ def test_attention_that_the_graph_takes_away_leaves_the_stream_to_alti(gpt2):
             layer.attn.pattern = layer.attn.pattern * 0
         t.save(out=t.op("attribution.alti"))
     close(np.nan_to_num(t.result["out"].scores), np.eye(8)[:, :-1])
+
+
+@pytest.mark.slow
+def test_a_bias_of_logits_is_no_factor_for_a_single_token():
+    tiny = tiny_model("pegasus")
+    tiny.model.final_logits_bias.copy_(torch.linspace(-2, 2, tiny.model.config.vocab_size)[None])
+    method = "attribution.direct_logit_attribution"
+    with (
+        interpd_client.local((tiny.model, tiny.tokenizer), plugins={"attribution": worker}, name="tiny") as client,
+        client.model("tiny").trace(list(SEQUENCE), target=[50, 60]) as t,
+    ):
+        t.save(each=t.op(method), last=t.op(method, start=2))
+    each, last = t.result["each"], t.result["last"]
+    close(last.mlps[:, 0], each.mlps[:, -1])
+    close(last.heads[..., 0], each.heads[..., -1])
+    close(total_of(last), last.logits)

@@ -60,20 +60,18 @@ def readout(problem: Problem, method: str, logit: Logit) -> Readout:
     norm, head = FrozenNorm(session, _module(session, stack.last)), head_module(session)
     stream_site, head_site = stack.site(stack.n_layers - 1, "resid_post"), f"{head}.input"
     found = problem.model.run(problem.context, 1, {}, reads=[stream_site, stack.last, head_site, "logits"])
-    stream, normed, before = (found[site][0, queries] for site in (stream_site, stack.last, head_site))
+    stream, normed, before = (found[site][0] for site in (stream_site, stack.last, head_site))
     factor = _factor(session, normed, before)
     signs = _tokens(problem, foils)
     weights, biases = _rows(session, head, signs.ids)
-    scale = norm.scale(stream)
-    heads = factor * (normed.double() @ weights.T) + biases
-    shape, added = _behind(session, heads, found["logits"][0, queries][:, signs.ids].double())
+    scale, logits = norm.scale(stream[queries]), found["logits"][0][:, signs.ids].double()
+    shape, added = _behind(session, head, factor * (normed.double() @ weights.T) + biases, logits)
     # [step token] of each token's share in the step, times what the model makes of its logit
-    share = signs.shares * shape
+    share = signs.shares * shape[queries]
     behind = factor * (share @ weights)
     directions = scale[:, None] * norm.pull(behind)
-    constants = (behind * norm.bias).sum(-1) + (share * biases).sum(-1) + (signs.shares * added).sum(-1)
-    logits = (signs.shares * found["logits"][0, queries][:, signs.ids].double()).sum(-1)
-    return Readout(directions, constants, logits)
+    constants = (behind * norm.bias).sum(-1) + (share * biases).sum(-1) + (signs.shares * added[queries]).sum(-1)
+    return Readout(directions, constants, (signs.shares * logits[queries]).sum(-1))
 
 
 def head_module(session: Session) -> str:
@@ -164,16 +162,15 @@ def _rows(session: Session, head: str, ids: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(found), biases
 
 
-def _behind(session: Session, heads: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """(factor, added), ``[step token]`` each, of what the model makes of the head's output."""
+def _behind(session: Session, head: str, heads: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(factor, added), ``[pos token]`` each, of what the model makes of the head's output."""
     one, none = torch.ones_like(heads), torch.zeros_like(heads)
-    if "logits" in session.written:
-        return one, none
-    close = TOLERANCE[session.dtype] * heads.abs().max().clamp(min=1e-30)
-    more = logits - heads
-    if more.abs().max() <= close:
+    is_own = session.sites[f"{head}.output"].order == session.sites["logits"].order
+    # what the graph writes there is no doing of the model's
+    if is_own or "logits" in session.written:
         return one, none
     # a bias is the same at all positions; a factor or a cap is not
-    if len(more) > 1 and (more - more.mean(0)).abs().max() <= close:
+    more, close = logits - heads, TOLERANCE[session.dtype] * heads.abs().max().clamp(min=1e-30)
+    if (more - more.mean(0)).abs().max() <= close:
         return one, more
     return torch.where(heads.abs() > 1e-30, logits / heads, 1.0), none

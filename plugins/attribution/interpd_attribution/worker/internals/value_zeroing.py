@@ -28,6 +28,9 @@ from interpd_attribution.worker.request import Places
 
 Metric = Literal["cosine", "euclidean"]
 
+COMPARED_BYTES = 64 << 20
+"""Streams that are compared at once, in float64."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroedHeads:
@@ -124,14 +127,17 @@ class Zeroing:
 
         return edit
 
+    def _distance(self, whole: Tensor, others: Tensor) -> Tensor:
+        """``[row pos]``."""
+        if self.metric == "cosine":
+            return 1 - torch.cosine_similarity(whole, others, dim=-1)
+        return (whole - others).norm(dim=-1)
+
     def _compared(self, layer: int, into: dict[int, Tensor]) -> Edit:
         def edit(stream: Tensor) -> Tensor:
             # one minus a cosine near one has no digits left in float32
-            whole, others = stream[:1].double(), stream[1:].double()
-            if self.metric == "cosine":
-                into[layer] = 1 - torch.cosine_similarity(whole, others, dim=-1)
-            else:
-                into[layer] = (whole - others).norm(dim=-1)
+            whole, size = stream[:1].double(), max(1, COMPARED_BYTES // (8 * stream[0].numel()))
+            into[layer] = torch.cat([self._distance(whole, others.double()) for others in stream[1:].split(size)])
             return stream[:1].expand_as(stream).contiguous()
 
         return edit
