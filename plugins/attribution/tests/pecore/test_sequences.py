@@ -93,6 +93,23 @@ def test_generation_behind_an_output_context_begins_with_it(served):
     assert both.contextless.target[:1] == both.contextual.target[:1]
 
 
+def test_what_a_decoder_only_model_thought_before_is_a_context(served):
+    asked = {
+        "input_current_text": "The nurse was",
+        "output_context_text": "the job",
+        "output_current_text": "on the mat",
+    }
+    model = served("tiny-gpt2")
+    both = compared(model, ContextArguments(**asked))
+    assert both.input_context is None
+    assert both.contextual.target == model.tokenize("The nurse was the job on the mat").ids
+    assert both.contextless.target == model.tokenize("The nurse was on the mat").ids
+    assert both.output_context.tokens == (" the", " job")
+    (one, *_) = attribute_context(model, **asked, context_sensitivity_topk=1).cci_scores
+    assert one.input_context_scores is None
+    assert len(one.output_context_scores) == 2
+
+
 class Someone:
     """Answers what it is asked."""
 
