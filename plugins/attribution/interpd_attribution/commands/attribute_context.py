@@ -23,7 +23,7 @@ examples:
           --input-current-text "His colleagues asked him" --max-new-tokens 20 -fn contrast_prob_diff
       what the model says next, which of its tokens depend on the first sentence, and on what there
   interpd attribute-context --input-context-text "George was sick." --input-current-text "They asked him" \\
-          --output-current-text "to come" --input-template "{context}\\n{current}" -o out.json --viz-path out.html
+          --output-current-text "to come" --input-template $'{context}\\n{current}' -o out.json --viz-path out.html
       an output that is given, a template, files
   interpd attribute-context -m translator --input-context-text "I ate the pizza." --input-current-text "It was good." \\
           --output-context-text "J'ai mangé la pizza." --output-current-text "Elle était bonne."

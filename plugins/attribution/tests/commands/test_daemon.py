@@ -10,6 +10,7 @@ from attribution_golden import tiny
 
 from interpd.testing.daemon_process import DaemonProcess
 from interpd_attribution.attributions import Attributions
+from interpd_attribution.pecore import ContextAttribution
 
 pytestmark = pytest.mark.ray
 
@@ -33,6 +34,18 @@ def test_a_text_is_attributed_by_the_daemon(address, line, tmp_path):
     assert code == 0
     assert "Target attribution" in out
     assert Attributions.load(output)[0].info["model_name"].endswith("tiny")
+
+
+def test_an_output_is_attributed_to_its_context_by_the_daemon(address, line, tmp_path):
+    output = tmp_path / "out.json"
+    ask = ["attribute-context", "--address", address, "-o", output, "--hide", "--json"]
+    ask += ["--input-context-text", "the cat", "--input-current-text", "the nurse was", "--max-new-tokens", "4"]
+    code, out, err = line(*ask, "--attributed-fn", "contrast_prob_diff")
+    assert (code, err) == (0, "")
+    found = ContextAttribution.load(output)
+    assert found.to_dict() == json.loads(out)
+    assert len(found.cti_scores) == 4
+    assert all(len(one.input_context_scores) == len(found.input_context_tokens) for one in found.cci_scores)
 
 
 def test_a_killed_run_loses_nothing_that_it_had(address, line, tmp_path):
