@@ -234,11 +234,12 @@ def test_alti_logit_is_what_layers_add_traced_back(one_sided):
     close(np.nan_to_num(chosen), expected[[0, -1]].sum(0))
 
 
-def test_without_mlps_the_rest_is_told(gpt2):
-    whole, without = gpt2.trace("alti_logit"), gpt2.trace("alti_logit", mlps=False)
-    added = gpt2.trace("direct_logit_attribution").mlps.sum(0)
-    close(np.nansum(whole.scores, 0) - np.nansum(without.scores, 0), added)
-    close(without.deltas[0], added)
+def test_attention_alone_is_the_papers_and_the_rest_is_told(gpt2):
+    whole, layers = gpt2.trace("alti_logit", parts="attention"), gpt2.trace("alti_logit_layers", parts="attention")
+    parts = gpt2.trace("direct_logit_attribution")
+    close(np.nansum(whole.scores, 0), parts.heads.sum((0, 1)))
+    close(np.nansum(layers.scores, 1), np.concatenate([np.zeros((1, 7)), parts.heads.sum(1)]))
+    close(whole.deltas[0], parts.mlps.sum(0) + parts.embed + parts.positions)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float32
@@ -20,6 +21,8 @@ from interpd_attribution.worker.request import Places
 
 NAME = "alti_logit"
 
+Parts = Literal["all", "attention"]
+
 
 @dataclass(frozen=True)
 class TracedScores:
@@ -28,8 +31,8 @@ class TracedScores:
     scores: Float32[Tensor, "feature step"]
     step_scores: Float32[Tensor, "score token"]
     deltas: Float32[Tensor, "_ step"]
-    """One row: by how much scores and ``biases`` miss the logit: rounding, what MLPs add where they are left out, what
-    features add that are not attributed, what the graph's writes brought."""
+    """One row: by how much scores and ``biases`` miss the logit: rounding, parts that are left out, what comes from
+    features that are not attributed, what the graph's writes brought."""
     biases: Float32[Tensor, " step"]
     """What biases of attention and behind the stream add, which come from no feature."""
 
@@ -47,36 +50,36 @@ class TracedLayers:
 
 
 @grouped_method("attribution.alti_logit", paper="arXiv:2305.12535")
-def alti_logit(ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places) -> TracedScores:
+def alti_logit(ctx: MethodContext, *, parts: Parts = "all", logit: Logit, places: Places) -> TracedScores:
     """What each feature adds to the logit of each token, over all layers.
 
     What a head moves from a position to where the token is predicted adds to the logit directly; whose it is in that
     position, the contributions of the layers before say (``alti``).
 
     Args:
-        mlps: With what MLPs add, which is shared out as the stream that they read; otherwise attention's and the
-            embedding's part, as in the paper.
+        parts: What attention adds alone, as in the paper; or all that adds up to the logit: what enters the first
+            layer as well, which is the token's own, and what MLPs add, shared out as the stream that they read.
 
     Source: Ferrando et al. 2023; also for encoder-decoder models.
     """
-    traced = _Traced(problem_of(ctx, places), mlps, logit)
+    traced = _Traced(problem_of(ctx, places), parts, logit)
     return TracedScores(traced.scores.sum(0).float(), *traced.rest)
 
 
 @grouped_method("attribution.alti_logit_layers", paper="arXiv:2305.12535")
 def alti_logit_layers(
-    ctx: MethodContext, *, mlps: bool = True, logit: Logit, places: Places, layers: Layers
+    ctx: MethodContext, *, parts: Parts = "all", logit: Logit, places: Places, layers: Layers
 ) -> TracedLayers:
     """What each feature adds to the logit of each token by each layer.
 
     The first layer is what enters the first layer, the others are those of the model, counted from one.
 
     Args:
-        mlps: As for ``alti_logit``.
+        parts: As for ``alti_logit``.
 
     Source: Ferrando et al. 2023; also for encoder-decoder models.
     """
-    traced = _Traced(problem_of(ctx, places), mlps, logit)
+    traced = _Traced(problem_of(ctx, places), parts, logit)
     collected = Collected(layers, len(traced.scores))
     for layer in sorted(collected.chosen):
         collected.add(layer, traced.scores[layer])
@@ -86,7 +89,7 @@ def alti_logit_layers(
 class _Traced:
     """One call."""
 
-    def __init__(self, problem: Problem, mlps: bool, logit: Logit) -> None:
+    def __init__(self, problem: Problem, parts: Parts, logit: Logit) -> None:
         self.problem, self.stack = problem, decoder_of(problem.session)
         self.queries, self.end = queries_of(problem), readout(problem, NAME, logit)
         self.n_source = 0 if problem.sequence.source is None else len(problem.sequence.source.ids)
@@ -98,7 +101,8 @@ class _Traced:
         biases = self.end.constants.clone()
         for number, stem in enumerate(self.stems):
             biases += self._attention(stem, number, found)
-        self._stream(found, mlps)
+        if parts == "all":
+            self._stream(found)
         turned = found.transpose(1, 2)
         source = turned[:, : self.n_source] if self.n_source and attributes(problem, "source") else None
         target = turned[:, self.n_source :] if attributes(problem, "target") else None
@@ -139,7 +143,7 @@ class _Traced:
         by_layer(problem, self.stack, names, visit, pick=pick)
         return biases
 
-    def _stream(self, into: Tensor, mlps: bool) -> None:
+    def _stream(self, into: Tensor) -> None:
         """Enters what comes in at the first layer, and what MLPs add."""
         places = torch.arange(*self.queries.indices(len(self.states.decoder[0])), device=into.device)
 
@@ -147,9 +151,8 @@ class _Traced:
             if layer == 0:
                 entered = (values["resid_pre"].double() * self.end.directions).sum(-1)
                 into[0] = entered[:, None] * self._state(0, 0)[places]
-            if mlps:
-                added = (values["mlp.out"].double() * self.end.directions).sum(-1)
-                into[layer + 1] += added[:, None] * self._after(layer)[places]
+            added = (values["mlp.out"].double() * self.end.directions).sum(-1)
+            into[layer + 1] += added[:, None] * self._after(layer)[places]
 
         names = ["resid_pre", "mlp.out"]
         queries = self.queries

@@ -108,7 +108,7 @@ def by_attention(problem: Problem, method: str, heads_reduce: HeadsReduce, resid
 def by_contributions(problem: Problem, method: str) -> Mixed:
     """Shares by how near each position's transformed vector is to what attention and stream are together.
 
-    Source: Ferrando et al. 2022 (arXiv:2203.04212), equations 8 to 11: distances are those of the 1-norm, the stream
+    Source: Ferrando et al. 2022 (arXiv:2203.04212): distances are those of the 1-norm, the stream
     counts with the position's own vector, biases with none, norms are taken at the scale that they have. Of
     cross-attention as in Ferrando et al. 2022 (arXiv:2205.11631).
     """
