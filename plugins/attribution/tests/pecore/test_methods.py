@@ -16,7 +16,14 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("method", ["occlusion", "integrated_gradients", "value_zeroing"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "value_zeroing",
+        pytest.param("occlusion", marks=pytest.mark.slow),
+        pytest.param("integrated_gradients", marks=pytest.mark.slow),
+    ],
+)
 def test_scores_are_those_of_a_node_of_ones_own(served, method):
     model = served("tiny-gpt2")
     constants = {"n_steps": 3, "baseline": "pad"} if method == "integrated_gradients" else {}

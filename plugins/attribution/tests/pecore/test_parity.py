@@ -13,7 +13,12 @@ ATOL, RTOL = 1e-6, 1e-4
 CTI_ATOL = 1e-5
 """Divergences are differences of logarithms in float32 there."""
 
-TINY = [name for name, case in CASES.items() if case["model"].startswith("tiny")]
+QUICK = ("gpt2-contrastive", "gpt2-output-context", "llama", "two-sided-contrastive")
+TINY = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name, case in CASES.items()
+    if case["model"].startswith("tiny")
+]
 REAL = [name for name, case in CASES.items() if not case["model"].startswith("tiny")]
 
 
