@@ -119,44 +119,45 @@ class _Traced:
 
     def _attention(self, stem: str, branch: int, into: Tensor) -> Tensor:
         """Enters what heads move; gives what their biases add, ``[step]``."""
-        problem, queries = self.problem, self.queries
-        biases = torch.zeros_like(self.end.constants)
+        queries = self.queries
+        # by layer, so that a pass that is run again says the same twice
+        moved: dict[int, Tensor] = {}
+        biases: dict[int, Tensor] = {}
 
         def visit(layer: int, values: Mapping[str, Tensor]) -> None:
-            if layer == 0:
-                biases.zero_()
-            own = mixing(problem.session, self.stack, layer, stem)
+            own = mixing(self.problem.session, self.stack, layer, stem)
             scale = own.scale(values[f"{stem}.z"])
-            biases.add_((own.constant(scale) * self.end.directions).sum(-1))
+            biases[layer] = (own.constant(scale) * self.end.directions).sum(-1)
             directions = torch.einsum("sd,hed->she", scale[:, None] * self.end.directions, own.weight)
             v = own.of_heads(values[f"{stem}.v"].double())
-            moved = torch.einsum("she,khe,hsk->sk", directions, v, values[f"{stem}.pattern"].double())
-            if stem == "cross_attn" and self.states.encoder is not None:
-                traced = torch.zeros_like(into[layer + 1])
-                traced[:, : self.n_source] = moved @ self.states.encoder
-            else:
-                traced = moved @ self._state(layer, branch)
-            into[layer + 1] += traced
+            moved[layer] = torch.einsum("she,khe,hsk->sk", directions, v, values[f"{stem}.pattern"].double())
 
         names = [f"{stem}.{name}" for name in ("v", "pattern", "z")]
         pick = {names[1]: lambda pattern: pattern[:, queries], names[2]: lambda z: z[queries]}
-        by_layer(problem, self.stack, names, visit, pick=pick)
-        return biases
+        by_layer(self.problem, self.stack, names, visit, pick=pick)
+        for layer, rows in moved.items():
+            if stem == "cross_attn" and self.states.encoder is not None:
+                into[layer + 1, :, : self.n_source] += rows @ self.states.encoder
+            else:
+                into[layer + 1] += rows @ self._state(layer, branch)
+        return torch.stack(list(biases.values())).sum(0)
 
     def _stream(self, into: Tensor) -> None:
         """Enters what comes in at the first layer, and what MLPs add."""
-        places = torch.arange(*self.queries.indices(len(self.states.decoder[0])), device=into.device)
+        queries, directions = self.queries, self.end.directions
+        added: dict[int, Tensor] = {}
 
         def visit(layer: int, values: Mapping[str, Tensor]) -> None:
             if layer == 0:
-                entered = (values["resid_pre"].double() * self.end.directions).sum(-1)
-                into[0] = entered[:, None] * self._state(0, 0)[places]
-            added = (values["mlp.out"].double() * self.end.directions).sum(-1)
-            into[layer + 1] += added[:, None] * self._after(layer)[places]
+                added[-1] = (values["resid_pre"].double() * directions).sum(-1)
+            added[layer] = (values["mlp.out"].double() * directions).sum(-1)
 
         names = ["resid_pre", "mlp.out"]
-        queries = self.queries
         by_layer(self.problem, self.stack, names, visit, pick=dict.fromkeys(names, lambda value: value[queries]))
+        places = torch.arange(*queries.indices(len(self.states.decoder[0])), device=into.device)
+        for layer, amounts in added.items():
+            state = self._state(0, 0) if layer < 0 else self._after(layer)
+            into[layer + 1] += amounts[:, None] * state[places]
 
     def _after(self, layer: int) -> Tensor:
         """Shares of the inputs in what a layer's MLP reads, ``[pos input]``."""

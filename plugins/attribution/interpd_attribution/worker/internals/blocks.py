@@ -27,9 +27,8 @@ class FrozenNorm:
     Raises ``CallerError`` where the module is neither.
     """
 
-    def __init__(self, session: Session, module: str) -> None:
+    def __init__(self, session: Session, module: str, d_model: int) -> None:
         self._session, self.module = session, module
-        d_model = session.info.sizes["d_model"]
         # as many above zero as below, none at it: the mean is zero
         n_above = d_model - d_model // 2
         pattern = torch.ones(d_model, dtype=torch.float64)
@@ -117,8 +116,9 @@ def mixing(session: Session, stack: Stack, layer: int, stem: str) -> Mixing:
     if projection is None:
         raise CallerError(f"{z!r} is the input of no module: what its heads add cannot be told apart")
     added = module_at(session, out, "output")
-    branch = None if added in (None, projection) else FrozenNorm(session, str(added))
     n_heads, d_head = (int(session.sites[z].type.dims[place].size or 0) for place in (2, 3))
+    d_model = int(session.sites[out].type.dims[2].size or 0)
+    branch = None if added in (None, projection) else FrozenNorm(session, str(added), d_model)
     weight, bias = linear(session, projection, n_heads * d_head)
     if branch is not None:
         weight, bias = branch.push(weight), branch.push(bias)
@@ -134,7 +134,7 @@ def mixing(session: Session, stack: Stack, layer: int, stem: str) -> Mixing:
         weight.unflatten(0, (n_heads, d_head)),
         bias,
         branch,
-        None if norm is None else FrozenNorm(session, norm),
+        None if norm is None else FrozenNorm(session, norm, d_model),
     )
 
 

@@ -57,7 +57,7 @@ def readout(problem: Problem, method: str, logit: Logit) -> Readout:
         raise CallerError(
             f"{method}: model {session.info.name!r} has no final norm behind a sum of what its layers add"
         )
-    norm, head = FrozenNorm(session, _module(session, stack.last)), head_module(session)
+    norm, head = FrozenNorm(session, _module(session, stack.last), session.info.sizes["d_model"]), head_module(session)
     stream_site, head_site = stack.site(stack.n_layers - 1, "resid_post"), f"{head}.input"
     found = problem.model.run(problem.context, 1, {}, reads=[stream_site, stack.last, head_site, "logits"])
     stream, normed, before = (found[site][0] for site in (stream_site, stack.last, head_site))
