@@ -68,6 +68,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="TOKEN",
         help="special tokens of a generated output that are part of it",
     )
+    option(
+        texts,
+        "--no-add-special-tokens",
+        dest="add_special_tokens",
+        action="store_false",
+        help="the tokenizer adds none of its own: templates have them written out",
+    )
     arguments.add_model(parser)
     _add_sensitivity(parser)
     group = arguments.add_method(parser)
@@ -219,6 +226,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _deliver(args: argparse.Namespace, found: "ContextAttribution") -> None:
+    for text in (found.info or {}).get("warnings", ()):
+        sys.stderr.write(f"interpd: {text}\n")
     if not (args.hide or args.json):
         found.show()
     if args.viz_path:

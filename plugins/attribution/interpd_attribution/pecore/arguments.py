@@ -47,6 +47,8 @@ class ContextArguments:
     or a text whose first token is meant. Empty: what is likeliest without the contexts."""
     special_tokens_to_keep: tuple[str, ...] = ()
     """Special tokens of a generated output that are part of it; others are passed over."""
+    add_special_tokens: bool = True
+    """Whether the tokenizer adds special tokens of its own to texts; not where templates have them written out."""
     decoder_input_output_separator: str = " "
     """What stands between the input and the output of a decoder-only model."""
     context_sensitivity_std_threshold: float | None = 1.0

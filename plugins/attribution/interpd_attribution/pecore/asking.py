@@ -71,10 +71,11 @@ def sensitivity(model: Model, both: Compared, metric: str, run: Mapping[str, Any
 
 def cues(
     model: Model, both: Compared, chosen: Sequence[Chosen], arguments: ContextArguments, run: Mapping[str, Any]
-) -> list[Attribution]:
-    """What each chosen token owes to everything before it, aggregated to numbers: one request for all of them."""
+) -> tuple[list[Attribution], tuple[str, ...]]:
+    """What each chosen token owes to everything before it, aggregated to numbers, and what the run warned of: one
+    request for all of them."""
     if not chosen:
-        return []
+        return [], ()
     schema, reduction = _schema(model, arguments)
     groups = _groups(both, chosen, arguments)
     last = both.contextual.start + max(one.place for one in chosen)
@@ -95,7 +96,7 @@ def cues(
             position = both.contextual.start + one.place
             made = _column(outputs, column, source, target[: position + 1], arguments)
             found[one.place] = _aggregated(made, arguments, is_reduced=bool(reduction))
-    return [found[one.place] for one in chosen]
+    return [found[one.place] for one in chosen], t.result.warnings
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def attribute_context(
     ranked = standing_out(scores, least, asked.context_sensitivity_topk)
     foils = _foils(model, both, told, ranked, asked=asked, ask=ask if asks_next_tokens else None)
     chosen = [Chosen(both.places[place], foil) for place, foil in zip(ranked, foils, strict=True)]
-    found = cues(model, both, chosen, asked, options)
+    found, warnings = cues(model, both, chosen, asked, options)
     if watch is not None:
         for item in (told.attribution, *found):
             watch(item)
@@ -80,7 +80,7 @@ def attribute_context(
         output_current_tokens=tuple(map(marked, both.current.tokens)),
         cti_scores=tuple(scores),
         cci_scores=tuple(sensitive),
-        info=_info(model, asked, both, told),
+        info={**_info(model, asked, both, told), "warnings": list(dict.fromkeys((*told.result.warnings, *warnings)))},
     )
 
 

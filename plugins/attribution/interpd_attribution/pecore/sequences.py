@@ -144,13 +144,14 @@ def _tokenised(
     model: Model, arguments: ContextArguments, given: Filled, output: Filled, *, is_open: bool = False
 ) -> _Whole:
     """An input and an output. ``is_open``: more will follow, so that blanks at the end belong to what comes."""
+    prompt = lambda text: Prompt(text=text, add_special_tokens=arguments.add_special_tokens)  # noqa: E731
     if model.info.has_encoder:
         text = output.text.rstrip(" ") if is_open else output.text
         target = text if text else None
-        return _Whole(model.tokenize(given.text, target=target), given, Filled(text, output.parts))
+        return _Whole(model.tokenize(prompt(given.text), target=target), given, Filled(text, output.parts))
     whole = given.joined(output, arguments.decoder_input_output_separator)
     whole = Filled(whole.text.rstrip(" "), whole.parts) if is_open else whole
-    return _Whole(model.tokenize(whole.text), whole, whole)
+    return _Whole(model.tokenize(prompt(whole.text)), whole, whole)
 
 
 def _of_texts(model: Model, arguments: ContextArguments, context: str | None, current: str) -> Compared:

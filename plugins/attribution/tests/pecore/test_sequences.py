@@ -110,6 +110,16 @@ def test_what_a_decoder_only_model_thought_before_is_a_context(served):
     assert len(one.output_context_scores) == 2
 
 
+def test_special_tokens_are_written_out_or_added(served):
+    asked = {**SAID, "input_template": "<s>{context} {current}", "context_sensitivity_topk": 1}
+    twice = attribute_context(served("tiny-llama"), **asked)
+    assert twice.info["sequences"]["contextual"]["target"][:2] == [2, 2]
+    assert "twice" in twice.info["warnings"][0]
+    once = attribute_context(served("tiny-llama"), **asked, add_special_tokens=False)
+    assert once.info["sequences"]["contextual"]["target"][:2] == [2, 56]
+    assert once.info["warnings"] == []
+
+
 class Someone:
     """Answers what it is asked."""
 
