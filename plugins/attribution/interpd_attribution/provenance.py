@@ -20,7 +20,7 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
     tokens = result.tokens[0]
     found: dict[str, Any] = {
         "attribution_method": call.schema.name.removeprefix("attribution."),
-        "attributed_fn": "value of the graph" if asked.is_value else asked.target,
+        "attributed_fn": "value of the graph" if asked.is_value else constants.get("target", asked.target),
         "attribute_target": asked.attribute_target,
         "attribution_args": dict(asked.constants),
         "attr_pos_start": call.start,

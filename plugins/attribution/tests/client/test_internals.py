@@ -35,6 +35,7 @@ def test_methods_that_take_logits_apart_do_so_unasked(gpt2, method):
     attribute = gpt2.client_model.attribute
     unasked, asked = attribute(IDS, REST, method=method), attribute(IDS, REST, method=method, target="logit")
     np.testing.assert_array_equal(unasked.target_attributions, asked.target_attributions)
+    assert unasked.info["attributed_fn"] == "logit"
     contrast = attribute(IDS, REST, method=method, target="contrast_logits_diff", contrast=[34, 10])
     assert not np.allclose(np.nan_to_num(contrast.target_attributions), np.nan_to_num(asked.target_attributions))
     with pytest.raises(InterpdError, match="entropy"):
