@@ -33,15 +33,15 @@ def available(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // GPU_SHARE
 
 
-def bytes_per_row(session: Session, sequence: Sequence, *, grad: bool) -> int:
+def bytes_per_row(session: Session, sequence: Sequence, *, grad: bool, logits: bool = True) -> int:
     """About what one row of a pass holds: all layers for gradients, otherwise the widest."""
     n_positions = sequence.n_positions
     sizes = session.info.sizes
     d_model, heads = sizes.get("d_model", 1024), sizes.get("head", 16)
     layer = n_positions * (12 * d_model + 4 * sizes.get("d_mlp", 4 * d_model)) + 2 * heads * n_positions**2
     # those of all positions, copied when they are read, and those of the attributed tokens in float64
-    logits = (3 * len(sequence.target.ids) + 6 * sequence.n_steps) * sizes.get("d_vocab", 50_000)
-    return 4 * (layer * (session.info.n_layers if grad else 1) + logits)
+    end = (3 * len(sequence.target.ids) + 6 * sequence.n_steps) * sizes.get("d_vocab", 50_000) if logits else 0
+    return 4 * (layer * (session.info.n_layers if grad else 1) + end)
 
 
 def bytes_per_gradient(session: Session, n_positions: int) -> int:

@@ -166,13 +166,13 @@ class Problem:
         columns = self.columns.members() if self.value is None else torch.ones(self.columns.n, 1)
         return (columns @ (sees * attributed) @ self.features.members().T > 0).T
 
-    def rows_per_pass(self, *, grad: bool) -> int:
-        """How many rows fit into a pass."""
+    def rows_per_pass(self, *, grad: bool, logits: bool = True) -> int:
+        """How many rows fit into a pass, which may end before the logits."""
         if self.request.rows_per_pass < 0:
             raise CallerError(
                 f"rows_per_pass is {self.request.rows_per_pass}, expected 1 or more, or 0: as memory allows"
             )
-        size = bytes_per_row(self.session, self.sequence, grad=grad)
+        size = bytes_per_row(self.session, self.sequence, grad=grad, logits=logits)
         most = MOST_ROWS
         if self.session.device.type == "cpu":
             most = CPU_GRADIENTS // 2 if grad else CPU_ROWS

@@ -94,7 +94,7 @@ class Zeroing:
         the first row has, which goes without none, so that the layers are told apart.
         """
         found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-        for rows in chunks(self.n_values, max(1, problem.rows_per_pass(grad=False) - 1)):
+        for rows in chunks(self.n_values, max(1, problem.rows_per_pass(grad=False, logits=False) - 1)):
             parts: dict[int, Tensor] = {}
             edits: dict[str, Edit] = {}
             for layer in layers:
