@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from interpd_attribution.worker.scoring.contrast import Contrast
+from interpd_attribution.worker.scoring.contrast import Contrast, Foils
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places(Contrast):
+class Places(Foils):
     """Which tokens are attributed to which inputs, and what is told of them.
 
     Args:
@@ -30,7 +30,7 @@ class Places(Contrast):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(Places):
+class Request(Places, Contrast):
     """What is attributed, and how it comes back.
 
     Args:

@@ -221,7 +221,6 @@ def test_no_hook_stays_behind(gpt2):
         ("value_zeroing", {"cross_zeroed_units_indices": (0,)}, "no encoder"),
         ("value_zeroing", {"decoder_zeroed_units_layers": (0,)}, "1 layers for 0 heads"),
         ("value_zeroing", {"rows_per_pass": 1}, "expected 2 or more"),
-        ("attention", {"contrast_ids": (5, 6), "contrast_shared": 1}, "contrast_shared"),
     ],
 )
 def test_what_is_refused(gpt2, method, constants, message):

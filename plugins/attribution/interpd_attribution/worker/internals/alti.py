@@ -57,8 +57,8 @@ def alti_logit(ctx: MethodContext, *, parts: Parts = "all", logit: Logit, places
     position, the contributions of the layers before say (``alti``).
 
     Args:
-        parts: What attention adds alone, as in the paper; or all that adds up to the logit: what enters the first
-            layer as well, which is the token's own, and what MLPs add, shared out as the stream that they read.
+        parts: All that adds up to the logit: what attention adds, what enters the first layer, which is the token's
+            own, and what MLPs add, shared out as the stream that they read. Or attention alone, as in the paper.
 
     Source: Ferrando et al. 2023; also for encoder-decoder models.
     """

@@ -64,10 +64,7 @@ class SelfScores:
 
 
 def problem_of(ctx: MethodContext, places: Places, rows_per_pass: int = 0) -> Problem:
-    """The problem of a method that attributes no score. Raises ``CallerError``."""
-    if places.contrast_force_inputs or places.contrast_shared:
-        name = "contrast_force_inputs" if places.contrast_force_inputs else "contrast_shared"
-        raise CallerError(f"{name}: this method looks at the prompt's own pass; a foil counts in step scores only")
+    """The problem of a method that looks at the prompt's own pass."""
     given = {field.name: getattr(places, field.name) for field in fields(places)}
     return Problem(ctx, Request(**given, rows_per_pass=rows_per_pass))
 

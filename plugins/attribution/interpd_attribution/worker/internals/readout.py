@@ -24,7 +24,7 @@ class Logit:
     """Which logits are taken apart.
 
     Args:
-        target: Those of the attributed tokens, or what they have more than their foils, each in the same place.
+        target: The logits of the attributed tokens, or what these have more than their foils, in the same places.
     """
 
     target: Literal["logit", "contrast_logits_diff"] = "logit"

@@ -10,7 +10,7 @@ from interpd_attribution.worker.sequence import Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrast:
+class Foils:
     """What the target is contrasted with. A foil is a whole target sequence, of which the aligned tokens count.
 
     Args:
@@ -23,10 +23,6 @@ class Contrast:
             position; empty: counted from the ends, the foil's last token for the last attributed one.
         contrast_start: Where the foil's alternative begins, when it is contrasted as a whole and may have another
             number of tokens; 0: token by token. Needs a single column.
-        contrast_force_inputs: Score the foil in its own context in the attributed target too, not only in step
-            scores; otherwise the foil's tokens are scored in the target's context.
-        contrast_shared: How many of the foil's first tokens are the same features as those of the target: gradients
-            and changes reach them. 0: the foil's context stays as it is.
     """
 
     contrast_ids: tuple[int, ...] = ()
@@ -34,6 +30,19 @@ class Contrast:
     contrast_source_ids: tuple[int, ...] = ()
     contrast_positions: tuple[int, ...] = ()
     contrast_start: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(Foils):
+    """What the target is contrasted with, where it is computed anew from other inputs.
+
+    Args:
+        contrast_force_inputs: Score the foil in its own context in the attributed target too, not only in step
+            scores; otherwise the foil's tokens are scored in the target's context.
+        contrast_shared: How many of the foil's first tokens are the same features as those of the target: gradients
+            and changes reach them. 0: the foil's context stays as it is.
+    """
+
     contrast_force_inputs: bool = False
     contrast_shared: int = 0
 
