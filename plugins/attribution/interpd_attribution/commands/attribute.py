@@ -1,8 +1,10 @@
 """The command ``interpd attribute``: texts given on the command line."""
 
 import argparse
+import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from interpd.cli import print_json, print_table
@@ -66,7 +68,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     looking = parser.add_argument_group("instead of attributing")
     option(looking, "--list-methods", action="store_true", help="list the methods of the model's workers")
     option(looking, "--list-step-functions", action="store_true", help="list what --target and --step-scores take")
-    option(looking, "--explain", metavar="METHOD", help="say what a method is, and what it takes")
+    option(looking, "--explain", metavar="NAME", help="say what a method or a step function is")
     option(looking, "--estimate", action="store_true", help="say what it would cost")
     parser.set_defaults(run=run)
 
@@ -83,11 +85,13 @@ def run(args: argparse.Namespace) -> int:
         if is_look_up:
             return _look_up(args, model)
         settled = asking.alone(args, rows, has_encoder=model.info.has_encoder)
+        began_s = time.monotonic()
         wanted = asking.arguments(args, model)
         log.info("%r is asked for %d texts: %s", model, len(rows), wanted)
         if args.estimate:
             return _estimate(args, model, settled, wanted)
         out = _attributed(args, model, settled, wanted)
+        log.info("%d results after %.1f s", len(out), time.monotonic() - began_s)
     deliver(args, out)
     return 0
 
@@ -141,13 +145,24 @@ def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wan
 
 
 def _look_up(args: argparse.Namespace, model: "Model") -> int:
+    part = model.attribute
     if args.explain:
-        model.attribute.explain(args.explain)
-        return 0
-    found = model.attribute.methods() if args.list_methods else model.attribute.step_functions()
-    if args.json:
-        print_json(found)
+        part.explain(args.explain)
+    elif args.list_methods:
+        found = part.methods()
+        _print_listed(args, found, ("method", "what it is"), list(found.items()))
     else:
-        what = "method" if args.list_methods else "step function"
-        print_table("", (what, "what it is"), sorted(found.items()))
+        known = part.step_functions()
+        told = {name: asdict(one) for name, one in known.items()}
+        rows = [(one.name, ", ".join(one.options), one.summary) for one in known.values()]
+        _print_listed(args, told, ("step function", "options", "what it is"), rows)
     return 0
+
+
+def _print_listed(
+    args: argparse.Namespace, document: Any, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    if args.json:
+        print_json(document)
+    else:
+        print_table("", columns, sorted(rows))

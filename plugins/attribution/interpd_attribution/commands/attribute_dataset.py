@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -63,9 +64,11 @@ def run(args: argparse.Namespace) -> int:
     failures: list[Failure] = []
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
         rows = asking.alone(args, rows, has_encoder=model.info.has_encoder)
+        began_s = time.monotonic()
         wanted = asking.arguments(args, model)
         log.info("%r is asked for %d rows: %s", model, len(rows), wanted)
         out = _attributed(args, model, rows, wanted, failures)
+        log.info("%d results, %d failures after %.1f s", len(out), len(failures), time.monotonic() - began_s)
     delivering.warn(out)
     delivering.save_page(args, out)
     told = {str(failure.row.number): failure.error.message for failure in failures}

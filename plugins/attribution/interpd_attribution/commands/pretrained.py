@@ -30,4 +30,15 @@ def pretrained(source: str, model_kwargs: Mapping[str, Any], tokenizer_kwargs: M
         model = kind.from_pretrained(path, **{**pinned, **model_kwargs, "use_safetensors": True})
     except (OSError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{source!r} cannot be loaded with these arguments: {error}") from error
+    if (language := tokenizer_kwargs.get("tgt_lang")) is not None:
+        model.generation_config.forced_bos_token_id = _language(tokenizer, language)
     return model.eval(), tokenizer
+
+
+def _language(tokenizer: Any, name: str) -> int:
+    """The token that answers in a language begin with, as Inseq has it."""
+    codes = getattr(tokenizer, "lang_code_to_id", {})
+    found = codes.get(name, tokenizer.get_vocab().get(name))
+    if found is None:
+        raise InvalidRequest(f"--tokenizer-kwargs: the tokenizer has no language {name!r}")
+    return found

@@ -92,6 +92,13 @@ def test_arguments_of_loading_that_cannot_be_are_refused(folder, kwargs, error, 
         pretrained(str(folder), kwargs, {})
 
 
+def test_answers_begin_with_the_token_of_their_language(folder):
+    model, tokenizer = pretrained(str(folder), {}, {"tgt_lang": "<s>"})
+    assert model.generation_config.forced_bos_token_id == tokenizer.get_vocab()["<s>"]
+    with pytest.raises(InvalidRequest, match="the tokenizer has no language 'xx'"):
+        pretrained(str(folder), {}, {"tgt_lang": "xx"})
+
+
 def test_a_folder_that_is_none_is_said(tmp_path):
     with pytest.raises(InvalidRequest, match="cannot be loaded with these arguments"):
         pretrained(str(tmp_path), {"dtype": "float32"}, {})
