@@ -3,9 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from functools import reduce
-from operator import add
 from typing import Any
 
 from interpd.errors import CallerError
@@ -13,10 +10,9 @@ from interpd_attribution import methods
 from interpd_attribution.asked import Asked, asked_of
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
-from interpd_attribution.costs import Estimate, estimated
 from interpd_attribution.flights import Flights
 from interpd_attribution.requests import Call, call_of
-from interpd_attribution.running import Pair, Running, recorded
+from interpd_attribution.running import Running
 from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
 from interpd_attribution.spelling import Speller
 from interpd_attribution.step_functions import StepFunction, step_functions
@@ -99,11 +95,6 @@ class Attribute:
         known = self.step_functions()
         said = str(known[name]) if name in known else methods.explained(methods.schema_of(self._model.manifest, name))
         sys.stdout.write(said + "\n")
-
-    def _pairs(self, inputs: Any, generated: Any, asked: Asked) -> list[Pair]:
-        schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
-        known, sequences = self.step_functions(), self._sequences(listed(inputs, generated), asked)
-        return [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
 
     def _call_in(self, t: PromptTrace, asked: Asked) -> Call:
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
