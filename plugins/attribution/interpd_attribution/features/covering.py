@@ -103,6 +103,10 @@ def offsets(tokens: Tokens) -> Sequence[tuple[int, int]]:
         if "\ufffd" in string:
             n_pending += 1
             continue
+        if is_special(string) and string and not tokens.text[at:].lstrip().startswith(string):
+            # the token that a decoder starts with is not in its text
+            found.append((at, at))
+            continue
         start = _found(tokens.text, string, at, n_pending > 0)
         if not string and tokens.text[at : at + 1].isspace():
             # a marker of SentencePiece by itself
