@@ -1,0 +1,181 @@
+"""Inseq's calls, for scripts that come from there: ``from interpd_attribution import inseq_shim as inseq``.
+
+    model = inseq.load_model("path/to/model", "integrated_gradients")
+    out = model.attribute("The cat sat", n_steps=50, generation_args={"max_new_tokens": 5})
+    out.show()
+
+What is where, and what differs, is in the plugin's README. New programs use ``model.attribute`` of interpd itself.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from interpd.errors import CallerError
+from interpd_attribution.aggregation import list_aggregation_functions, list_aggregators
+from interpd_attribution.aggregation.registry import find
+from interpd_attribution.attributions import Attributions
+from interpd_attribution.inseq_shim.model import AttributionModel
+from interpd_attribution.inseq_shim.outputs import (
+    FeatureAttributionOutput,
+    FeatureAttributionSequenceOutput,
+    merge_attributions,
+)
+from interpd_attribution.inseq_shim.words import METHODS, STEP_FUNCTIONS, method_of
+from interpd_client import Client, Model, connect, local
+
+__all__ = [
+    "AttributionModel",
+    "FeatureAttributionOutput",
+    "FeatureAttributionSequenceOutput",
+    "explain",
+    "list_aggregation_functions",
+    "list_aggregators",
+    "list_feature_attribution_methods",
+    "list_step_functions",
+    "list_supported_frameworks",
+    "load_model",
+    "merge_attributions",
+    "register_model_config",
+    "register_step_function",
+    "show_attributions",
+    "show_granular_attributions",
+    "show_token_attributions",
+]
+
+_LOADING = ("dtype", "torch_dtype", "attn_implementation")
+"""Of ``model_kwargs``; the last changes no number, since attention is shown whichever runs."""
+
+
+def load_model(
+    model: Any,
+    attribution_method: str | None = None,
+    framework: str = "hf_transformers",
+    *,
+    tokenizer: Any = None,
+    device: str | None = None,
+    address: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    **method_kwargs: Any,
+) -> AttributionModel:
+    """A model that is asked as Inseq's are: of a daemon, or in this process.
+
+    Args:
+        model: A folder, a name of the hub with its commit, a model of transformers, or one of interpd; with an address
+            the name that the daemon has for it.
+        attribution_method: The method of calls that name none.
+        framework: Only this one.
+        tokenizer: Of a model of transformers.
+        device: Of a model that is loaded here.
+        address: Of a daemon, ``host:port``; ``None``: the model runs in this process.
+        model_kwargs: ``dtype`` (or ``torch_dtype``).
+        method_kwargs: Options of the method for all calls: ``target_layer``, ``multiply_by_inputs``, ...
+
+    Raises:
+        CallerError: Another framework, arguments that only transformers knows.
+        InterpdError: What loading raises.
+    """
+    if framework != "hf_transformers":
+        raise CallerError(f"framework is {framework!r}, expected 'hf_transformers'")
+    if "tokenizer_kwargs" in method_kwargs:
+        raise CallerError("tokenizer_kwargs: make the tokenizer yourself and give the pair, model and tokenizer=")
+    served, client = _served(model, tokenizer, device, address, dict(model_kwargs or {}))
+    made = AttributionModel(served, attribution_method, method_kwargs, client=client)
+    if hasattr(model, "named_modules"):
+        made.path_of = lambda layer: _path(model, layer)
+    return made
+
+
+def list_feature_attribution_methods() -> list[str]:
+    """The ids of Inseq's methods, all of which can be asked for; a model of interpd lists ours."""
+    return sorted(METHODS)
+
+
+def list_step_functions() -> list[str]:
+    """The ids of Inseq's step functions, all of which can be asked for."""
+    return sorted(STEP_FUNCTIONS)
+
+
+def list_supported_frameworks() -> list[str]:
+    """The one."""
+    return ["hf_transformers"]
+
+
+def explain(id: str) -> None:
+    """Prints what a method, a step function or an aggregator of Inseq is here. Raises ``CallerError``."""
+    if id in METHODS:
+        method = method_of(id)
+        said = [f"{id}: the method {method.id!r} of interpd; model.attribute.explain({method.id!r}) says all about it."]
+        said += [f"  {theirs} is {ours}" for theirs, ours in method.renamed.items()]
+        said += [method.note] if method.note else []
+    elif id in STEP_FUNCTIONS:
+        options = ", ".join(STEP_FUNCTIONS[id])
+        said = [f"{id}: a step function" + (f", with the options {options}." if options else ".")]
+    else:
+        said = [f"{id}: {find(id).call.__doc__}"]
+    sys.stdout.write("\n".join(said) + "\n")
+
+
+def show_attributions(attributions: Attributions, **options: Any) -> str | None:
+    """``attributions.show(...)``."""
+    return attributions.show(**options)
+
+
+def show_granular_attributions(attributions: Attributions, **options: Any) -> str | None:
+    """``attributions.show_granular(...)``."""
+    return attributions.show_granular(**options)
+
+
+def show_token_attributions(attributions: Attributions, **options: Any) -> str | None:
+    """``attributions.show_tokens(...)``."""
+    return attributions.show_tokens(**options)
+
+
+def register_step_function(fn: Callable[..., Any], identifier: str, **_: Any) -> NoReturn:
+    """Refuses: step functions run where the model is, and no code travels there."""
+    raise CallerError(
+        f"step function {identifier!r}: workers run no code of clients. Mark it with @step_function of "
+        "interpd_attribution.worker.scoring.registry and offer it as an entry point interpd_attribution.step_functions "
+        "where the model is, or attribute a value of the graph: model.attribute(text, target=lambda t: ...)"
+    )
+
+
+def register_model_config(model_type: str, config: Mapping[str, Any], **_: Any) -> None:
+    """Warns: nothing needs such a config here, the sites of a model are found and tested when it is loaded."""
+    warnings.warn(f"register_model_config({model_type!r}): not needed here, and without effect", stacklevel=2)
+
+
+def _served(
+    model: Any, tokenizer: Any, device: str | None, address: str | None, model_kwargs: Mapping[str, Any]
+) -> tuple[Model, Client | None]:
+    """(model, the client to close with it)."""
+    if isinstance(model, Model) or address is not None:
+        if tokenizer is not None or device is not None or model_kwargs:
+            raise CallerError("the model is served already: leave tokenizer, device and model_kwargs out")
+        if isinstance(model, Model):
+            return model, None
+        client = connect(str(address))
+        return client.model(model), client
+    unknown = [name for name in model_kwargs if name not in _LOADING]
+    if unknown:
+        raise CallerError(
+            f"model_kwargs has {unknown[0]!r}, expected {', '.join(_LOADING)}: load the model with transformers and "
+            "give it with its tokenizer, or serve it with a daemon"
+        )
+    dtype = str(model_kwargs.get("dtype", model_kwargs.get("torch_dtype", "auto"))).removeprefix("torch.")
+    given = model if isinstance(model, str) or tokenizer is None else (model, tokenizer)
+    # a model that is given has its dtype and device
+    options = {"dtype": dtype, "device": device or "auto"} if isinstance(model, str) else {}
+    client = local(given, name="model", plugins=("attribution",), **options)
+    return client.model("model"), client
+
+
+def _path(model: Any, layer: Any) -> str:
+    """The dotted path of a module."""
+    if isinstance(layer, str):
+        return layer
+    found = next((name for name, module in model.named_modules() if module is layer), None)
+    if found is None:
+        raise CallerError(f"target_layer {type(layer).__name__} is no module of the model")
+    return found
