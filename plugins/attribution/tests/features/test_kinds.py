@@ -289,3 +289,9 @@ def test_levels_lie_within_one_another():
     assert word.parents(inner) == (0, 0, 1, 1, 2)
     with pytest.raises(CallerError, match="at least one level"):
         nested([], text, start=1)
+
+
+def test_the_token_that_a_decoder_starts_with_is_not_in_its_text():
+    told = Tokens((1, 5, 6), ("<pad>", "The", "nur"), ((0, 0),) * 3, "The nur")
+    assert list(offsets(told)) == [(0, 0), (0, 3), (3, 7)]
+    assert named("word").of(told).labels == ("<pad>", "The", "nur")
