@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AS_GIVEN = ("method", "target", "baseline", "features", "reduce")
 """Options that ``attribute`` takes under their own name, and has a default for."""
 
+RENAMED = {"deeplift": "gradient_x_difference", "layer_deeplift": "layer_gradient_x_difference"}
+"""Methods of Inseq that are called what they are here."""
+
 GENERATION: Mapping[str, tuple[type, ...]] = {
     "max_new_tokens": (int,),
     "do_sample": (bool,),
@@ -83,6 +86,11 @@ def check_generated(args: argparse.Namespace, *, is_given: bool) -> None:
 
 def arguments(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     """Arguments of ``model.attribute`` beside the texts; what the caller did not say is left to its defaults."""
+    if args.method in RENAMED and args.method not in model.attribute.methods():
+        raise InvalidRequest(
+            f"Inseq's {args.method!r} is {RENAMED[args.method]!r} here, which is what it computes on language models: "
+            f"-a {RENAMED[args.method]}"
+        )
     asked = {name: getattr(args, name) for name in AS_GIVEN if getattr(args, name, None) is not None}
     generation = generation_of(args)
     optional = {
@@ -102,7 +110,7 @@ def arguments(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     given = {name: value for name, value in optional.items() if value}
     given |= {name: value for name, value in exact.items() if value is not None}
     constants = {name: value for name, value in args.attribution_kwargs.items() if name not in contrasts.NAMES}
-    return {**asked, **given, **constants}
+    return _with_options(model, {**asked, **given}, constants)
 
 
 def generation_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -133,6 +141,26 @@ def refusing(model: "Model") -> Iterator[None]:
         yield
     except UnknownName as error:
         raise InvalidRequest(f"{error}; interpd attribute --list-methods lists those of {model.name!r}") from error
+
+
+def _with_options(model: "Model", given: dict[str, Any], constants: dict[str, Any]) -> dict[str, Any]:
+    """Arguments in which options of step functions are with these: Inseq has them among those of the method."""
+    known = model.attribute.step_functions()
+    taken: set[str] = set()
+
+    def written(function: str) -> str:
+        options = [one.partition(":")[0] for one in known[function].options] if function in known else []
+        own = [name for name in options if name in constants]
+        taken.update(own)
+        said = ", ".join(f"{name}={constants[name]!r}" for name in own)
+        return f"{function}({said})" if own else function
+
+    target = written(given.get("target", "probability"))
+    scores = tuple(written(one) for one in given.get("step_scores", ()))
+    found = {**given, **({"step_scores": scores} if scores else {})}
+    if target != "probability":
+        found["target"] = target
+    return {**found, **{name: value for name, value in constants.items() if name not in taken}}
 
 
 def _check_generation(given: Mapping[str, Any]) -> None:

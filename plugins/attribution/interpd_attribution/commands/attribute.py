@@ -1,10 +1,13 @@
 """The command ``interpd attribute``: texts given on the command line."""
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from interpd.cli import print_json, print_table
@@ -137,10 +140,12 @@ def _attributed(args: argparse.Namespace, model: "Model", rows: Sequence[Row], w
 
 
 def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> int:
-    texts = [row.input for row in rows], None if rows[0].generated is None else [row.generated for row in rows]
-    contrast = {} if rows[0].contrast is None else {"contrast": [row.contrast for row in rows]}
-    estimate = model.attribute.estimate(*texts, **wanted, **contrast)
-    delivering.print_facts(args, estimate)
+    of_each = [model.attribute.estimate(row.input, row.generated, **wanted, **row.arguments) for row in rows]
+    whole = reduce(add, of_each)
+    if args.json:
+        print_json(asdict(whole))
+    else:
+        sys.stdout.write(f"{whole}\n")
     return 0
 
 

@@ -6,11 +6,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from interpd.cli import print_json, print_table
 from interpd.errors import InvalidRequest
 from interpd_attribution.aggregation import list_aggregation_functions
 from interpd_attribution.attributions import Attributions
@@ -99,14 +98,6 @@ def save_page(args: argparse.Namespace, out: Attributions) -> None:
         page = out.html(page=True, do_aggregation=not args.aggregators)
         # halves of characters, which tokens may be, have no UTF-8
         Path(args.viz_path).write_text(page, encoding="utf-8", errors="replace")
-
-
-def print_facts(args: argparse.Namespace, facts: Any) -> None:
-    """Prints the fields of a dataclass."""
-    if args.json:
-        print_json(asdict(facts))
-    else:
-        print_table("", ("what", ""), [(one.name, getattr(facts, one.name)) for one in fields(facts)])
 
 
 def print_document(out: Attributions, **more: object) -> None:

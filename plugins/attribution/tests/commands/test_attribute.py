@@ -186,3 +186,30 @@ def test_it_says_what_it_asks_where_that_is_wanted(line_gpt2):
     assert "1 texts: {'method': 'saliency'}" in err
     _, _, err = line_gpt2("attribute", "-i", TEXT, "-g", CONTINUATION, "--hide")
     assert err == ""
+
+
+def test_options_of_step_functions_are_among_those_of_the_method_as_inseq_has_them(line_gpt2, gpt2, tmp_path):
+    ask = ("-i", TEXT, "-g", CONTINUATION, "--attribution_kwargs", '{"logprob": true, "absolute": false}')
+    found = saved(line_gpt2, tmp_path / "out.json", *ask)
+    same(found[0], gpt2.attribute(TEXT, CONTINUATION, target="probability(logprob=True)", absolute=False))
+
+
+def test_deeplift_is_called_what_it_is(line_gpt2):
+    code, _, err = line_gpt2("attribute", "-i", TEXT, "-a", "deeplift")
+    assert code == 3
+    assert "-a gradient_x_difference" in err
+
+
+def test_what_it_would_cost_is_said(line_gpt2):
+    code, out, _ = line_gpt2("attribute", "-i", TEXT, "the dog", "-g", CONTINUATION, " sat", "--estimate")
+    assert code == 0
+    assert "gradients" in out
+    _, out, _ = line_gpt2("attribute", "-i", TEXT, "-g", CONTINUATION, "--estimate", "--json")
+    assert json.loads(out)["bytes_returned"] > 0
+
+
+def test_step_functions_are_listed_with_their_options(line_gpt2):
+    _, out, _ = line_gpt2("attribute", "--list-step-functions")
+    assert "top_k: int = 0" in out
+    _, out, _ = line_gpt2("attribute", "--list-step-functions", "--json")
+    assert json.loads(out)["kl_divergence"]["contrastive"]
