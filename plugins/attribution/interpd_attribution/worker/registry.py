@@ -1,7 +1,7 @@
 """Attribution methods: ours, and those of other packages.
 
 A package offers its own through the entry-point group ``interpd_attribution.methods``; each entry point names a
-function marked with ``@attribution`` or ``@grouped_method``.
+function marked with ``@attribution``, ``@perturbation`` or ``@grouped_method``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from interpd.sdk import DeclarationError
 from interpd_attribution.worker.gradient import discretized, local, path, sampled
 from interpd_attribution.worker.internals import alti, attention, dummy, logit, norms, rollout, value_zeroing
 from interpd_attribution.worker.layers import gradient as layers
-from interpd_attribution.worker.perturbation import context_cite, kernel, shapley, surrogates, windows
+from interpd_attribution.worker.perturbation import context_cite, kernel, reagent, shapley, surrogates, windows
 
 GROUP = "interpd_attribution.methods"
 
@@ -24,7 +24,7 @@ OURS = (
     *(layers.layer_gradient_x_activation, layers.layer_gradient_x_difference, layers.layer_integrated_gradients),
     *(layers.layer_conductance, layers.internal_influence),
     *(windows.occlusion, windows.feature_ablation, shapley.shapley_values, shapley.shapley_value_sampling),
-    *(kernel.kernel_shap, surrogates.lime, context_cite.context_cite),
+    *(kernel.kernel_shap, surrogates.lime, context_cite.context_cite, reagent.reagent),
     *(attention.attention, norms.attention_norms, value_zeroing.value_zeroing, dummy.dummy),
     *(rollout.attention_rollout, rollout.attention_flow, rollout.alti),
     *(logit.direct_logit_attribution, alti.alti_logit, alti.alti_logit_layers),

@@ -31,6 +31,7 @@ EXAMPLES = {
     "kernel_shap": {**BASELINE, "n_samples": 64},
     "lime": {**BASELINE, "n_samples": 4},
     "context_cite": {**BASELINE, "n_ablations": 4, "n_held_out": 2, "output": "target"},
+    "reagent": {"num_probes": 2, "max_probe_steps": 2},
 }
 
 OF_EVALUATIONS = {

@@ -44,13 +44,14 @@ class SampledScores:
 
 
 def perturbation(
-    id: str, *, returns: type = Scores, version: int = 1, paper: str | None = None
+    id: str, *, returns: type = Scores, of_values: bool = True, version: int = 1, paper: str | None = None
 ) -> Callable[[Explain], Explain]:
     """A decorator that declares a function of a ``Problem`` as the attribution method ``attribution.<id>``.
 
     Args:
         id: Of the method: ``occlusion``.
         returns: A frozen dataclass of tensors with at least the fields of ``Scores``.
+        of_values: Whether a value of the graph can be attributed, instead of predictions.
         version: Raised whenever its numbers change.
         paper: Where it comes from.
     """
@@ -64,9 +65,10 @@ def perturbation(
 
         parameters = inspect.signature(explain, eval_str=True).parameters.values()
         own = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+        signature = [one for one in with_own(run, own) if of_values or one.name != "value"]
         name = f"attribution.{id}"
         explain.methods = (  # type: ignore[attr-defined]
-            declared(as_if(run, explain), with_own(run, own), returns, name=name, version=version, paper=paper),
+            declared(as_if(run, explain), signature, returns, name=name, version=version, paper=paper),
         )
         return explain
 

@@ -52,9 +52,9 @@ class Context:
     """Token ids whose predictions are scored."""
 
     source_ids: Tensor | None
-    """``[pos]``; ``None`` for a decoder-only model."""
+    """``[pos]``, or ``[row pos]`` where rows have tokens of their own; ``None`` for a decoder-only model."""
     target_ids: Tensor
-    """``[pos]``."""
+    """``[pos]``, or ``[row pos]``."""
     predicting: tuple[int, ...]
     """Positions of the target whose logits count."""
     shares_source: bool = True
