@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,8 +11,17 @@ from attribution_golden import reading, tiny
 
 import interpd_client
 from interpd.errors import InterpdError
+from interpd.graph.ir import Graph, Node, Ref
+from interpd.graph.run import Cancelled, Progress, Result
+from interpd.sdk import hookimpl
+from interpd.testing.in_process import InProcessModel
+from interpd.testing.tiny_models import tiny_model
 from interpd_attribution import worker
+from interpd_attribution.worker.perturbation.declaration import perturbation
+from interpd_attribution.worker.perturbation.game import Game
 from interpd_attribution.worker.perturbation.shapley import Moments
+from interpd_attribution.worker.problem import Problem
+from interpd_attribution.worker.request import Baseline
 
 ZEROS = {"baseline": "zeros", "include_eos_baseline": True}
 
@@ -212,6 +222,65 @@ def test_moments_of_blocks_are_those_of_all():
 def test_what_cannot_be_is_refused(gpt2, method, options, said):
     with pytest.raises(InterpdError, match=said):
         gpt2.trace(method, **{**ZEROS, **options})
+
+
+def test_random_baselines_are_a_mean_whatever_fits_into_a_pass(gpt2):
+    options = {"baseline": "noise", "n_baselines": 3, "include_eos_baseline": True}
+    whole = gpt2.trace("feature_ablation", **options).scores
+    close(gpt2.trace("feature_ablation", rows_per_pass=2, **options).scores, whole)
+
+
+def events_of(method, max_steps=None, **constants):
+    graph = Graph((Node(f"attribution.{method}", params={**ZEROS, **constants}),), {"scores": Ref(0)})
+    with InProcessModel({"attribution": worker}) as model:
+        return model.events(graph, max_steps=max_steps) if max_steps else model.run(graph).events
+
+
+def test_what_is_known_so_far_comes_on_the_way():
+    events = events_of("occlusion", rows_per_pass=1)
+    told = [event for event in events if isinstance(event, Progress)]
+    assert [event.done for event in told] == list(range(1, int(told[-1].total) + 1))
+    parts = [event.tensor.to_numpy() for event in events if isinstance(event, Result) and event.partial]
+    known = [np.isfinite(part).sum() for part in parts]
+    assert len(parts) > 1
+    assert known == sorted(known)
+    sampled = events_of("shapley_value_sampling", n_samples=8, rows_per_pass=4)
+    assert sum(isinstance(event, Result) and event.partial for event in sampled) > 1
+
+
+def test_a_cancel_ends_it_between_two_passes():
+    events = events_of("occlusion", max_steps=4, rows_per_pass=1)
+    assert isinstance(events[-1], Cancelled)
+    assert sum(isinstance(event, Progress) for event in events) < 4
+
+
+@perturbation("alone")
+def alone(problem: Problem, *, factor: float = 1.0, baseline: Baseline) -> torch.Tensor:
+    """What a feature gives the target by itself.
+
+    Args:
+        factor: Times this.
+    """
+    game = Game(problem, baseline)
+    worth = game.worth(torch.cat([game.ends()[:1], torch.eye(game.n, dtype=torch.bool)]))
+    return game.table(worth[1:] - worth[:1]) * factor
+
+
+def test_a_method_of_another_package_has_all_that_ours_have(gpt2):
+    (method,) = alone.methods
+    constants = {param.name: param for param in method.schema.params}
+    assert {"factor", "target", "step_scores", "contrast_ids", "baseline", "seed"} <= constants.keys()
+    assert constants["factor"].doc == "Times this."
+    plugin = ModuleType("mine")
+    plugin.interpd_register_methods = hookimpl(lambda: [method])
+    served = (gpt2.model, tiny_model("gpt2").tokenizer)
+    with (
+        interpd_client.local(served, plugins={"mine": plugin}, name="m") as client,
+        client.model("m").trace(list(gpt2.target)) as t,
+    ):
+        t.save(out=t.op("attribution.alone", factor=2.0, **ZEROS))
+    gains = np.stack([worth(gpt2, {position}) - worth(gpt2, set()) for position in range(8)])
+    close(t.result["out"].scores, 2 * np.where(sees(gpt2), gains, np.nan))
 
 
 @pytest.fixture(scope="module")

@@ -131,15 +131,13 @@ class Game:
         device, n_starts = self._starts.device, len(self._starts)
         masks = masks.to(device)
         stays = torch.cat([masks, masks.new_ones(len(masks), 1)], 1)[:, self._player_of]
-        total = torch.zeros(len(masks), self.n_columns, dtype=torch.float64, device=device)
-        size = self.problem.rows_per_pass(grad=False)
-        for part in chunks(len(masks) * n_starts, size):
+        found = []
+        for part in chunks(len(masks) * n_starts, self.problem.rows_per_pass(grad=False)):
             rows = torch.arange(part.start, part.stop, device=device)
-            row, start = rows // n_starts, rows % n_starts
-            starts = self._starts if n_starts == 1 else self._starts[start]
-            vectors = torch.where(stays[row][..., None], self.problem.inputs, starts)
-            total.index_add_(0, row, self.problem.scored(vectors).columns.double())
-        return total.cpu() / n_starts
+            starts = self._starts if n_starts == 1 else self._starts[rows % n_starts]
+            vectors = torch.where(stays[rows // n_starts][..., None], self.problem.inputs, starts)
+            found.append(self.problem.scored(vectors).columns.double().cpu())
+        return torch.cat(found).unflatten(0, (len(masks), n_starts)).mean(1)
 
     def _remember(self, keys: list[bytes], new: list[int], found: Tensor) -> None:
         room = MOST_KNOWN // max(1, self.n_columns) - len(self._known)
