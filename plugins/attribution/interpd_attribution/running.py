@@ -20,6 +20,9 @@ from interpd_client import Model, RunHandle
 
 Pair = tuple[Exact, Call]
 
+TOLD = ("standard_errors", "intercepts", "fits", "lds", "drops", "stopped")
+"""What methods say of their scores, kept in the result's ``info``; ``None`` where a number is none."""
+
 
 class Running:
     """What ``model.attribute.submit`` gives: the requests are sent, ``result()`` waits for them."""
@@ -56,8 +59,7 @@ class Running:
         exact, call = pair
         outputs = outputs_of(call.schema, result["out"])
         info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
-        if (errors := outputs.arrays.get("standard_errors")) is not None:
-            info["standard_errors"] = np.asarray(errors).tolist()
+        info |= {name: _plain(outputs.arrays[name]) for name in TOLD if name in outputs.arrays}
         return attribution_of(exact, call, result.tokens[0], outputs, info)
 
     def _feed(self, number: int, event: Event) -> None:
@@ -77,3 +79,10 @@ def shared(made: Sequence[Attribution]) -> dict[str, Any]:
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     texts = {key: [text for one in made for text in one.info[key]] for key in ("input_texts", "generated_texts")}
     return common | texts | {"attr_pos_end": max(one.info["attr_pos_end"] for one in made)}
+
+
+def _plain(values: Any) -> list[Any]:
+    """An array as JSON takes it, which knows no NaN."""
+    array = np.asarray(values)
+    found: list[Any] = np.where(np.isnan(array), None, array.astype(object)).tolist()
+    return found

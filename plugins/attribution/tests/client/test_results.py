@@ -100,6 +100,17 @@ def test_sampled_scores_say_how_sure_they_are(gpt2):
     assert out.info["seed"] == 3
 
 
+@pytest.mark.parametrize("method", ["kernel_shap", "lime", "context_cite", "reagent"])
+def test_what_methods_say_of_their_scores_survives_its_file(gpt2, tmp_path, method):
+    options = {"reagent": {"num_probes": 2, "max_probe_steps": 2}}.get(method, {"baseline": "zeros"})
+    told = {"kernel_shap": "standard_errors", "lime": "fits", "context_cite": "drops", "reagent": "stopped"}[method]
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, method=method, **options)
+    out.save(tmp_path / "out.json")
+    found = Attributions.load(tmp_path / "out.json")[0].info[told]
+    assert found == out.info[told]
+    assert np.shape(found)[-1] == 3
+
+
 def test_step_scores_alone_are_a_result(gpt2):
     out = gpt2.client_model.attribute(PROMPT, CONTINUATION, method="dummy", step_scores=["entropy"])
     assert not out.has_scores
