@@ -158,7 +158,7 @@ def mismatches(model, name, methods=tuple(METHODS)):
             size = 1.0 if suffix == "l2" else np.nanmax(np.abs(vectors).sum(-1))
             if case.method == "occlusion":
                 # differences of log-probabilities and logits, which Inseq takes in float32
-                size = 5.0
+                size = max(size, 5.0)
             ours = aggregated(vectors, suffix, len(source) if golden.is_encoder_decoder else 0)
             for one, theirs in zip(ours, (case.source_scores, case.target_scores), strict=True):
                 if theirs is not None and not alike(one[: len(theirs)][:, told], theirs[:, told], max(size, 1.0)):
