@@ -102,7 +102,8 @@ def test_sources_and_prefixes_are_probed_together(t5):
 
 @pytest.mark.parametrize("candidates", ["uniform", "model", "groups"])
 def test_importance_adds_up_to_one_and_seeds_draw_the_same(gpt2, candidates):
-    options = {**(GROUPS if candidates == "groups" else {"candidates": candidates}), **QUICK, "num_probes": 3, "max_probe_steps": 3}
+    from_ = GROUPS if candidates == "groups" else {"candidates": candidates}
+    options = {**from_, **QUICK, "num_probes": 3, "max_probe_steps": 3}
     one, other = (gpt2.trace("reagent", rows_per_pass=rows, **options) for rows in (0, 5))
     close(one.scores, other.scores, atol=1e-5)
     close(np.nansum(one.scores, 0), 1.0)

@@ -125,6 +125,13 @@ def test_kernel_shap_of_all_coalitions_is_exact(gpt2):
     assert not np.nan_to_num(found.standard_errors).any()
 
 
+def test_a_single_feature_has_all_of_the_change(gpt2):
+    features = {"features": (0, 0, -1, -1, -1, -1, -1, -1), "start": 6}
+    found = gpt2.trace("kernel_shap", n_samples=2, **features, **ZEROS)
+    close(found.scores, gpt2.trace("feature_ablation", **features, **ZEROS).scores)
+    assert not found.standard_errors.any()
+
+
 @pytest.mark.parametrize("paired", [False, True])
 def test_kernel_shap_is_as_far_off_as_it_says_and_adds_up(gpt2, paired):
     exact = gpt2.trace("shapley_values", start=4, **ZEROS).scores
