@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from interpd import zoo
 from interpd.cli.ask import PackageMissing
 from interpd.errors import Broken
 from interpd.plugin import parts
@@ -36,7 +37,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser, argv: Sequence[s
 
 
 def looked_at(taken: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Every command and client part that is installed here, and what is wrong with it (empty: nothing).
+    """Every command, client part, reproduction and bundled model of plugins, and what is wrong with it (or nothing).
 
     ``taken``: the names of interpd's own commands.
     """
@@ -46,6 +47,11 @@ def looked_at(taken: Collection[str]) -> Iterator[tuple[str, str]]:
         yield f"command {name!r}", _taken(name) if name in taken else problem
     for name in parts.names(parts.CLIENT):
         yield f"client part {name!r}", _problem(lambda name=name: parts.loaded(parts.part(parts.CLIENT, name)))
+    for name in parts.names(parts.REPRODUCTIONS):
+        yield f"reproduction {name!r}", _problem(lambda name=name: parts.loaded(parts.part(parts.REPRODUCTIONS, name)))
+    for name in parts.names(parts.ZOO):
+        own = f"{parts.part(parts.ZOO, name)}: interpd has a model {name!r} of its own; it needs another name"
+        yield f"bundled model {name!r}", own if name in zoo.own() else _problem(lambda name=name: zoo.path(name))
 
 
 def parser_of(name: str, common: argparse.ArgumentParser) -> argparse.ArgumentParser:

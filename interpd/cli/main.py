@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from interpd import __version__
-from interpd.cli import adapters, artifacts, ask, doctor, extensions, graphs, inspect, output, serve
+from interpd.cli import adapters, artifacts, ask, doctor, extensions, graphs, inspect, output, reproduce, serve
 from interpd.errors import InterpdError
 
 
@@ -24,7 +24,7 @@ def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"interpd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve.add_parser(commands)
-    for group in (inspect, adapters, artifacts, graphs, doctor):
+    for group in (inspect, adapters, artifacts, graphs, reproduce, doctor):
         group.add_parsers(commands, ask.flags())
     problems = extensions.add_parsers(commands, ask.flags(), argv)
     if problems:

@@ -1,7 +1,7 @@
-"""What plugins bring besides their workers' part: a part for the client, commands for the command line.
+"""What plugins bring besides their workers' part: a part for the client, commands, reproductions, bundled models.
 
-Both are entry points that are loaded at the first use, and neither needs torch or a daemon. A broken one is told of
-with the distribution that it comes from, and hurts nothing else.
+All are entry points that are loaded at the first use, and none needs torch or a daemon to be loaded. A broken one is
+told of with the distribution that it comes from, and hurts nothing else.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,12 @@ CLIENT = "interpd.client"
 
 COMMANDS = "interpd.commands"
 """Loaded by ``interpd``: a callable that takes the parser of the command ``<name>`` and adds to it."""
+
+REPRODUCTIONS = "interpd.reproductions"
+"""Loaded by ``interpd reproduce``: a callable that takes a ``Reproduction`` and computes results of papers again."""
+
+ZOO = "interpd.zoo"
+"""Loaded by whoever loads the model ``<name>``: a package whose folder ``from_pretrained`` can load."""
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from interpd import zoo
 from interpd.errors import CallerError, InvalidRequest, ModelNotFound
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -44,7 +45,8 @@ def fetch(
     """
     if not revision:
         raise InvalidRequest(
-            f"{source!r} is no folder and no bundled name here, and from the hub it needs a pinned revision: "
+            f"{source!r} is no folder and no bundled name here ({', '.join(zoo.names())}), and from the hub it needs a "
+            "pinned revision: "
             f"write {source}@COMMIT (the 40 hex digits under 'Files and versions'; a tag or branch is resolved to its "
             "commit)"
         )

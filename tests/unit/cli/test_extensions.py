@@ -1,32 +1,11 @@
 """Commands of plugins, from packages that are installed for one test."""
 
-import itertools
 import json
 import re
 
 import pytest
 
 from interpd.cli.main import main, make_parser
-
-NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Installs a package with one command: the code of its module, or what an installer would find otherwise."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def install(name, code, *, distribution="interpd-wave", group="interpd.commands"):
-        module = f"installed_command_{next(NUMBERS)}"  # a name of its own: imported modules stay
-        (tmp_path / f"{module}.py").write_text(code)
-        info = tmp_path / f"{distribution.replace('-', '_')}-0.3.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.3\n")
-        with (info / "entry_points.txt").open("a") as file:
-            file.write(f"[{group}]\n{name} = {module}:declare\n")
-
-    return install
-
 
 WAVE = """
 print("loaded")
@@ -118,6 +97,9 @@ def test_the_doctor_looks_at_commands_and_client_parts(install, monkeypatch, cap
     install("wave", WAVE)
     install("status", WAVE)
     install("tide", "import no_such_module", group="interpd.client")
+    install("ebb", "", group="interpd.reproductions")
+    install("sea", "declare = 3", group="interpd.zoo")
+    install("facts", "declare = 3", group="interpd.zoo")
     main(["doctor", "--json", "--address", f"localhost:{unused_tcp_port}", "--timeout", "5"])
     out = capsys.readouterr().out
     found = {finding["what"]: finding for finding in json.loads(out[out.index("[") :])}
@@ -125,3 +107,6 @@ def test_the_doctor_looks_at_commands_and_client_parts(install, monkeypatch, cap
     assert "one of interpd's own" in found["command 'status'"]["detail"]
     assert found["client part 'tide'"]["state"] == "warning"
     assert "interpd-wave 0.3" in found["client part 'tide'"]["detail"]
+    assert "has no attribute 'declare'" in found["reproduction 'ebb'"]["detail"]
+    assert "is no package with a model" in found["bundled model 'sea'"]["detail"]
+    assert "needs another name" in found["bundled model 'facts'"]["detail"]
