@@ -1,0 +1,1 @@
+"""A small translation model with a known gender bias; see README.md in this folder."""
