@@ -76,14 +76,16 @@ def test_all_code_on_the_page_runs(sae, capsys):
     assert capsys.readouterr().out == "(1, 5, 7)\n"
 
 
-GROUPS = (discovery.GROUP, parts.CLIENT, parts.COMMANDS)
+OF_EVERY_PLUGIN = (discovery.GROUP, parts.CLIENT, parts.COMMANDS)
+GROUPS = (*OF_EVERY_PLUGIN, parts.REPRODUCTIONS, parts.ZOO)
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_of_entry_points_is_on_the_page_and_used_by_the_example(group):
     offered = [tomllib.loads(block.code) for block in blocks(PAGE, "toml")]
     assert any(group in page.get("project", {}).get("entry-points", {}) for page in offered)
-    example = tomllib.loads(text("examples/interpd-tuned-lens/pyproject.toml"))["project"]
+    package = "examples/interpd-tuned-lens" if group in OF_EVERY_PLUGIN else "plugins/attribution"
+    example = tomllib.loads(text(f"{package}/pyproject.toml"))["project"]
     assert example["entry-points"][group]
     assert not [needed for needed in example["dependencies"] if "daemon" in needed]
 
@@ -121,6 +123,22 @@ def test_the_client_part_and_the_command_of_the_page_work_together(outside, monk
     args = extensions.parser_of("sae-top", common).parse_args(["two words", "--sae", "mine"])
     assert args.run(args) == 0
     assert capsys.readouterr().out.split() == ["[", "0,", "0", "]"]
+
+
+def test_the_reproduction_of_the_page_runs(outside, monkeypatch, tmp_path, capsys):
+    import interpd_client
+
+    from interpd.cli import Reproduction
+
+    namespace, transport = outside
+    exec(next(block for block in blocks(PAGE) if "Reproduction" in block.code).compiled(), namespace)
+    client = interpd_client.Client(transport)
+    monkeypatch.setattr(client, "model", lambda name: interpd_client.Client.model(client, "fake"))
+    monkeypatch.setattr(interpd_client, "local", lambda *models, plugins: client)
+    monkeypatch.setattr(interpd_client.Model, "sae", property(namespace["SaeClient"]), raising=False)
+    namespace["strongest_features"](Reproduction(tmp_path, is_quick=True))
+    assert "Elena Marsh was born in" in capsys.readouterr().out
+    assert (tmp_path / "report.md").read_text()
 
 
 def test_its_pyproject_makes_an_installable_plugin(tmp_path):
