@@ -3,6 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import reduce
+from operator import add
 from typing import Any
 
 from interpd.errors import CallerError
@@ -10,9 +13,10 @@ from interpd_attribution import methods
 from interpd_attribution.asked import Asked, asked_of
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
+from interpd_attribution.costs import Estimate, estimated
 from interpd_attribution.flights import Flights
 from interpd_attribution.requests import Call, call_of
-from interpd_attribution.running import Running
+from interpd_attribution.running import Pair, Running, recorded
 from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
 from interpd_attribution.spelling import Speller
 from interpd_attribution.step_functions import StepFunction, step_functions
@@ -59,12 +63,20 @@ class Attribute:
         Arguments are those of ``model.attribute(...)``.
         """
         began_s = time.monotonic()
-        asked = asked_of(options)
-        schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
-        sequences = self.sequences(listed(inputs, generated), asked)
-        known = self.step_functions()
-        pairs = [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
+        pairs = self._pairs(inputs, generated, asked_of(options))
         return Running(self._model, pairs, is_batch=is_batch(inputs), began_s=began_s)
+
+    def estimate(self, inputs: Any, generated: Any = None, **options: Any) -> Estimate:
+        """What the attribution will cost: rows, gradients, seconds, bytes.
+
+        The method is begun and, when it has said how much there is to do and done a hundredth or two of it, ended.
+        Arguments are those of ``model.attribute(...)``; what is to be generated is.
+        """
+        found = []
+        for exact, call in self._pairs(inputs, generated, asked_of({**options, "progress": False})):
+            with closing(recorded(self._model, exact, call).submit().events()) as events:
+                found.append(estimated(events, self._model.info, exact, call))
+        return reduce(add, found)
 
     def node(self, t: PromptTrace, **options: Any) -> Any:
         """The outputs of the method as values of a trace that the caller writes: ``.scores``, ``.step_scores``, ...
@@ -95,6 +107,11 @@ class Attribute:
         known = self.step_functions()
         said = str(known[name]) if name in known else methods.explained(methods.schema_of(self._model.manifest, name))
         sys.stdout.write(said + "\n")
+
+    def _pairs(self, inputs: Any, generated: Any, asked: Asked) -> list[Pair]:
+        schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
+        known, sequences = self.step_functions(), self.sequences(listed(inputs, generated), asked)
+        return [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
 
     def _call_in(self, t: PromptTrace, asked: Asked) -> Call:
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)

@@ -16,7 +16,7 @@ from interpd_attribution.requests import Call
 from interpd_attribution.results import Outputs, attribution_of, axes_of, outputs_of
 from interpd_attribution.sequences import Exact, running
 from interpd_attribution.under import opened
-from interpd_client import Model, RunHandle
+from interpd_client import Model, RunHandle, Trace
 
 Pair = tuple[Exact, Call]
 
@@ -51,9 +51,7 @@ class Running:
 
     def _starts(self) -> Iterator[Callable[[], RunHandle]]:
         for exact, call in self._pairs:
-            t = opened(self._model, exact, call.asked.under, running(call.asked))
-            t.save(out=call.recorded(t))
-            yield t.submit
+            yield recorded(self._model, exact, call).submit
 
     def _made(self, pair: Pair, result: Any) -> Attribution:
         exact, call = pair
@@ -71,6 +69,13 @@ class Running:
             told = call.asked.on_partial
             assert told is not None
             told(attribution_of(exact, call, self._tokens[number], outputs, {"partial": True}), number)
+
+
+def recorded(model: Model, exact: Exact, call: Call) -> Trace:
+    """The request of one sequence, not sent yet: the writes that are in force, and the node, saved as ``out``."""
+    t = opened(model, exact, call.asked.under, running(call.asked))
+    t.save(out=call.recorded(t))
+    return t
 
 
 def shared(made: Sequence[Attribution]) -> dict[str, Any]:

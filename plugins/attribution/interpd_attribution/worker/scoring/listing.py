@@ -27,6 +27,8 @@ def listing() -> Any:
     """The method ``attribution.step_scores``, with the step functions of this worker in its documentation."""
 
     def step_scores(ctx: MethodContext, *, places: Places) -> StepScores:
+        # without a step function there is no pass, and so no turn of others
+        ctx.raise_if_cancelled()
         given = {field.name: getattr(places, field.name) for field in dataclasses.fields(places)}
         return StepScores(Problem(ctx, Request(**given)).told())
 
