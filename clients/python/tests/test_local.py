@@ -258,7 +258,12 @@ def test_packages_that_are_missing_are_named(monkeypatch):
         ((3,), {}, TypeError, r"local\(\) takes folders, hub ids, .* got 3"),
         (("facts", "facts=b"), {"name": "c"}, TypeError, "name='c' names one model, and 2 were given"),
         (("facts",), {"dtype": "int8"}, interpd.InvalidRequest, "dtype 'int8' is none of"),
-        (("nothing_of_the_kind",), {}, interpd.InvalidRequest, "no bundled name here .*facts.* needs a pinned revision"),
+        (
+            ("nothing_of_the_kind",),
+            {},
+            interpd.InvalidRequest,
+            "no bundled name here .*facts.* needs a pinned revision",
+        ),
     ],
 )
 def test_models_that_cannot_be_had_leave_nothing(models, options, error, message, own_threads):
