@@ -85,6 +85,13 @@ class TraceDraft(PromptTrace):
         if prompt is not None:
             self.prompt(prompt)
 
+    def _begun_as(self, other: "TraceDraft") -> Self:
+        """This trace, with what another one of a single prompt has recorded."""
+        if len(other._recording.prompts) != 1:
+            raise ValueError(f"the trace has {len(other._recording.prompts)} prompts, expected one")
+        self._recording.take_over(other._recording)
+        return self
+
     def __repr__(self) -> str:
         recording = self._recording
         counts = f"{len(recording.prompts)} prompts, {len(recording.nodes)} nodes"
@@ -247,11 +254,7 @@ class Trace(TraceDraft):
         Positions stay as they were written: those that were found by text or counted from the start keep their
         numbers. Raises ``ValueError`` unless this trace has one prompt.
         """
-        if len(self._recording.prompts) != 1:
-            raise ValueError(f"the trace has {len(self._recording.prompts)} prompts, expected one")
-        other = Trace(self._context, prompt, checked(options))
-        other._recording.take_over(self._recording)
-        return other
+        return Trace(self._context, prompt, checked(options))._begun_as(self)
 
     def submit(self) -> RunHandle:
         """A hold on the run, once the service has accepted it; the end of the block then sends nothing.

@@ -1,6 +1,6 @@
 """Runs that were sent, for programs with an event loop."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import final
 
 from interpd.graph.run import Event
@@ -43,9 +43,12 @@ class RunHandle:
         finally:
             await self._run.leave()
 
-    async def result(self) -> Result:
-        """The result, once the run is done. Raises what ended it otherwise."""
-        return await self._run.result()
+    async def result(self, on_event: Callable[[Event], object] | None = None) -> Result:
+        """The result, once the run is done. Raises what ended it otherwise.
+
+        ``on_event`` is called with what happens meanwhile: progress, partial results, tokens.
+        """
+        return await self._run.result(on_event)
 
     async def cancel(self) -> None:
         """Ends the run; nothing happens when it has ended."""

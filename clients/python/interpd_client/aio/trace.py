@@ -6,14 +6,14 @@ service knows: ``await t.tokens`` asks for them, and from then on ``t.tokens("Ma
 
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, Unpack, final
 
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Tokens
 from interpd_client import prompt_trace
 from interpd_client.aio.runs import RunHandle
-from interpd_client.options import RunOptions
+from interpd_client.options import RunOptions, checked
 from interpd_client.prompts import PromptLike
 from interpd_client.recording import Recording
 from interpd_client.result import Result
@@ -98,6 +98,14 @@ class Trace(PromptTrace, TraceDraft):
         if found is None:
             raise RuntimeError("there is no result yet: `await handle.result()` waits for a run that was submitted")
         return found
+
+    def again(self, prompt: PromptLike, **options: Unpack[RunOptions]) -> "Trace":
+        """A new trace of what this one has recorded, over another prompt; it saves nothing yet, and nothing is sent.
+
+        Positions stay as they were written: those that were found by text or counted from the start keep their
+        numbers. Raises ``ValueError`` unless this trace has one prompt.
+        """
+        return Trace(self._context, prompt, checked(options))._begun_as(self)
 
     async def check(self, *, remote: bool = False) -> CheckReport:
         """What is wrong with the trace so far, its types and its cost; nothing runs.
