@@ -28,7 +28,7 @@ from interpd.scheduler.scheduler import Scheduler
 from interpd.service.direct import DirectService, Responses
 from interpd.worker.checkpoint import Report
 from interpd.worker.factory import engine_on, make_registry
-from interpd.worker.given import loaded_from
+from interpd.worker.given import loaded_from, serves
 from interpd.worker.loading import load_model
 from interpd.worker.options import ReplicaOptions
 from interpd.worker.pool import Pool
@@ -76,7 +76,7 @@ class InProcess:
         self._service = self._started.result()
 
     def give(self, model: Any, tokenizer: Any = None) -> str:
-        """What ``ModelSpec.source`` calls a model that is loaded already; it belongs to the daemon from then on."""
+        """What ``ModelSpec.source`` calls a model that is loaded already; it is the daemon's until that is closed."""
         source = f"{type(model).__name__}-{next(self._numbers)}-of-this-process"
         self._given[source] = (model, tokenizer)
         return source
@@ -122,7 +122,10 @@ class InProcess:
         given = self._given.pop(options.spec.source, None)
         loaded = load_model(options.spec, registry, report) if given is None else loaded_from(*given, options.spec)
         report("testing sites")
-        return engine_on(loaded, registry, options)
+        engine = engine_on(loaded, registry, options)
+        if given is not None:
+            serves(engine, loaded.model)
+        return engine
 
     def _run(self) -> None:
         loop = self._loop

@@ -82,6 +82,8 @@ class NnsightEngine:
         self._methods = MethodTurns(self._emit, self._busy, share_passes=share_passes, max_tokens=max_batch_tokens)
         self._events: list[Event] = []
         self._turn = 0
+        self.is_closed = False
+        """Whether the model is anybody's again."""
 
     def describe(self) -> Manifest:
         """What this engine offers now."""
@@ -211,6 +213,7 @@ class NnsightEngine:
         self._store.close()
         # a model that was given by somebody goes back to him
         self._access.resident.attention.give_back()
+        self.is_closed = True
 
     def _next_turn(self) -> int:
         self._turn += 1

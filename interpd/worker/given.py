@@ -1,14 +1,20 @@
 """Models that somebody has loaded already, in this process."""
 
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from interpd.config import ModelSpec
+from interpd.engine.nnsight_engine import NnsightEngine
 from interpd.engine.resident import Loaded
-from interpd.errors import InvalidRequest
+from interpd.errors import InvalidRequest, PreconditionFailed
 
 REVISION = "unknown"
 """Nobody can say where the weights of such a model are from."""
+
+_ENGINES: WeakKeyDictionary[nn.Module, ReferenceType[NnsightEngine]] = WeakKeyDictionary()
+# the last engine of each; two at once would see each other's passes
 
 
 def loaded_from(model: object, tokenizer: object, spec: ModelSpec) -> Loaded:
@@ -21,11 +27,17 @@ def loaded_from(model: object, tokenizer: object, spec: ModelSpec) -> Loaded:
 
     Raises:
         InvalidRequest: Something else was given.
+        PreconditionFailed: It is served already.
     """
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise InvalidRequest(f"a {type(model).__name__} was given as a model, expected one of transformers")
     if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise InvalidRequest(f"a {type(tokenizer).__name__} was given as a tokenizer, expected one of transformers")
+    if (engine := _ENGINES.get(model, lambda: None)()) is not None and not engine.is_closed:
+        raise PreconditionFailed(
+            f"this {type(model).__name__} is served already, by a client of this process that is not closed: close() "
+            "that one first, or give a copy (copy.deepcopy) of the model"
+        )
     for name in ("dtype", "device"):
         if (asked := getattr(spec, name)) != "auto":
             raise InvalidRequest(f"{name} {asked!r} cannot be had for a model that is loaded: move it with .to(...)")
@@ -40,3 +52,8 @@ def loaded_from(model: object, tokenizer: object, spec: ModelSpec) -> Loaded:
         REVISION,
         problem,
     )
+
+
+def serves(engine: NnsightEngine, model: nn.Module) -> None:
+    """Remembers which engine a model was given to, for as long as both live."""
+    _ENGINES[model] = ref(engine)

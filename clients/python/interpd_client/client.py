@@ -52,7 +52,7 @@ def local(
     Args:
         models: Folders, ``OWNER/NAME@COMMIT`` of the hub or bundled names (``"facts"``), each with ``=NAME`` or
             without; ``ModelSpec``s; models of transformers that are loaded, or pairs of one and its tokenizer, which
-            belong to the client from then on.
+            belong to the client until it is closed.
         name: What the only model is called; its own name when empty.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: as with a daemon.
         device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: ``cuda`` where there is one.

@@ -317,15 +317,19 @@ def test_a_loaded_model_is_taken_and_given_back_as_it_was(own_threads):
     assert own_threads() == []
 
 
-def test_a_model_without_a_tokenizer_takes_ids():
+def test_a_model_without_a_tokenizer_takes_ids_and_serves_one_client_at_a_time():
     tiny = tiny_model("llama")
     with interpd.local(tiny.model, name="mine", progress=False) as client:
         model = client.model("mine")
+        with pytest.raises(interpd.PreconditionFailed, match=r"served already.* close\(\) that one first"):
+            interpd.local(tiny.model, name="again", progress=False)
         with model.trace([1, 2, 3]) as t:
-            t.save(logits=t.logits)
+            t.save(logits=t.logits, pattern=t.layers[0].attn.pattern)
         assert t.result["logits"].shape[:2] == (1, 3)
         with pytest.raises(interpd.InvalidRequest, match="given without a tokenizer: give the prompt as token_ids"):
             model.tokenize("text")
+    with interpd.local(tiny.model, name="again", progress=False) as client:
+        assert client.model("again").info.n_layers == tiny.model.config.num_hidden_layers
 
 
 def test_closing_frees_the_model():

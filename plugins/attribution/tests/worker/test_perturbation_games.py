@@ -273,9 +273,9 @@ def test_a_method_of_another_package_has_all_that_ours_have(gpt2):
     assert constants["factor"].doc == "Times this."
     plugin = ModuleType("mine")
     plugin.interpd_register_methods = hookimpl(lambda: [method])
-    served = (gpt2.model, tiny_model("gpt2").tokenizer)
+    tiny = tiny_model("gpt2")
     with (
-        interpd_client.local(served, plugins={"mine": plugin}, name="m") as client,
+        interpd_client.local((tiny.model, tiny.tokenizer), plugins={"mine": plugin}, name="m") as client,
         client.model("m").trace(list(gpt2.target)) as t,
     ):
         t.save(out=t.op("attribution.alone", factor=2.0, **ZEROS))
