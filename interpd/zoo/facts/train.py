@@ -3,20 +3,17 @@
 Writes the model, its tokenizer, the world, the metrics and the card to ``--out``, the folder of this file by default.
 """
 
-import argparse
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -28,15 +25,22 @@ from interpd.zoo.facts.corpus import Batch, Corpus
 from interpd.zoo.facts.evaluate import Patching, accuracy, final_logits, make_prompts, make_swaps
 from interpd.zoo.facts.tokenizer import make_tokenizer
 from interpd.zoo.facts.world import World, load_world, make_world, save_world
+from interpd.zoo.training import Recipe, arguments_of, begin, described, save, train
 
 HERE = Path(__file__).parent
-STEPS = 1400
-ROWS = 256
+RECIPE = Recipe(
+    steps=1400,
+    rows=256,
+    threads=2,
+    learning_rate=2e-3,
+    weight_decay=0.05,
+    warm_up=100,
+    constant_share=0.3,
+    least_share=0.02,
+    told_every=50,
+)
 PARAGRAPHS_EVERY = 6
 INTERCHANGE_LAYERS = (0, 1, 2)
-LEARNING_RATE, WEIGHT_DECAY, WARM_UP, CONSTANT_SHARE = 2e-3, 0.05, 100, 0.3
-# The number of threads decides the order of sums, so it is part of the recipe.
-THREADS = 2
 EXAMPLE = "Elena Marsh was born in"
 
 
@@ -60,25 +64,18 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
-def train(model: PreTrainedModel, corpus: Corpus, *, steps: int, seed: int, plain: bool = False) -> None:
-    """Train in place, with a progress line every fiftieth step; ``plain`` leaves the interchanged rows out."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
-    generator = torch.Generator().manual_seed(seed)
-    started = time.monotonic()
-    model.train()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _schedule(step, steps)
+class Losses:
+    """The losses of the steps of training; ``plain`` leaves the interchanged rows out."""
+
+    def __init__(self, model: PreTrainedModel, corpus: Corpus, *, seed: int, plain: bool = False) -> None:
+        self._model, self._corpus, self._plain = model, corpus, plain
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, step: int) -> Tensor:
+        """Weighted cross-entropy of a new batch, a sum over positions and a mean over rows."""
         is_paragraph = step % PARAGRAPHS_EVERY == PARAGRAPHS_EVERY - 1
-        batch = corpus.paragraphs(ROWS // 2) if is_paragraph else corpus.sentences(ROWS)
-        optimizer.zero_grad()
-        loss = _loss(model, batch.clean() if plain else batch, generator)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step % 50 == 0 or step == steps - 1:
-            print(f"step {step:5d}/{steps}  loss {loss.item():.4f}  {time.monotonic() - started:5.0f} s", flush=True)
-    model.eval()
+        batch = self._corpus.paragraphs(RECIPE.rows // 2) if is_paragraph else self._corpus.sentences(RECIPE.rows)
+        return _loss(self._model, batch.clean() if self._plain else batch, self._generator)
 
 
 def measure(folder: Path, world: World) -> dict[str, object]:
@@ -93,7 +90,9 @@ def measure(folder: Path, world: World) -> dict[str, object]:
     prompts = make_prompts(tokenizer, world, unseen)
     difference = (final_logits(eager, prompts) - final_logits(sdpa, prompts)).abs().max()
     return {
-        "model": _describe(eager, folder),
+        "model": described(
+            eager, folder, "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"
+        ),
         "world": {"facts": len(world.facts), "trained_prompts": len(trained), "unseen_prompts": len(unseen)},
         "accuracy": {
             "trained": accuracy(eager, tokenizer, world, trained),
@@ -106,40 +105,25 @@ def measure(folder: Path, world: World) -> dict[str, object]:
 
 def main() -> None:
     """Make the world, train, save, reload, measure and write the card."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of the texts")
-    parser.add_argument("--steps", type=int, default=STEPS, help="fewer for a quick trial")
+    parser = arguments_of(__doc__, RECIPE, HERE)
     parser.add_argument("--plain", action="store_true", help="without interchanged rows, to compare; needs --out")
     arguments = parser.parse_args()
     if arguments.plain and arguments.out == HERE:
         parser.error("--plain is for comparison and would overwrite the bundled model: name a folder with --out")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(arguments.seed)
+    begin(RECIPE, arguments.seed)
     save_world(make_world(), arguments.out / "world.json")
     world = load_world(arguments.out / "world.json")
     tokenizer = make_tokenizer(world)
     model = make_model(tokenizer)
-    started = time.monotonic()
-    corpus = Corpus(world, tokenizer, arguments.seed)
-    train(model, corpus, steps=arguments.steps, seed=arguments.seed, plain=arguments.plain)
-    training = {"seed": arguments.seed, "steps": arguments.steps, "rows": ROWS, "threads": THREADS}
-    training["seconds"] = round(time.monotonic() - started)
-    _save(model, tokenizer, arguments.out)
+    losses = Losses(model, Corpus(world, tokenizer, arguments.seed), seed=arguments.seed, plain=arguments.plain)
+    training = train(model, RECIPE, losses, seed=arguments.seed, steps=arguments.steps)
+    save(model, tokenizer, arguments.out, bos_token_id=tokenizer.bos_token_id)
     metrics = {"training": training, **measure(arguments.out, world)}
     (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     if not arguments.plain:
         write_card(arguments.out, metrics, _continuation(arguments.out, EXAMPLE))
     print(f"unseen paraphrases {metrics['accuracy']['unseen']['all']:.4f}; flips {metrics['flips']}")
-
-
-def _describe(model: PreTrainedModel, folder: Path) -> dict[str, object]:
-    names = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-    shape = {name: getattr(model.config, name) for name in names}
-    weight_bytes = (folder / "model.safetensors").stat().st_size
-    return {**shape, "parameters": model.num_parameters(), "weight_bytes": weight_bytes}
 
 
 def _continuation(folder: Path, text: str) -> str:
@@ -176,24 +160,6 @@ def _interchanging(model: PreTrainedModel, batch: Batch, layers: Tensor) -> Iter
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Factor of the learning rate: a linear rise, a constant part, a linear fall."""
-    fall = (1 - step / steps) / (1 - CONSTANT_SHARE)
-    return min(1.0, (step + 1) / WARM_UP, max(0.02, fall))
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        do_sample=False,
-        max_new_tokens=32,
-    )
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

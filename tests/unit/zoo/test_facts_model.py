@@ -6,6 +6,7 @@ import random
 import pytest
 
 from interpd import zoo
+from interpd.testing.bundled import model_of, tokenizer_of
 from interpd.zoo.facts.world import load_world
 
 FOLDER = zoo.path("facts")
@@ -17,26 +18,23 @@ def world():
     return load_world(FOLDER / "world.json")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer():
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(FOLDER)
+    return tokenizer_of("facts")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    return model_of("facts")
 
 
 @pytest.fixture(scope="module")
-def patching(model, tokenizer, world):
+def patching(world):
     from interpd.zoo.facts.evaluate import Patching, make_swaps
 
-    return Patching(model, tokenizer, world, random.Random(0).sample(make_swaps(world, seed=1), 200))
+    return Patching(
+        model_of("facts"), tokenizer_of("facts"), world, random.Random(0).sample(make_swaps(world, seed=1), 200)
+    )
 
 
 def test_weights_are_half_precision_and_small():

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from interpd import zoo
+from interpd.testing.bundled import model_of, tokenizer_of
 from interpd_attribution.reproduce.rank import kendall
 from interpd_attribution.zoo.translate.world import load_world, make_world, save_world
 
@@ -19,19 +20,14 @@ def world():
     return load_world(FOLDER / "world.json")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer():
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(FOLDER)
+    return tokenizer_of("translate")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
-    import torch
-    from transformers import AutoModelForSeq2SeqLM
-
-    return AutoModelForSeq2SeqLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    return model_of("translate")
 
 
 def test_the_world_is_what_its_seed_makes(world, tmp_path):
