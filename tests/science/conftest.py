@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interpd.testing.bench import Bench
+from interpd.graph.ir import Ref, Slice
+from interpd.testing.bench import Bench, call, read
 
 
 def _load(name):
@@ -38,3 +39,17 @@ def exact_bench(request):
 @pytest.fixture(scope="session")
 def gpt2():
     return Bench.tiny("gpt2")
+
+
+@pytest.fixture
+def own_log_probability():
+    """Nodes of a graph, the last of which is the log-probability of a prompt's own tokens, all but the first."""
+    return [
+        read("logits"),
+        call("torch.log_softmax", Ref(0), dim=-1),
+        call("tensor.getitem", Ref(1), (Slice(), Slice(None, -1))),
+        call("tokens.ids"),
+        call("tensor.getitem", Ref(3), (Slice(), Slice(1, None), None)),
+        call("torch.take_along_dim", Ref(2), Ref(4), dim=-1),
+        call("torch.sum", Ref(5)),
+    ]

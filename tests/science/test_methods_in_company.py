@@ -191,17 +191,8 @@ def test_every_site_is_edited_and_read_in_its_own_rows_and_positions(architectur
         assert all(together.done.cost.shared_with == (3,) * len(names) for together, _ in pairs)
 
 
-def test_values_are_recomputed_from_each_rows_own_tokens(bench):
-    nodes = [
-        read("logits"),
-        call("torch.log_softmax", Ref(0), dim=-1),
-        call("tensor.getitem", Ref(1), (Slice(), Slice(None, -1))),
-        call("tokens.ids"),
-        call("tensor.getitem", Ref(3), (Slice(), Slice(1, None), None)),
-        call("torch.take_along_dim", Ref(2), Ref(4), dim=-1),
-        call("torch.sum", Ref(5)),
-        call("crowd.without", Ref(6)),
-    ]
+def test_values_are_recomputed_from_each_rows_own_tokens(bench, own_log_probability):
+    nodes = [*own_log_probability, call("crowd.without", Ref(6))]
     pairs = both_ways(bench, *(partial(ask, nodes, {"x": 7}, prompt) for prompt in PROMPTS))
     assert_equal(pairs, atol=1e-4)
     assert pairs[0][0].done.cost.shared_with == (3, 3)

@@ -170,18 +170,9 @@ def test_each_row_of_a_perturbation_gets_its_own_value(bench):
         assert abs(found[place] - feature(bench, other).item()) < 1e-10
 
 
-def test_each_row_is_computed_from_its_own_tokens_and_positions(bench):
+def test_each_row_is_computed_from_its_own_tokens_and_positions(bench, own_log_probability):
     """The log-probability of a row's own tokens: their ids, and how many there are, differ from row to row."""
-    nodes = [
-        read("logits"),
-        call("torch.log_softmax", Ref(0), dim=-1),
-        call("tensor.getitem", Ref(1), (Slice(), Slice(None, -1))),
-        call("tokens.ids"),
-        call("tensor.getitem", Ref(3), (Slice(), Slice(1, None), None)),
-        call("torch.take_along_dim", Ref(2), Ref(4), dim=-1),
-        call("torch.sum", Ref(5)),
-        call("probe.prefixes", Ref(6)),
-    ]
+    nodes = [*own_log_probability, call("probe.prefixes", Ref(6))]
     found = bench.run(ask(nodes, {"out": 7}, PROMPT))["out"]
     ids = bench.ids(PROMPT)
     for row, length in enumerate(range(2, ids.shape[1] + 1)):
