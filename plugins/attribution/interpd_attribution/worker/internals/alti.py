@@ -10,12 +10,14 @@ from torch import Tensor
 
 from interpd.sdk import MethodContext
 from interpd_attribution.worker.constants import grouped_method
+from interpd_attribution.worker.declaration import Scores
 from interpd_attribution.worker.internals.blocks import by_layer, mixing
 from interpd_attribution.worker.internals.maps import attributes, problem_of, queries_of, table
 from interpd_attribution.worker.internals.mixed import by_contributions, stems_of
 from interpd_attribution.worker.internals.readout import Logit, readout
 from interpd_attribution.worker.internals.selection import Collected, Layers
 from interpd_attribution.worker.internals.stacks import decoder_of
+from interpd_attribution.worker.layers.declaration import LayerScores
 from interpd_attribution.worker.problem import Problem
 from interpd_attribution.worker.request import Places
 
@@ -25,24 +27,21 @@ Parts = Literal["all", "attention"]
 
 
 @dataclass(frozen=True)
-class TracedScores:
-    """A number for each feature and column; NaN where the feature is not attributed or comes behind the column."""
+class TracedScores(Scores):
+    """A number for each feature and column; NaN where the feature is not attributed or comes behind the column.
 
-    scores: Float32[Tensor, "feature step"]
-    step_scores: Float32[Tensor, "score token"]
-    deltas: Float32[Tensor, "_ step"]
-    """One row: by how much scores and ``biases`` miss the logit: rounding, parts that are left out, what comes from
-    features that are not attributed, what the graph's writes brought."""
+    ``deltas`` has one row: by how much scores and ``biases`` miss the logit: rounding, parts that are left out, what
+    comes from features that are not attributed, what the graph's writes brought.
+    """
+
     biases: Float32[Tensor, " step"]
     """What biases of attention and behind the stream add, which come from no feature."""
 
 
 @dataclass(frozen=True)
-class TracedLayers:
+class TracedLayers(LayerScores):
     """A number for each layer, feature and column, as in ``TracedScores``: layer 0 is what enters the first layer."""
 
-    scores: Float32[Tensor, "layer feature step"]
-    step_scores: Float32[Tensor, "score token"]
     deltas: Float32[Tensor, "_ step"]
     """As in ``TracedScores``, of all layers."""
     biases: Float32[Tensor, " step"]

@@ -7,6 +7,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext
+from interpd_attribution.worker.layers.declaration import HeadScores, LayerScores
 from interpd_attribution.worker.problem import Problem
 from interpd_attribution.worker.request import Places, Request
 
@@ -15,11 +16,9 @@ MOST_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
-class HeadMaps:
+class HeadMaps(HeadScores):
     """A number for each layer, head, feature and column; NaN where the feature is not attributed or comes behind it."""
 
-    scores: Float32[Tensor, "layer head feature step"]
-    step_scores: Float32[Tensor, "score token"]
     encoder_self: Float32[Tensor, "_ _ _ _"]
     """``[layer head position position]`` of the encoder: where to, whose; empty where it was not asked for."""
     decoder_self: Float32[Tensor, "_ _ _ _"]
@@ -27,11 +26,9 @@ class HeadMaps:
 
 
 @dataclass(frozen=True)
-class LayerMaps:
+class LayerMaps(LayerScores):
     """A number for each layer, feature and column; NaN as in ``HeadMaps``."""
 
-    scores: Float32[Tensor, "layer feature step"]
-    step_scores: Float32[Tensor, "score token"]
     encoder_self: Float32[Tensor, "_ _ _"]
     """As in ``HeadMaps``, without heads."""
     decoder_self: Float32[Tensor, "_ _ _"]

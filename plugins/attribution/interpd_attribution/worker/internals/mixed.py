@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from interpd.sdk import MethodContext
+from interpd.sdk import CallerError, MethodContext
 from interpd_attribution.worker.internals.blocks import Mixing, by_layer, mixing
 from interpd_attribution.worker.internals.selection import Heads
 from interpd_attribution.worker.internals.stacks import Stack, decoder_of, encoder_of
@@ -18,6 +18,19 @@ HeadsReduce = Literal["mean", "max", "min"]
 
 VECTOR_BYTES = 64 << 20
 """What transformed vectors of some positions may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionShares:
+    """How weights of attention become shares.
+
+    Args:
+        heads_reduce: What becomes of the heads of a layer; rows are made to add up to one again.
+        residual: The share of a position's own stream in each step.
+    """
+
+    heads_reduce: HeadsReduce = "mean"
+    residual: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,12 +89,14 @@ def stems_of(stack: Stack) -> tuple[str, ...]:
     return ("attn", "cross_attn") if stack.side == "decoder." else ("attn",)
 
 
-def by_attention(problem: Problem, method: str, heads_reduce: HeadsReduce, residual: float) -> Mixed:
-    """Weights of attention, heads reduced, beside the share ``residual`` of each position's own stream.
+def by_attention(problem: Problem, method: str, shares: AttentionShares) -> Mixed:
+    """Weights of attention, heads reduced, beside the share of each position's own stream.
 
     Rows of reduced weights are made to add up to one. Source: Abnar & Zuidema 2020, section 3.
     """
-    heads = Heads(heads_reduce=heads_reduce)
+    residual, heads = shares.residual, Heads(heads_reduce=shares.heads_reduce)
+    if not 0 <= residual < 1:
+        raise CallerError(f"residual is {residual}, expected a share from 0 to below 1")
 
     def step(stem: str, values: Mapping[str, Tensor]) -> Step:
         weights = heads.of(values[f"{stem}.pattern"].double())[0]

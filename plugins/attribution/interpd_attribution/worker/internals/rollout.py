@@ -18,7 +18,7 @@ from interpd_attribution.worker.internals.maps import (
     table,
 )
 from interpd_attribution.worker.internals.maximum_flow import Network
-from interpd_attribution.worker.internals.mixed import HeadsReduce, Mixed, by_attention, by_contributions
+from interpd_attribution.worker.internals.mixed import AttentionShares, Mixed, by_attention, by_contributions
 from interpd_attribution.worker.problem import Problem
 from interpd_attribution.worker.request import Places
 
@@ -27,28 +27,16 @@ MOST_WORK = 100_000_000
 
 
 @grouped_method("attribution.attention_rollout", paper="arXiv:2005.00928")
-def attention_rollout(
-    ctx: MethodContext,
-    *,
-    heads_reduce: HeadsReduce = "mean",
-    residual: float = 0.5,
-    places: Places,
-    beside: SelfScores,
-) -> Maps:
+def attention_rollout(ctx: MethodContext, *, shares: AttentionShares, places: Places, beside: SelfScores) -> Maps:
     """How much of each feature attention brings to where the token is predicted, from layer to layer.
 
     A column adds up to one over all positions. Of an encoder-decoder model self-attention and cross-attention are a
     step each, and cross-attention leads on to what the encoder's layers bring together.
 
-    Args:
-        heads_reduce: What becomes of the heads of a layer; rows are made to add up to one again.
-        residual: The share of a position's own stream in each step.
-
     Source: Abnar & Zuidema 2020.
     """
     problem = problem_of(ctx, places)
-    mixed = by_attention(problem, "attention_rollout", heads_reduce, _share(residual))
-    return _maps(problem, mixed, beside)
+    return _maps(problem, by_attention(problem, "attention_rollout", shares), beside)
 
 
 @grouped_method("attribution.alti", paper="arXiv:2203.04212")
@@ -64,33 +52,15 @@ def alti(ctx: MethodContext, *, places: Places, beside: SelfScores) -> Maps:
 
 
 @grouped_method("attribution.attention_flow", paper="arXiv:2005.00928")
-def attention_flow(
-    ctx: MethodContext,
-    *,
-    heads_reduce: HeadsReduce = "mean",
-    residual: float = 0.5,
-    places: Places,
-    beside: SelfScores,
-) -> Maps:
+def attention_flow(ctx: MethodContext, *, shares: AttentionShares, places: Places, beside: SelfScores) -> Maps:
     """The greatest flow from where the token is predicted to each feature, attention being the capacities.
 
     A maximum-flow problem for each pair of positions, so for short sequences; larger ones are refused.
 
-    Args:
-        heads_reduce: What becomes of the heads of a layer; rows are made to add up to one again.
-        residual: The share of a position's own stream in each step.
-
     Source: Abnar & Zuidema 2020. Of encoder-decoder models as ``attention_rollout``.
     """
     problem = problem_of(ctx, places)
-    mixed = by_attention(problem, "attention_flow", heads_reduce, _share(residual))
-    return _Flow(problem, mixed, beside).maps()
-
-
-def _share(residual: float) -> float:
-    if not 0 <= residual < 1:
-        raise CallerError(f"residual is {residual}, expected a share from 0 to below 1")
-    return residual
+    return _Flow(problem, by_attention(problem, "attention_flow", shares), beside).maps()
 
 
 def _is_beside(problem: Problem, beside: SelfScores) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from interpd.sdk import CallerError
+from interpd_attribution.worker.declaration import Scores
 from interpd_attribution.worker.perturbation.declaration import perturbation
 from interpd_attribution.worker.perturbation.game import Game, check_samples
 from interpd_attribution.worker.perturbation.regression import Array, Fit, rank_correlations, standardised_lasso
@@ -24,13 +25,9 @@ SURE = 1e-15
 
 
 @dataclasses.dataclass(frozen=True)
-class CitedScores:
+class CitedScores(Scores):
     """The weights of a sparse surrogate, and how good they are; NaN where the feature comes behind the column."""
 
-    scores: Float32[Tensor, "feature step"]
-    step_scores: Float32[Tensor, "score token"]
-    deltas: Float32[Tensor, "_ step"]
-    """As in ``Scores``."""
     intercepts: Float32[Tensor, " step"]
     """What the surrogate says of the column without any feature."""
     lds: Float32[Tensor, " step"]

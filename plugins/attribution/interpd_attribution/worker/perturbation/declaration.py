@@ -31,13 +31,9 @@ BY_FEATURE = ("scores", "standard_errors")
 
 
 @dataclasses.dataclass(frozen=True)
-class SampledScores:
+class SampledScores(Scores):
     """Scores with how far off they may be; NaN where the feature comes behind all of the column's tokens."""
 
-    scores: Float32[Tensor, "feature step"]
-    step_scores: Float32[Tensor, "score token"]
-    deltas: Float32[Tensor, "_ step"]
-    """As in ``Scores``."""
     standard_errors: Float32[Tensor, "feature step"]
     """Of the draws: the score is within two of them of what more samples would give, nineteen times in twenty. NaN
     where too few were drawn to tell."""

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from interpd.sdk import CallerError
+from interpd_attribution.worker.declaration import Scores
 from interpd_attribution.worker.memory import chunks
 from interpd_attribution.worker.perturbation.declaration import perturbation
 from interpd_attribution.worker.perturbation.game import check_samples
@@ -23,13 +24,9 @@ _SURE = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
-class ProbedScores:
+class ProbedScores(Scores):
     """Importance that adds up to one in each column; NaN where the feature comes behind all of the column's tokens."""
 
-    scores: Float32[Tensor, "feature step"]
-    step_scores: Float32[Tensor, "score token"]
-    deltas: Float32[Tensor, "_ step"]
-    """As in ``Scores``."""
     standard_errors: Float32[Tensor, "feature step"]
     """Over the probes that count; NaN where it is one."""
     stopped: Float32[Tensor, " step"]

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from interpd.sdk import CallerError
+from interpd_attribution.worker.declaration import Scores
 from interpd_attribution.worker.perturbation.declaration import perturbation
 from interpd_attribution.worker.perturbation.game import Game, check_samples
 from interpd_attribution.worker.perturbation.regression import Array, Fit, lasso, ridge
@@ -21,13 +22,9 @@ Fitted = Callable[[Array, Array], tuple[Fit, Mapping[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class SurrogateScores:
+class SurrogateScores(Scores):
     """The coefficients of a linear surrogate; NaN where the feature comes behind all of the column's tokens."""
 
-    scores: Float32[Tensor, "feature step"]
-    step_scores: Float32[Tensor, "score token"]
-    deltas: Float32[Tensor, "_ step"]
-    """As in ``Scores``."""
     intercepts: Float32[Tensor, " step"]
     """What the surrogate says without any feature."""
     fits: Float32[Tensor, " step"]
