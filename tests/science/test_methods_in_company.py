@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from interpd.errors import CallerError, OpFailed
-from interpd.graph.ir import Prompt, Ref, Slice
+from interpd.graph.ir import Prompt, Ref
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
 from interpd.sdk import MethodContext, Recomputed, hookimpl, method

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from interpd.errors import CallerError, FeatureUnsupported, OpFailed
-from interpd.graph.ir import Prompt, Ref, Slice
+from interpd.graph.ir import Prompt, Ref
 from interpd.graph.types import TensorData
 from interpd.plugin.discovery import built_in, candidate_of
 from interpd.plugin.registry import load_registry
