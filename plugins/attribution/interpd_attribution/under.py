@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from interpd.errors import CallerError
-from interpd.graph.ir import Graph
+from interpd.graph.ir import Graph, Node, node_references
+from interpd.graph.order import WRITE
 from interpd_attribution.sequences import Exact
 from interpd_client import Model, Trace
 
@@ -37,8 +38,8 @@ def record(under: Any, g: Any) -> None:
 
 
 def counts_from_end(graph: Graph) -> bool:
-    """Whether something in a graph names positions by their distance from the end."""
-    return any(_is_from_end(place) for node in graph.nodes for place in _places(node))
+    """Whether what a graph writes names positions by their distance from the end."""
+    return any(_is_from_end(place) for node in _of_writes(graph) for place in _places(node))
 
 
 def _check_prompt(model: Model, exact: Exact, under: Trace) -> None:
@@ -57,6 +58,16 @@ def _check_prompt(model: Model, exact: Exact, under: Trace) -> None:
         )
     if len(own) < len(exact.target_ids) and counts_from_end(under.request.graph):
         raise CallerError(f"{AT_THE_END}: record the trace over the whole sequence, or give a function")
+
+
+def _of_writes(graph: Graph) -> Iterator[Node]:
+    """The writes and what they are made of; what is only looked at is not in force."""
+    needed: set[int] = set()
+    for number in reversed(range(len(graph.nodes))):
+        node = graph.nodes[number]
+        if node.op == WRITE or number in needed:
+            needed.update(ref.node for ref in node_references(node))
+            yield node
 
 
 def _places(node: Any) -> Iterator[Any]:

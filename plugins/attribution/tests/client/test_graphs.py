@@ -80,6 +80,15 @@ def test_writes_that_mean_other_tokens_elsewhere_are_refused(gpt2):
     assert model.attribute(PROMPT, CONTINUATION, under=whole).scores.shape == (8, 3)
 
 
+def test_what_a_trace_only_looks_at_may_be_counted_from_the_end(gpt2, steered):
+    model = gpt2.client_model
+    with model.trace(PROMPT) as t:
+        steer(t)
+        t.save(top=t.logits[:, -1].argmax(-1))
+    out = model.attribute(PROMPT, CONTINUATION, under=t, **METHOD)
+    np.testing.assert_allclose(out.target_attributions, steered, rtol=1e-4, atol=1e-6)
+
+
 def test_a_value_of_the_graph_is_attributed_towards(gpt2):
     def value(t):
         return t.logits[0, -1, :2]
