@@ -186,7 +186,12 @@ def _tokens(side: Tokens) -> tuple[Token, ...]:
 def _columns(call: Call, target: Sequence[Token], n_columns: int) -> tuple[Token, ...]:
     if call.asked.is_value:
         return tuple(Token("value" if n_columns == 1 else f"value[{number}]", -1) for number in range(n_columns))
-    attributed: Sequence[Token] = target[call.start : call.stop]
-    if call.compared.foils is not None and str(call.asked.target).startswith("contrast_"):
-        attributed = [Token(*shown) for shown in call.compared.foils.labels(attributed)]
-    return call.columns.merge_tokens(attributed)
+    attributed, foils = target[call.start : call.stop], call.compared.foils
+    if foils is None or not str(call.asked.target).startswith("contrast_"):
+        return call.columns.merge_tokens(attributed)
+    merged = call.columns.merge_tokens([Token(*shown) for shown in foils.labels(attributed)])
+    begin = foils.constants.get("contrast_start")
+    if begin is None:
+        return merged
+    wholes = " | ".join("".join(strings[begin:]) for strings in foils.strings)
+    return tuple(Token(f"{wholes} → {token.text}", -1) for token in merged)
