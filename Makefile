@@ -8,6 +8,9 @@ FAST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 # tests that start processes of their own, which want the machine for themselves
 ALONE := tests/benchmarks tests/e2e tests/integration
 
+# what the tests' many processes import is compiled once
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test fast bench lint install clean
 
 install: $(STAMP)

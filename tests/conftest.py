@@ -1,6 +1,7 @@
 """What every test gets: one thread, no network, and the small real models where they are at hand."""
 
 import ctypes
+import gc
 import os
 import socket
 import sys
@@ -17,7 +18,16 @@ os.environ.setdefault("INTERPD_DEFAULTS_NUM_CPUS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# what collecting makes stays to the end: the garbage collector need not look at it, again and again
+gc.disable()
+
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def pytest_collection_finish() -> None:
+    """Puts modules and tests out of the garbage collector's sight."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
