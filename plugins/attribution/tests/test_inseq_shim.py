@@ -11,7 +11,7 @@ from interpd.errors import CallerError
 from interpd_attribution import inseq_shim as inseq
 from interpd_attribution.attribution import Token
 from interpd_attribution.inseq_shim.outputs import marked
-from interpd_attribution.inseq_shim.words import method_of, options_of, with_options
+from interpd_attribution.inseq_words import method_of, options_of, with_options
 from interpd_client import UnknownName
 
 ATOL, RTOL = 1e-6, 1e-4
@@ -155,6 +155,14 @@ def test_one_layer_by_its_path_and_by_its_module(gpt2):
         gpt2.attribute(source, target, method="layer_gradient_x_activation", target_layer=object())
 
 
+def test_several_layers_stay_several(gpt2):
+    source, target = texts("tiny-gpt2")
+    sites = ("transformer.h.{i}.mlp.output",)
+    out = gpt2.attribute(source, target, method="layer_gradient_x_activation", sites=sites)
+    assert out[0].dims[0] == "layer"
+    assert out[0].target_attributions.shape[2] > 1
+
+
 def test_steps_can_be_kept(gpt2):
     source, target = texts("tiny-gpt2")
     out = gpt2.attribute(source, target, output_step_attributions=True, step_scores=["probability"])
@@ -222,11 +230,8 @@ def test_options_in_other_words():
         "rule": "riemann_left",
         "rows_per_pass": 5,
     }
-    assert options_of("occlusion", {"sliding_window_shapes": ((2, 64),), "strides": (1, 64)}, path) == {
-        "absolute": True,
-        "window": 2,
-        "stride": 1,
-    }
+    windows = {"sliding_window_shapes": ((2, 64),), "strides": (1, 64)}
+    assert options_of("occlusion", windows, path) == {"window": 2, "stride": 1}
     assert options_of("value_zeroing", {"decoder_zeroed_units_indices": {0: [1, 2], 3: 0}}, path) == {
         "decoder_zeroed_units_indices": (1, 2, 0),
         "decoder_zeroed_units_layers": (0, 0, 3),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from interpd_attribution.commands.values import Group, at_least, json_object, option
+from interpd_attribution.commands.values import Group, at_least, flag, json_object, method_options, option
 from interpd_attribution.dataset.running import IN_FLIGHT
 
 
@@ -62,10 +62,10 @@ def add_method(parser: argparse.ArgumentParser) -> Group:
     option(
         group,
         "--attribution-kwargs",
-        type=json_object,
+        type=method_options,
         default={},
         metavar="JSON",
-        help="""options of the method, '{"n_steps": 20}'""",
+        help="""options of the method, '{"n_steps": 20}', under Inseq's names, too""",
     )
     option(
         group,
@@ -78,21 +78,25 @@ def add_method(parser: argparse.ArgumentParser) -> Group:
     return group
 
 
-def add_aggregation(parser: argparse.ArgumentParser) -> Group:
-    """Adds how scores are reduced; gives the group."""
+def add_aggregation(parser: argparse.ArgumentParser) -> None:
+    """Adds how scores are reduced."""
     group = parser.add_argument_group(
         "aggregation",
         "Of what is shown, drawn, printed and written.\nDefault: shown and drawn with one number for each pair of "
         "tokens, written as the method gave it.",
     )
-    option(
+    add_reduction(
         group,
-        "--attribution-aggregators",
-        dest="aggregators",
-        nargs="+",
-        metavar="NAME",
-        help="aggregators or aggregation functions, one after the other: subwords, mean, ...",
+        aggregators="aggregators or aggregation functions, one after the other: subwords, mean, ...",
+        normalize="the magnitudes of each column sum to 1",
+        rescale="instead: scores are divided by the largest magnitude of their sequence",
     )
+    flag(group, "--aggregate-output", help="results are written with one number for each pair of tokens, too")
+
+
+def add_reduction(group: Group, *, aggregators: str, normalize: str, rescale: str) -> None:
+    """Adds aggregators and scales, each with what it means for the command."""
+    option(group, "--attribution-aggregators", dest="aggregators", nargs="+", metavar="NAME", help=aggregators)
     option(
         group,
         "--attribution-selectors",
@@ -102,27 +106,8 @@ def add_aggregation(parser: argparse.ArgumentParser) -> Group:
         metavar="N",
         help="for each aggregator the entry of its axis (layer, head) that is picked",
     )
-    option(
-        group,
-        "--normalize-attributions",
-        dest="normalize",
-        action="store_true",
-        help="the magnitudes of each column sum to 1",
-    )
-    option(
-        group,
-        "--rescale-attributions",
-        dest="rescale",
-        action="store_true",
-        help="instead: scores are divided by the largest magnitude of their sequence",
-    )
-    option(
-        group,
-        "--aggregate-output",
-        action="store_true",
-        help="results are written with one number for each pair of tokens, too",
-    )
-    return group
+    flag(group, "--normalize-attributions", dest="normalize", help=normalize)
+    flag(group, "--rescale-attributions", dest="rescale", help=rescale)
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -137,26 +122,24 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="step functions to report for each attributed token, written as for --target",
     )
     option(group, "--baseline", metavar="NAME", help="inputs that say nothing: unk, pad, mask, mean, zeros, noise")
-    option(group, *("--include-eos-baseline", "--eos"), action="store_true", help="baselines replace end tokens, too")
+    flag(group, *("--include-eos-baseline", "--eos"), help="baselines replace end tokens, too")
     option(group, "--features", metavar="KIND", help="what is one input: token (default), word, sentence, ...")
-    option(group, "--attribute-target", action="store_true", help="encoder-decoder models: the target's prefix, too")
+    flag(group, "--attribute-target", help="encoder-decoder models: the target's prefix, too")
     option(group, "-s", "--start-pos", type=int, metavar="N", help="first attributed position of the target")
     option(group, "-e", "--end-pos", type=int, metavar="N", help="position behind the last attributed one")
     option(group, "--span", action="store_true", help="one column for all attributed tokens, the sum of their targets")
     option(group, "--reduce", metavar="NAME", help="how the model's machine makes vectors numbers: vnorm, sum, ...")
     option(group, "--granular", action="store_true", help="vectors come back whole, a number for each dimension")
-    option(
+    flag(
         group,
         "--output-step-attributions",
         dest="keep_steps",
-        action="store_true",
         help="results hold the scores of each step, too",
     )
-    option(
+    flag(
         group,
         *("--generate-from-target-prefix",),
         dest="is_prefix",
-        action="store_true",
         help="what is given to attribute is continued by the model first, and attributed with what it adds",
     )
     option(group, "--max-new-tokens", type=at_least(1), metavar="N", help="bound of the generation")
@@ -177,9 +160,7 @@ def add_output(parser: argparse.ArgumentParser) -> Group:
     option(group, "-o", "--save-path", metavar="FILE", help="write the results here, as JSON; compressed: .json.gz")
     option(group, "--viz-path", metavar="FILE", help="write a page of tables here, as HTML")
     option(group, "--overwrite", action="store_true", help="replace files that are there")
-    option(group, "--hide", "--hide-attributions", dest="hide", action="store_true", help="show no tables")
-    option(
-        group, "-v", "--verbose", action="store_true", help="say on standard error what is asked, and how long it took"
-    )
-    option(group, "-vv", "--very-verbose", action="store_true", help="everything that the packages log, too")
+    flag(group, "--hide", "--hide-attributions", dest="hide", help="show no tables")
+    flag(group, "-v", "--verbose", help="say on standard error what is asked, and how long it took")
+    flag(group, "-vv", "--very-verbose", help="everything that the packages log, too")
     return group

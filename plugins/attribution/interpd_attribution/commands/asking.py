@@ -1,6 +1,7 @@
 """What the options of a command line ask of ``model.attribute``."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,15 +12,13 @@ from interpd.errors import InvalidRequest
 from interpd_attribution.aggregation import list_aggregation_functions
 from interpd_attribution.commands import contrasts
 from interpd_attribution.dataset import Row
+from interpd_attribution.inseq_words import CONTRAST, dotted, generation_of, method_of, options_of
 
 if TYPE_CHECKING:
     from interpd_client import Model
 
-AS_GIVEN = ("method", "target", "baseline", "features", "reduce")
+AS_GIVEN = ("baseline", "features", "reduce")
 """Options that ``attribute`` takes under their own name, and has a default for."""
-
-RENAMED = {"deeplift": "gradient_x_difference", "layer_deeplift": "layer_gradient_x_difference"}
-"""Methods of Inseq that are called what they are here."""
 
 GENERATION: Mapping[str, tuple[type, ...]] = {
     "max_new_tokens": (int,),
@@ -52,13 +51,30 @@ OWN_FLAGS = {
 }
 """Arguments that have an option of their own, so that ``--attribution-kwargs`` does not take them."""
 
+INSTEAD = {
+    "attributed_fn": "that is --attributed-fn",
+    "generation_args": "that is --generation-kwargs",
+    "device": "that is --device, with --in-process",
+    "batch_size": "that is --batch-size",
+    "output_step_attributions": "that is --output-step-attributions",
+    "generate_from_target_prefix": "that is --generate-from-target-prefix",
+    "override_default_attribution": "-a says the method, and nothing else does",
+    "show_progress": "a terminal shows it; --json shows none",
+    "pretty_progress": "a terminal shows it; --json shows none",
+    "clean_special_chars": "tokens are written readably as they are",
+    "skip_special_tokens": 'write "add_special_tokens": false',
+}
+"""Arguments of Inseq's ``attribute`` that its ``--attribution_kwargs`` can hold, and what takes their place."""
+
 
 def check_request(args: argparse.Namespace) -> None:
     """Raises ``InvalidRequest`` for options that contradict one another, before anything is loaded or sent."""
     for name in args.attribution_kwargs:
-        if name in OWN_FLAGS:
+        # of some methods it is the rule of their integration
+        if name in OWN_FLAGS and name not in method_of(args.method).renamed:
             raise InvalidRequest(f"--attribution-kwargs: {name!r} has an option of its own, {OWN_FLAGS[name]}")
-    _check_generation(args.generation_kwargs)
+    check_elsewhere(args)
+    _check_generation(generation_of(args.generation_kwargs))
     if args.max_new_tokens is not None and "max_new_tokens" in args.generation_kwargs:
         raise InvalidRequest("max_new_tokens is given twice: by --max-new-tokens and in --generation-kwargs")
     if args.normalize and args.rescale:
@@ -73,11 +89,18 @@ def check_request(args: argparse.Namespace) -> None:
         raise InvalidRequest(f"--reduce makes vectors numbers before {other} could; choose one")
 
 
+def check_elsewhere(args: argparse.Namespace) -> None:
+    """Raises ``InvalidRequest`` for what Inseq's users may put into ``--attribution-kwargs`` and that is not there."""
+    for name in args.attribution_kwargs:
+        if name in INSTEAD:
+            raise InvalidRequest(f"--attribution-kwargs: {name!r} cannot stand there; {INSTEAD[name]}")
+
+
 def check_generated(args: argparse.Namespace, *, is_given: bool) -> None:
     """Raises ``InvalidRequest`` for options of a generation where none is made, or without what it goes on with."""
     if args.is_prefix and not is_given:
         raise InvalidRequest("--generate-from-target-prefix: say what is continued, -g TEXT (of a dataset -gen FIELD)")
-    if is_given and not args.is_prefix and generation_of(args):
+    if is_given and not args.is_prefix and generation(args):
         raise InvalidRequest(
             "options of a generation, but what is attributed is given, so that nothing is generated; "
             "--generate-from-target-prefix goes on behind it"
@@ -86,37 +109,67 @@ def check_generated(args: argparse.Namespace, *, is_given: bool) -> None:
 
 def arguments(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     """Arguments of ``model.attribute`` beside the texts; what the caller did not say is left to its defaults."""
-    if args.method in RENAMED and args.method not in model.attribute.methods():
-        raise InvalidRequest(
-            f"Inseq's {args.method!r} is {RENAMED[args.method]!r} here, which is what it computes on language models: "
-            f"-a {RENAMED[args.method]}"
-        )
+    given = {name: value for name, value in args.attribution_kwargs.items() if name not in CONTRAST}
+    method, constants = in_our_words(model, args.method, given)
     asked = {name: getattr(args, name) for name in AS_GIVEN if getattr(args, name, None) is not None}
-    generation = generation_of(args)
+    wanted = generation(args)
     optional = {
-        "step_scores": tuple(args.step_scores),
         "attribute_target": args.attribute_target,
         "include_eos_baseline": args.include_eos_baseline,
         "span": args.span,
-        "granular": args.granular or (_reduces(args) and _has_vectors(model, args.method)),
+        "granular": args.granular or (_reduces(args) and _has_vectors(model, method)),
     }
     # without any option, too, it says that something is generated
-    is_generated = bool(generation) or args.is_prefix
+    is_generated = bool(wanted) or args.is_prefix
     exact = {
         "attr_pos_start": args.start_pos,
         "attr_pos_end": args.end_pos,
-        "generation": generation if is_generated else None,
+        "generation": wanted if is_generated else None,
     }
-    given = {name: value for name, value in optional.items() if value}
-    given |= {name: value for name, value in exact.items() if value is not None}
-    constants = {name: value for name, value in args.attribution_kwargs.items() if name not in contrasts.NAMES}
-    return _with_options(model, {**asked, **given}, constants)
+    (target, *scores), constants = with_options(model, (args.target or "probability", *args.step_scores), constants)
+    functions = {"target": target if target != "probability" else None, "step_scores": tuple(scores) or None}
+    said = {name: value for name, value in (exact | functions).items() if value is not None}
+    return {
+        **asked,
+        "method": method,
+        **{name: value for name, value in optional.items() if value},
+        **said,
+        **constants,
+    }
 
 
-def generation_of(args: argparse.Namespace) -> dict[str, Any]:
+def generation(args: argparse.Namespace) -> dict[str, Any]:
     """The options of the generation."""
     bound = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
-    return {**args.generation_kwargs, **bound}
+    return {**generation_of(args.generation_kwargs), **bound}
+
+
+def in_our_words(model: "Model", method: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The method that is meant, and its options; a name of Inseq's is known unless ``model`` has it for another."""
+    if method in model.attribute.methods():
+        return method, options_of(method, given, dotted)
+    meant = method_of(method)
+    if meant.id != method:
+        sys.stderr.write(f"interpd: {meant.note}\n")
+    return meant.id, options_of(method, given, dotted)
+
+
+def with_options(
+    model: "Model", functions: Sequence[str], constants: Mapping[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    """Step functions with those of ``constants`` that are theirs, and the rest: Inseq has them among the method's."""
+    known = model.attribute.step_functions()
+    options = {
+        name: [one.partition(":")[0] for one in known[name].options] if name in known else [] for name in functions
+    }
+    written = [
+        f"{name}({', '.join(f'{key}={constants[key]!r}' for key in own)})"
+        if (own := [key for key in options[name] if key in constants])
+        else name
+        for name in functions
+    ]
+    taken = {key for keys in options.values() for key in keys}
+    return written, {name: value for name, value in constants.items() if name not in taken}
 
 
 def alone(args: argparse.Namespace, rows: Sequence[Row], *, has_encoder: bool) -> list[Row]:
@@ -143,31 +196,12 @@ def refusing(model: "Model") -> Iterator[None]:
         raise InvalidRequest(f"{error}; interpd attribute --list-methods lists those of {model.name!r}") from error
 
 
-def _with_options(model: "Model", given: dict[str, Any], constants: dict[str, Any]) -> dict[str, Any]:
-    """Arguments in which options of step functions are with these: Inseq has them among those of the method."""
-    known = model.attribute.step_functions()
-    taken: set[str] = set()
-
-    def written(function: str) -> str:
-        options = [one.partition(":")[0] for one in known[function].options] if function in known else []
-        own = [name for name in options if name in constants]
-        taken.update(own)
-        said = ", ".join(f"{name}={constants[name]!r}" for name in own)
-        return f"{function}({said})" if own else function
-
-    target = written(given.get("target", "probability"))
-    scores = tuple(written(one) for one in given.get("step_scores", ()))
-    found = {**given, **({"step_scores": scores} if scores else {})}
-    if target != "probability":
-        found["target"] = target
-    return {**found, **{name: value for name, value in constants.items() if name not in taken}}
-
-
 def _check_generation(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in GENERATION:
             near = get_close_matches(name, GENERATION, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(GENERATION)}"
+            hint = "it counts the input, too; say max_new_tokens" if name == "max_length" else hint
             raise InvalidRequest(f"--generation-kwargs: no option {name!r}; {hint}")
         kinds = GENERATION[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):

@@ -11,11 +11,12 @@ from interpd.errors import InvalidRequest
 from interpd_attribution.commands import arguments, asking, delivering
 from interpd_attribution.commands.opening import opened
 from interpd_attribution.commands.terminal import Terminal
-from interpd_attribution.commands.values import at_least, option
+from interpd_attribution.commands.values import at_least, flag, option
 from interpd_attribution.files.text import encoded
 
 if TYPE_CHECKING:
-    from interpd_attribution.pecore import ContextAttribution
+    from interpd_attribution.pecore import ContextArguments, ContextAttribution
+    from interpd_client import Model
 
 EXAMPLES = """\
 examples:
@@ -81,17 +82,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     option(group, "--max-new-tokens", type=at_least(1), metavar="N", help="bound of the generation")
     _add_cues(parser)
     output = arguments.add_output(parser)
-    option(output, "--no-show-viz", dest="hide", action="store_true", help="as --hide")
-    option(
-        output,
-        "--no-add-output-info",
-        dest="with_info",
-        action="store_false",
-        help="the file has no arguments and token ids",
-    )
-    option(
-        output, "--show-intermediate-outputs", action="store_true", help="show the attribution of each sensitive token"
-    )
+    flag(output, "--show-viz", default=True, help="show the output with its cues (default)")
+    option(output, "--no-show-viz", dest="show_viz", action="store_false", help="as --hide")
+    flag(output, "--add-output-info", dest="with_info", default=True, help="the file has arguments and ids (default)")
+    option(output, "--no-add-output-info", dest="with_info", action="store_false", help="it has not")
+    flag(output, "--show-intermediate-outputs", help="show the attribution of each sensitive token")
     parser.set_defaults(run=run)
 
 
@@ -100,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from interpd_attribution.pecore import ContextArguments, attribute_context  # the client is not needed to declare
 
     delivering.check_outputs(args)
+    asking.check_elsewhere(args)
     if args.normalize and args.rescale:
         raise InvalidRequest("--normalize-attributions and --rescale-attributions exclude each other")
     names = [one.name for one in dataclasses.fields(ContextArguments)]
@@ -108,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.prompts_for_tokens and terminal is None:
         raise InvalidRequest("--prompt-user-for-contextless-output-next-tokens asks at a terminal, and this is none")
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
+        asked = _in_our_words(model, asked)
         log.info("%r is asked: %s", model, asked)
         found = attribute_context(
             model,
@@ -148,11 +145,10 @@ def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
         help="for each sensitive token what a contrastive --target contrasts it with (default: what is likeliest "
         "without the contexts)",
     )
-    option(
+    flag(
         group,
         "--prompt-user-for-contextless-output-next-tokens",
         dest="prompts_for_tokens",
-        action="store_true",
         help="ask for these at the terminal",
     )
 
@@ -160,34 +156,11 @@ def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
 def _add_cues(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("cues")
     _add_limits(group, "attribution", "tokens that are marked as cues")
-    option(
+    arguments.add_reduction(
         group,
-        "--attribution-aggregators",
-        nargs="+",
-        metavar="NAME",
-        help="what makes one number for each token: sum, mean, ... (default: the method's own)",
-    )
-    option(
-        group,
-        "--attribution-selectors",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="for each aggregator the entry of its axis (layer, head) that is picked",
-    )
-    option(
-        group,
-        "--normalize-attributions",
-        dest="normalize",
-        action="store_true",
-        help="the magnitudes of a sensitive token's inputs sum to 1",
-    )
-    option(
-        group,
-        "--rescale-attributions",
-        dest="rescale",
-        action="store_true",
-        help="instead: divided by the largest of them",
+        aggregators="what makes one number for each token: sum, mean, ... (default: the method's own)",
+        normalize="the magnitudes of a sensitive token's inputs sum to 1",
+        rescale="instead: divided by the largest of them",
     )
 
 
@@ -219,16 +192,28 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         **given,
         "attribution_method": args.method,
         "attributed_fn": args.target,
+        "attribution_aggregators": args.aggregators,
+        "attribution_selectors": args.selectors,
         "normalize_attributions": args.normalize,
         "rescale_attributions": args.rescale,
-        "generation_kwargs": asking.generation_of(args),
+        "generation_kwargs": asking.generation(args),
     }
+
+
+def _in_our_words(model: "Model", asked: "ContextArguments") -> "ContextArguments":
+    """What is asked with our names of the method and its options, and those of the step function in parentheses."""
+    method, constants = asking.in_our_words(model, asked.attribution_method, asked.attribution_kwargs)
+    (target,), left = asking.with_options(model, (asked.target,), constants)
+    is_said = asked.attributed_fn is not None or target != asked.target
+    return dataclasses.replace(
+        asked, attribution_method=method, attributed_fn=target if is_said else None, attribution_kwargs=left
+    )
 
 
 def _deliver(args: argparse.Namespace, found: "ContextAttribution") -> None:
     for text in (found.info or {}).get("warnings", ()):
         sys.stderr.write(f"interpd: {text}\n")
-    if not (args.hide or args.json):
+    if args.show_viz and not (args.hide or args.json):
         found.show()
     if args.viz_path:
         # halves of characters, which tokens may be, have no UTF-8

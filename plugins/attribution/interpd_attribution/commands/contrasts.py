@@ -6,14 +6,7 @@ from typing import Any
 
 from interpd.errors import InvalidRequest
 from interpd_attribution.dataset import Row
-
-NAMES = {
-    "contrast_targets": "foils",
-    "contrast_sources": "source",
-    "contrast_targets_alignments": "alignments",
-    "contrast_force_inputs": "force_inputs",
-}
-"""Inseq's names in ``--attribution-kwargs``, and those of ``Contrast``."""
+from interpd_attribution.inseq_words import CONTRAST
 
 
 def of_rows(kwargs: Mapping[str, Any], n_rows: int) -> list[dict[str, Any]] | None:
@@ -21,12 +14,14 @@ def of_rows(kwargs: Mapping[str, Any], n_rows: int) -> list[dict[str, Any]] | No
 
     Raises ``InvalidRequest`` for other counts of texts than of rows.
     """
-    given = {name: kwargs[name] for name in NAMES if name in kwargs}
+    given = {name: kwargs[name] for name in CONTRAST if name in kwargs}
     if not given:
         return None
     if "contrast_targets" not in given and "contrast_sources" not in given:
         raise InvalidRequest(f"--attribution-kwargs: {next(iter(given))} needs contrast_targets or contrast_sources")
-    return [{NAMES[name]: _of_row(name, value, row, n_rows) for name, value in given.items()} for row in range(n_rows)]
+    return [
+        {CONTRAST[name]: _of_row(name, value, row, n_rows) for name, value in given.items()} for row in range(n_rows)
+    ]
 
 
 def alone(row: Row) -> Row:

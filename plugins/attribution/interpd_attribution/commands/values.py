@@ -1,9 +1,13 @@
-"""Values on the command line: JSON objects, counts; and options that are known under both spellings."""
+"""Values on the command line: JSON objects, counts, yes and no; and options that are known under both spellings."""
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from interpd_attribution.inseq_words import NESTED
+
+YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 Group = Any
 """A parser, or a group of one: argparse has no public name for what both are."""
@@ -19,6 +23,35 @@ def option(group: Group, *names: str, **settings: Any) -> None:
     if snakes:
         hidden = {**settings, "dest": action.dest, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
         group.add_argument(*snakes, **hidden)
+
+
+def flag(group: Group, *names: str, **settings: Any) -> None:
+    """Adds an option that is on when it is there; a value may follow it, as in Inseq's ``--attribute_target True``."""
+    given = {"nargs": "?", "type": yes_or_no, "const": True, "default": False, "metavar": "BOOL"}
+    option(group, *names, **{**given, **settings})
+
+
+def yes_or_no(text: str) -> bool:
+    """What ``text`` says. Raises ``ArgumentTypeError``."""
+    if text.lower() in (*YES, *NO):
+        return text.lower() in YES
+    raise argparse.ArgumentTypeError(f"{text!r}: expected true or false")
+
+
+def method_options(text: str) -> dict[str, Any]:
+    """The options that ``text``, a JSON object, names, those among them that stand in ``NESTED`` objects.
+
+    Raises ``ArgumentTypeError``.
+    """
+    found = json_object(text)
+    for name in NESTED:
+        more = found.pop(name, {})
+        if not isinstance(more, dict):
+            raise argparse.ArgumentTypeError(f"{name!r} is {more!r}, expected an object of options")
+        for key, value in more.items():
+            if found.setdefault(key, value) != value:
+                raise argparse.ArgumentTypeError(f"{key!r} is there twice, as {found[key]!r} and in {name!r}")
+    return found
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from interpd_attribution.inseq_shim.outputs import (
     FeatureAttributionSequenceOutput,
     merge_attributions,
 )
-from interpd_attribution.inseq_shim.words import METHODS, STEP_FUNCTIONS, method_of
+from interpd_attribution.inseq_words import METHODS, STEP_FUNCTIONS, method_of
 from interpd_client import Client, Model, connect, local
 
 __all__ = [

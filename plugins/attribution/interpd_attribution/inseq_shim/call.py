@@ -8,13 +8,12 @@ from interpd.errors import CallerError
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.contrast import Contrast
 from interpd_attribution.inseq_shim import outputs
-from interpd_attribution.inseq_shim.words import CONTRASTIVE, STEP_FUNCTIONS, method_of, options_of, with_options
+from interpd_attribution.inseq_words import CONTRAST, CONTRASTIVE, STEP_FUNCTIONS, method_of, options_of, with_options
 from interpd_attribution.labels import SPACE
 
 if TYPE_CHECKING:
     from interpd_attribution.inseq_shim.model import AttributionModel
 
-_CONTRAST = ("contrast_sources", "contrast_targets", "contrast_targets_alignments", "contrast_force_inputs")
 _STEP_OPTIONS = {name for options in STEP_FUNCTIONS.values() for name in options}
 
 
@@ -114,10 +113,11 @@ class Call:
 
     def _constants(self) -> dict[str, Any]:
         """Options of the method, in our words."""
-        return options_of(self.method, self._method_options(), self.owner.path_of)
+        asked = options_of(self.method, self._method_options(), self.owner.path_of)
+        return {**method_of(self.method).fixed, **asked}
 
     def _method_options(self) -> dict[str, Any]:
-        taken = {*_CONTRAST, *_STEP_OPTIONS}
+        taken = {*CONTRAST, *_STEP_OPTIONS}
         own = self.owner.method_args if self.method == self.owner.attribution_method else {}
         given = {name: value for name, value in self.rest.items() if name not in taken}
         return {**own, **given, **self.written.attribution_args}
@@ -180,7 +180,7 @@ class Call:
 
     def _contrast_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
         chosen = given or self.rest
-        return {name: chosen[name] for name in _CONTRAST if chosen.get(name) is not None}
+        return {name: chosen[name] for name in CONTRAST if chosen.get(name) is not None}
 
     def _of_sequence(self, given: Any, at: int) -> Any:
         return given if given is None or isinstance(given, str) else list(given)[at]

@@ -8,11 +8,8 @@ from typing import Any, Self
 from interpd.errors import CallerError
 from interpd_attribution.inseq_shim import outputs
 from interpd_attribution.inseq_shim.call import Call, Written
-from interpd_attribution.inseq_shim.words import METHODS, method_of
+from interpd_attribution.inseq_words import METHODS, dotted, generation_of, method_of
 from interpd_client import Client, Model
-
-_NO_EFFECT = ("skip_special_tokens", "output_generated_only", "return_dict_in_generate", "use_cache")
-"""Of ``generation_args``: ids are kept as they are, and nothing else comes back."""
 
 
 class AttributionModel:
@@ -26,7 +23,7 @@ class AttributionModel:
         self.attribution_method = method
         self._method_args = dict(method_args)
         self._client = client
-        self.path_of: Callable[[Any], str] = _dotted
+        self.path_of: Callable[[Any], str] = dotted
 
     @property
     def info(self) -> dict[str, str]:
@@ -86,9 +83,7 @@ class AttributionModel:
 
     def generation(self, text: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of transformers' ``generate`` as ours. Raises ``CallerError`` for those that there are not."""
-        found = {name: value for name, value in given.items() if name not in _NO_EFFECT}
-        if found.pop("num_beams", 1) != 1:
-            raise CallerError("num_beams: no beams are searched here; generate elsewhere and give generated_texts")
+        found = generation_of(given)
         length = found.pop("max_length", None)
         if "max_new_tokens" not in found:
             whole = 20 if length is None else int(length)
@@ -145,11 +140,3 @@ def _listed(given: str | Sequence[str], n: int, what: str) -> list[str]:
     if len(items) != n:
         raise CallerError(f"{what}: {len(items)} of them for {n} input_texts; give one for each")
     return items
-
-
-def _dotted(layer: Any) -> str:
-    if isinstance(layer, str):
-        return layer
-    raise CallerError(
-        f"target_layer is {type(layer).__name__}, which only a model of this process has: give its dotted path"
-    )

@@ -114,8 +114,8 @@ def renamed_scores(item: Attribution, names: Mapping[str, str]) -> Attribution:
 
 
 def of_one_layer(item: Attribution) -> Attribution:
-    """The result without its axis of layers, of which it has one."""
-    if "layer" not in item.dims:
+    """The result without its axis of layers, where it has one layer."""
+    if "layer" not in item.dims or item.scores.shape[item.dims.index("layer") + 2] != 1:
         return item
     axis = item.dims.index("layer") + 2
     parts = {name: getattr(item, name) for name in ("source_attributions", "target_attributions")}

@@ -15,34 +15,6 @@ def parsed(command, *argv):
     return parser.parse_args([str(word) for word in argv])
 
 
-INSEQ = [
-    *("--model_name_or_path m", "-m m", "--attribution_method saliency", "-a saliency", "--device cpu", "--dev cpu"),
-    *("--attributed_fn logit", "-fn logit", "--attribution_selectors 1 2", "--attribution_aggregators mean mean"),
-    *("--normalize_attributions", "--rescale_attributions", "--model_kwargs {}", "--tokenizer_kwargs {}"),
-    *("--generation_kwargs {}", "--attribution_kwargs {}", "--attribute_target", "--generate_from_target_prefix"),
-    *("--step_scores entropy logit", "--output_step_attributions", "--include_eos_baseline", "--eos"),
-    *("--batch_size 2", "-bs 2", "--aggregate_output", "--hide_attributions", "--hide", "--save_path f", "-o f"),
-    *("--viz_path f", "--start_pos 1", "-s 1", "--end_pos 2", "-e -1", "--verbose", "-v", "--very_verbose", "-vv"),
-]
-OF_TEXTS = ["--input_texts a b", "-i a b", "--generated_texts a b", "-g a b"]
-OF_DATASETS = [
-    *("--dataset_name d", "-d d", "--dataset d", "--input_text_field f", "-in f", "--input f"),
-    *("--generated_text_field f", "-gen f", "--generated f", "--dataset_config c", "--config c", "--dataset_dir d"),
-    *("--dir d", "--dataset_files a b", "--files a b", "--dataset_split s", "--split s", "--dataset_revision r"),
-    *("--revision r", "--dataset_auth_token t", "--auth t", "--dataset_kwargs {}"),
-]
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [(command, words) for command in BOTH for words in INSEQ]
-    + [("attribute", words) for words in OF_TEXTS]
-    + [("attribute-dataset", words) for words in OF_DATASETS],
-)
-def test_inseqs_options_are_known(command, words):
-    parsed(command, *words.split())
-
-
 @pytest.mark.parametrize("command", BOTH)
 def test_both_spellings_mean_the_same(command):
     kebab = parsed(command, "--step-scores", "entropy", "--attribution-kwargs", '{"n_steps": 3}', "--save-path", "f")
@@ -90,7 +62,12 @@ def test_values_that_cannot_be_read_are_refused(words, said, capsys):
         (["-i", "a", "--reduce", "sum", "--granular"], "before --granular could; choose one"),
         (["-i", "a", "--reduce", "sum", "--attribution-aggregators", "mean"], "before --attribution-aggregators could"),
         (["-i", "a", "--generation-kwargs", '{"max_tokens": 3}'], "no option 'max_tokens'; did you mean 'max_new_tok"),
-        (["-i", "a", "--generation-kwargs", '{"num_beams": 3}'], "no option 'num_beams'; there are: max_new_tokens"),
+        (["-i", "a", "--generation-kwargs", '{"num_beams": 3}'], "no beams are searched here"),
+        (
+            ["-i", "a", "--generation-kwargs", '{"max_length": 3}'],
+            "'max_length'; it counts the input, too; say max_new",
+        ),
+        (["-i", "a", "--generation-kwargs", '{"beams": 3}'], "no option 'beams'; there are: max_new_tokens"),
         (["-i", "a", "--generation-kwargs", '{"do_sample": 1}'], "do_sample is 1, expected bool"),
         (["-i", "a", "--generation-kwargs", '{"max_new_tokens": true}'], "max_new_tokens is True, expected int"),
         (["-i", "a", "--generation-kwargs", '{"max_new_tokens": 3}', "--max-new-tokens", "3"], "is given twice"),

@@ -194,10 +194,41 @@ def test_options_of_step_functions_are_among_those_of_the_method_as_inseq_has_th
     same(found[0], gpt2.attribute(TEXT, CONTINUATION, target="probability(logprob=True)", absolute=False))
 
 
-def test_deeplift_is_called_what_it_is(line_gpt2):
-    code, _, err = line_gpt2("attribute", "-i", TEXT, "-a", "deeplift")
+def test_options_of_methods_are_known_under_inseqs_names(line_gpt2, gpt2, tmp_path):
+    ask = ("-i", TEXT, "-g", CONTINUATION, "-a", "integrated_gradients", "--attribution_kwargs")
+    written = {"n_steps": 4, "internal_batch_size": 3, "attribution_args": {"method": "riemann_left"}}
+    found = saved(line_gpt2, tmp_path / "a.json", *ask, json.dumps(written))
+    ours = {"n_steps": 4, "rows_per_pass": 3, "rule": "riemann_left"}
+    same(found[0], gpt2.attribute(TEXT, CONTINUATION, method="integrated_gradients", **ours))
+    same(found[0], saved(line_gpt2, tmp_path / "b.json", *ask, json.dumps(ours))[0])
+    layer = json.dumps({"target_layer": "transformer.h.1.mlp", "attribute_to_layer_input": True})
+    ask = ("-i", TEXT, "-g", CONTINUATION, "-a", "layer_gradient_x_activation", "--attribution_kwargs", layer)
+    sites = ("transformer.h.1.mlp.input",)
+    expected = gpt2.attribute(TEXT, CONTINUATION, method="layer_gradient_x_activation", sites=sites)
+    same(saved(line_gpt2, tmp_path / "c.json", *ask)[0], expected)
+
+
+def test_deeplift_is_called_what_it_is(line_gpt2, gpt2, tmp_path):
+    path = tmp_path / "out.json"
+    code, _, err = line_gpt2("attribute", "--hide", "-o", path, "-i", TEXT, "-g", CONTINUATION, "-a", "deeplift")
+    assert code == 0
+    assert "'deeplift' is 'gradient_x_difference' here" in err
+    same(Attributions.load(path)[0], gpt2.attribute(TEXT, CONTINUATION, method="gradient_x_difference"))
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "said"),
+    [
+        ("deeplift", {"multiply_by_inputs": False}, "gradients by themselves are method='saliency'"),
+        ("occlusion", {"show_progress": False}, "'show_progress' cannot stand there; a terminal shows it"),
+        ("integrated_gradients", {"method": "simpson"}, "simpson"),
+        ("saliency", {"internal_batch": 3}, "no option 'internal_batch'"),
+    ],
+)
+def test_options_that_cannot_be_had_are_refused(line_gpt2, method, given, said):
+    code, _, err = line_gpt2("attribute", "-i", TEXT, "-a", method, "--attribution_kwargs", json.dumps(given))
     assert code == 3
-    assert "-a gradient_x_difference" in err
+    assert said in err
 
 
 def test_what_it_would_cost_is_said(line_gpt2):

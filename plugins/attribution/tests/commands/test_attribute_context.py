@@ -67,6 +67,21 @@ def test_options_reach_the_method_under_both_spellings(line, gpt2):
     assert json.loads(out) == expected.to_dict(with_info=False)
 
 
+def test_options_of_methods_are_known_under_inseqs_names(line, gpt2):
+    given = json.dumps({"logprob": True, "n_steps": 3, "attribution_args": {"method": "riemann_left"}})
+    ask = ("-a", "integrated_gradients", "-fn", "contrast_prob_diff", "--attribution_kwargs", given, "--json")
+    code, out, err = line(*WORDS, *ask)
+    assert (code, err) == (0, "")
+    expected = attribute_context(
+        gpt2,
+        **TEXTS,
+        attribution_method="integrated_gradients",
+        attributed_fn="contrast_prob_diff(logprob=True)",
+        attribution_kwargs={"n_steps": 3, "rule": "riemann_left"},
+    )
+    assert json.loads(out) == expected.to_dict()
+
+
 def test_intermediate_results_are_shown(line):
     code, out, _ = line(*WORDS, "--show-intermediate-outputs", "--no-show-viz", "--context-sensitivity-topk", "1")
     assert code == 0

@@ -1,7 +1,10 @@
-"""Inseq's names, and ours: methods, their options, step functions with options."""
+"""Inseq's names, and ours: methods, their options, step functions with options, contrasts, generations.
+
+The shim and the command line read these tables, and there are no others.
+"""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interpd.errors import CallerError
@@ -101,13 +104,30 @@ STEP_FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """Inseq's step functions, and the options that a call may give them."""
 
+CONTRAST: Mapping[str, str] = {
+    "contrast_targets": "foils",
+    "contrast_sources": "source",
+    "contrast_targets_alignments": "alignments",
+    "contrast_force_inputs": "force_inputs",
+}
+"""What Inseq has among the options of a method to say with what is contrasted, and the names of ``Contrast``."""
+
+NESTED = ("attribution_args", "attributed_fn_args", "step_scores_args")
+"""Where Inseq's calls may have options instead of among the others."""
+
+GENERATION_WITHOUT_EFFECT = ("skip_special_tokens", "output_generated_only", "return_dict_in_generate", "use_cache")
+"""Options of generations that change nothing here: ids are kept as they are, and nothing else comes back."""
+
 CONTRASTIVE = ("contrast_", "pcxmi", "kl_divergence", "in_context_pvi")
 """How the names of step functions begin that have foils."""
 
 
 def method_of(name: str) -> Method:
-    """The method of that name of Inseq's, or of ours."""
-    return METHODS.get(name, Method(name))
+    """The method of that name of Inseq's, or of ours; one of ours does nothing unasked."""
+    if name in METHODS:
+        return METHODS[name]
+    ours = next((method for method in METHODS.values() if method.id == name), Method(name))
+    return replace(ours, fixed={}, note="")
 
 
 def options_of(name: str, given: Mapping[str, Any], path_of: Callable[[Any], str]) -> dict[str, Any]:
@@ -115,14 +135,14 @@ def options_of(name: str, given: Mapping[str, Any], path_of: Callable[[Any], str
 
     Args:
         name: Of the method, Inseq's.
-        given: As they were written.
+        given: As they were written, in Inseq's words or in ours.
         path_of: From a ``target_layer`` to the dotted path of its module.
 
     Raises:
         CallerError: An option that cannot be had here.
     """
     method = method_of(name)
-    found = dict(method.fixed)
+    found: dict[str, Any] = {}
     for option, value in given.items():
         allowed = method.only.get(option)
         if allowed is not None:
@@ -147,6 +167,23 @@ def with_options(function: str, given: Mapping[str, Any]) -> str:
     taken = {name: given[name] for name in STEP_FUNCTIONS.get(function, ()) if name in given}
     written = ", ".join(f"{name}={value!r}" for name, value in taken.items())
     return f"{function}({written})" if written else function
+
+
+def generation_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a generation without those that change nothing. Raises ``CallerError`` for a search with beams."""
+    found = {name: value for name, value in given.items() if name not in GENERATION_WITHOUT_EFFECT}
+    if found.pop("num_beams", 1) != 1:
+        raise CallerError("num_beams: no beams are searched here; generate elsewhere and say what came out")
+    return found
+
+
+def dotted(layer: Any) -> str:
+    """A layer that is a dotted path. Raises ``CallerError`` for a module."""
+    if isinstance(layer, str):
+        return layer
+    raise CallerError(
+        f"target_layer is {type(layer).__name__}, which only a model of this process has: give its dotted path"
+    )
 
 
 def _plain(option: str, value: Any) -> Any:
