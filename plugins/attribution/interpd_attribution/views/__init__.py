@@ -22,6 +22,9 @@ __all__ = ["Look", "Views"]
 
 Draw = Callable[["Attribution", Look, str], str]
 
+Render = Callable[["Attribution", Look, int], RenderableType]
+"""For a terminal of so many columns."""
+
 
 class Views:
     """What one result and several have in common: they can be looked at.
@@ -34,15 +37,7 @@ class Views:
         """The results to draw."""
         raise TypeError(f"{type(self).__name__} has nothing to draw")
 
-    def show(
-        self,
-        *,
-        display: bool = True,
-        return_html: bool = False,
-        aggregator: "Chosen" = None,
-        do_aggregation: bool = True,
-        **options: Any,
-    ) -> str | None:
+    def show(self, *, display: bool = True, return_html: bool = False, **options: Any) -> str | None:
         """Shows a table with a colour for each score: blue below zero, red above.
 
         Args:
@@ -56,11 +51,7 @@ class Views:
         Returns:
             The HTML, a fragment for any page; or ``None``.
         """
-        look, others = parted(options)
-        shown = self._shown(aggregator, do_aggregation, others)
-        if display:
-            _display(shown, look, _draw, lambda item, width: _render(item, look, width))
-        return _fragment(shown, look, _draw) if return_html else None
+        return self._seen(_draw, _render, display=display, return_html=return_html, **options)
 
     def show_granular(self, *, display: bool = True, return_html: bool = False, **options: Any) -> str | None:
         """Shows a small picture for each layer, head or dimension of the result as it is.
@@ -70,20 +61,16 @@ class Views:
             return_html: Whether its HTML is returned.
             options: Those of ``Look``: ``show_dim``, ``slice_dims``, ``max_show_size``, ``min_val``, ``max_val``.
         """
-        look, shown = Look(**options), self._shown(None, False, {})
-        if display:
-            _display(shown, look, panes_html, lambda item, width: terminal.panes(item, look, width))
-        return _fragment(shown, look, panes_html) if return_html else None
+        return _drawn(
+            self._shown(None, False, {}),
+            Look(**options),
+            panes_html,
+            terminal.panes,
+            display=display,
+            return_html=return_html,
+        )
 
-    def show_tokens(
-        self,
-        *,
-        display: bool = True,
-        return_html: bool = False,
-        aggregator: "Chosen" = None,
-        do_aggregation: bool = True,
-        **options: Any,
-    ) -> str | None:
+    def show_tokens(self, *, display: bool = True, return_html: bool = False, **options: Any) -> str | None:
         """Shows for each generated token the text before it, coloured by what each token of it did.
 
         Args:
@@ -94,11 +81,28 @@ class Views:
             options: Those of ``Look`` (``step_score_highlight``, ``wrap_after``, ``replace_char``, ...), and those of
                 the aggregators.
         """
+        return self._seen(highlights_html, _lines, display=display, return_html=return_html, **options)
+
+    def _seen(
+        self,
+        draw: Draw,
+        render: Render,
+        *,
+        display: bool,
+        return_html: bool,
+        aggregator: "Chosen" = None,
+        do_aggregation: bool = True,
+        **options: Any,
+    ) -> str | None:
         look, others = parted(options)
-        shown = self._shown(aggregator, do_aggregation, others)
-        if display:
-            _display(shown, look, highlights_html, lambda item, width: terminal.highlights(item, look))
-        return _fragment(shown, look, highlights_html) if return_html else None
+        return _drawn(
+            self._shown(aggregator, do_aggregation, others),
+            look,
+            draw,
+            render,
+            display=display,
+            return_html=return_html,
+        )
 
     def html(self, *, page: bool = False, **options: Any) -> str:
         """The table of ``show`` as HTML: a fragment, or with ``page`` a whole document that needs no other file."""
@@ -118,6 +122,11 @@ def _render(attribution: "Attribution", look: Look, width: int) -> RenderableTyp
     return terminal.panes(attribution, look, width) if attribution.dims else terminal.heatmap(attribution, look, width)
 
 
+def _lines(attribution: "Attribution", look: Look, width: int) -> RenderableType:
+    # the terminal breaks them
+    return terminal.highlights(attribution, look)
+
+
 def _fragment(shown: "Sequence[Attribution]", look: Look, draw: Draw) -> str:
     return STYLE + "".join(draw(item, look, _heading(item, number, len(shown))) for number, item in enumerate(shown, 1))
 
@@ -126,9 +135,15 @@ def _heading(attribution: "Attribution", number: int, n_all: int) -> str:
     return f"{number} of {n_all}: {title(attribution)}" if n_all > 1 else title(attribution)
 
 
-def _display(
-    shown: "Sequence[Attribution]", look: Look, draw: Draw, render: Callable[["Attribution", int], RenderableType]
-) -> None:
+def _drawn(
+    shown: "Sequence[Attribution]", look: Look, draw: Draw, render: Render, *, display: bool, return_html: bool
+) -> str | None:
+    if display:
+        _display(shown, look, draw, render)
+    return _fragment(shown, look, draw) if return_html else None
+
+
+def _display(shown: "Sequence[Attribution]", look: Look, draw: Draw, render: Render) -> None:
     # a notebook has imported IPython itself, or there is none
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -138,4 +153,4 @@ def _display(
         return
     console = Console()
     for item in shown:
-        console.print(render(item, console.width))
+        console.print(render(item, look, console.width))

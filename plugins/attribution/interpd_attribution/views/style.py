@@ -39,6 +39,7 @@ border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
 .ia figure{margin:0}.ia figcaption{font-size:.9em;color:var(--dim);margin-bottom:2px}
 .ia .panes td,.ia .row td{min-width:0;width:1.15em;height:1.15em;padding:0}
 .ia .panes th,.ia .row th{font-size:10px;padding:0 4px;line-height:1.15}
+.ia .panes .up th,.ia .row .up th{padding-top:4px}
 .ia .panes bdi,.ia .row bdi{max-width:9em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:9em}
 .ia .wide{overflow-x:auto}.ia img.px{image-rendering:pixelated;border:1px solid var(--line)}
 .ia .toks{line-height:1.9;margin:.2em 0 .6em 1.2em;white-space:pre-wrap;
