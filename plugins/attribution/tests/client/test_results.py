@@ -127,7 +127,6 @@ def test_a_result_says_how_it_came_about_and_survives_its_file(gpt2, tmp_path):
 
 
 def test_a_foil_stands_beside_the_token(gpt2):
-    """X-12: a contrast goes with paths, and with several inputs."""
     asked = {"method": "integrated_gradients", "baseline": "mean", "n_steps": 3, "target": "contrast_prob_diff"}
     model = gpt2.client_model
     out = model.attribute([PROMPT, PROMPT[1:]], [CONTINUATION] * 2, contrast=[*CONTINUATION[:2], 7], **asked)
