@@ -20,8 +20,8 @@ def matrix(method: str, prompt: str, text: str, options: dict[str, Any]) -> Call
 
 
 def span(method: str, prompt: str, text: str, options: dict[str, Any]) -> Callable[[], np.ndarray]:
-    """Scores of each input for all tokens together: ``[input]``."""
-    return lambda: MODEL.attribute(prompt, text, method=method, span=True, **options).scores[:, 0]
+    """Scores of the prompt for all tokens together: ``[input]``."""
+    return lambda: MODEL.attribute(prompt, text, method=method, span=True, **options).scores[: len(prompt), 0]
 
 
 def cat(prompt: str, text: str, foil: str, n_layers: int) -> Callable[[], np.ndarray]:

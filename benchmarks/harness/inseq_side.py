@@ -52,12 +52,12 @@ def matrix(method: str, prompt: str, text: str, options: dict[str, Any]) -> Call
 
 
 def span(method: str, prompt: str, text: str, options: dict[str, Any]) -> Callable[[], np.ndarray]:
-    """Scores of each input for all tokens together: the sum of their gradients is that of their sum. ``[input]``."""
+    """Scores of the prompt for all tokens together: the sum of their gradients is that of their sum. ``[input]``."""
     model = loaded(method)
 
     def run() -> np.ndarray:
         vectors = attributed(model, prompt, text, **options).target_attributions
-        return vectors.nan_to_num().sum(1)[: len(prompt) + len(text) - 1].norm(dim=-1).numpy()
+        return vectors[: len(prompt)].sum(1).norm(dim=-1).numpy()
 
     return run
 

@@ -1,16 +1,23 @@
 """Benchmarks: how rows are made of measurements. What they measure is not tested, only that it can be."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.attribution import SHAPE, letters
 from benchmarks.cobatch_generate import arrivals
 from benchmarks.harness.claims import all_claims
+from benchmarks.harness.model_folder import write_model
+from benchmarks.harness.peer_environment import VARIABLE
 from benchmarks.harness.row import limit_row, rate_row, time_row
+from benchmarks.harness.side import Side
 from benchmarks.harness.timing import in_turn, medians
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +25,7 @@ ROWS = {
     *("overhead", "cobatch", "cobatch-generate", "patching-sweep", "early-stop", "checker", "stream"),
     *("peer-serial", "peer-batched"),
 }
+OF_ATTRIBUTION = {"occlusion", "saliency-span", "saliency", "ig", "ig-span", "cat", "memory"}
 
 
 def test_half_the_time_is_twice_as_good():
@@ -66,15 +74,42 @@ def test_the_claims_of_the_first_table_come_first():
     ]
 
 
-@pytest.mark.slow
-def test_every_benchmark_runs_and_gives_its_rows():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def rows_of(*names):
+    """What a run of toy sizes prints, by name."""
+    command = [sys.executable, "-m", "benchmarks", *names, "--quick", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {row["name"] for row in rows} >= ROWS
     assert all(set(row) == {"name", "ours", "theirs", "unit", "ratio", "at_least"} for row in rows)
+    return {row["name"] for row in rows}
+
+
+@pytest.mark.slow
+def test_every_benchmark_runs_and_gives_its_rows():
+    assert rows_of(*(name for name in all_claims() if name != "attribution")) == ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(VARIABLE not in os.environ, reason=f"Inseq needs an environment of its own: {VARIABLE}=ITS_PYTHON")
+def test_attribution_runs_against_inseq():
+    assert rows_of("attribution") == {f"attribution-{name}" for name in OF_ATTRIBUTION}
+
+
+@pytest.mark.slow
+def test_our_side_of_attribution_does_each_job(tmp_path):
+    write_model(tmp_path / "model", replace(SHAPE, n_layers=2, d_model=32, n_heads=4))
+    texts = {"prompt": letters(1, 4), "text": letters(2, 4)}
+    with Side(sys.executable, "attribution_side.py", tmp_path / "model", tmp_path) as ours:
+        matrix = ours.do("matrix", method="saliency", options={}, **texts)
+        span = ours.do("span", method="input_x_gradient", options={"reduce": "sum"}, **texts)
+        each = ours.do("matrix", method="input_x_gradient", options={"reduce": "sum"}, **texts)
+        traced = ours.do("cat", prompt="abcd", text="a", foil="b", n_layers=2)
+        with pytest.raises(RuntimeError, match=r"attribution_side\.py, matrix: .*'salience'"):
+            ours.do("matrix", method="salience", options={}, **texts)
+    assert matrix.scores.shape == (8, 4)
+    assert matrix.cpu_s > 0.0
+    np.testing.assert_allclose(span.scores, each.scores[:4].sum(1), rtol=1e-4, atol=1e-7)
+    assert traced.scores.shape == (2, 4)
 
 
 def test_an_unknown_benchmark_is_refused_with_those_that_there_are(capsys):
