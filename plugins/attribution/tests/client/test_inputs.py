@@ -1,5 +1,6 @@
 """Inputs and continuations: exact ids, whatever they were written as."""
 
+import numpy as np
 import pytest
 
 from interpd_client import CallerError
@@ -38,6 +39,19 @@ def test_what_a_tokenizer_adds_may_be_left_out(llama):
     model = llama.client_model
     plain = model.attribute("The cat", " sat", add_special_tokens=False, **METHOD)
     assert len(plain.source) < len(model.attribute("The cat", " sat", **METHOD).source)
+
+
+def test_a_chat_is_what_its_template_makes_of_it(llama):
+    model, chat = llama.client_model, [{"role": "user", "content": "The cat"}, {"role": "user", "content": "A dog"}]
+    out = model.attribute(chat, " sat", **METHOD)
+    assert ids(out.source) == list(model.tokenize(chat).ids)
+    plain = model.attribute(ids(out.source), ids(out.generated), **METHOD)
+    np.testing.assert_array_equal(out.target_attributions, plain.target_attributions)
+    assert len(model.attribute([chat, chat], generation={"max_new_tokens": 1}, **METHOD)) == 2
+    turns = model.attribute(chat, " sat", features="turn", **METHOD)
+    assert len(turns.source) < len(out.source)
+    unopened = model.attribute(chat, " sat", add_generation_prompt=False, **METHOD)
+    assert len(unopened.source) < len(out.source)
 
 
 def test_a_generation_goes_on_behind_a_prefix(t5, gpt2):

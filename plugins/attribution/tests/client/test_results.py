@@ -5,6 +5,7 @@ import pytest
 from attribution_worlds import SEQUENCE
 
 from interpd_attribution.attributions import Attributions
+from interpd_attribution.contrast import Contrast
 from interpd_attribution.features import Segments
 from interpd_attribution.worker.scoring.registry import step_functions
 from interpd_client import CallerError, UnknownName
@@ -136,6 +137,34 @@ def test_a_foil_stands_beside_the_token(gpt2):
         model.attribute(PROMPT, CONTINUATION, **asked)
     with pytest.raises(CallerError, match="neither target nor step_scores"):
         model.attribute(PROMPT, CONTINUATION, contrast=[7, 7, 7])
+
+
+def test_several_foils_are_their_mean(gpt2):
+    asked = {**SIGNED, "target": "contrast_logits_diff"}
+    foils = [[*CONTINUATION[:2], 7], [8, *CONTINUATION[1:]]]
+    both, *each = (
+        gpt2.client_model.attribute(PROMPT, CONTINUATION, contrast=foil, **asked) for foil in (foils, *foils)
+    )
+    mean = (each[0].scores + each[1].scores) / 2
+    np.testing.assert_allclose(both.scores, mean, rtol=1e-4, atol=1e-6)
+    assert [token.id for token in both.generated] == [-1, SEQUENCE[6], -1]
+
+
+def test_a_span_is_contrasted_with_another_of_any_length(gpt2):
+    attribute, foil = gpt2.client_model.attribute, [7, 8, 9, 10, 11]
+    asked = {**SIGNED, "span": True}
+    out = attribute(
+        PROMPT,
+        CONTINUATION,
+        contrast=Contrast(foil, as_wholes=True),
+        target="contrast_prob_diff(logprob=True)",
+        **asked,
+    )
+    own, other = (attribute(PROMPT, ids, target="probability(logprob=True)", **asked) for ids in (CONTINUATION, foil))
+    np.testing.assert_allclose(out.scores[:5], own.scores[:5] - other.scores[:5], rtol=1e-4, atol=1e-5)
+    ((label, id_),) = out.generated
+    assert id_ == -1
+    assert label.endswith(f" → {own.generated[0].text}")
 
 
 def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
