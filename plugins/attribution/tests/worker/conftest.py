@@ -100,17 +100,28 @@ def probability(logits: Tensor, token: int) -> Tensor:
     return logits.softmax(-1)[token]
 
 
-def make_world(architecture: str) -> Iterator[World]:
+def make_world(architecture: str, dtype: torch.dtype = torch.float32) -> Iterator[World]:
     """A world, closed behind its use."""
     tiny = tiny_model(architecture)
-    with interpd_client.local((tiny.model, tiny.tokenizer), plugins={"attribution": worker}, name="tiny") as client:
+    with interpd_client.local(
+        (tiny.model.to(dtype), tiny.tokenizer), plugins={"attribution": worker}, name="tiny"
+    ) as client:
         yield World(architecture, tiny.model, client.model("tiny"))
 
 
-@pytest.fixture(scope="package", params=("gpt2", "llama", "t5", "bart"))
+SLOW = ("llama", "t5", "bart")
+
+
+@pytest.fixture(scope="package", params=("gpt2", *SLOW))
 def world(request):
     """Each tiny model."""
     yield from make_world(request.param)
+
+
+@pytest.fixture(scope="module", params=("gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)))
+def exact_world(request):
+    """Each tiny model in float64."""
+    yield from make_world(request.param, torch.float64)
 
 
 @pytest.fixture(scope="package")
