@@ -27,7 +27,7 @@ def schema_of(manifest: Manifest, id_: str, *, granular: bool = False) -> OpSche
         raise CallerError(f"the workers of model {manifest.model.name!r} have no attribution; it is one of {plugins}")
     name = id_.removeprefix(FAMILY)
     if name not in known:
-        near = nearest_names(name, known)
+        near = nearest_names(name, ids(manifest))
         raise UnknownName(f"no attribution method {id_!r} in {manifest.model.name!r}", name=id_, nearest=near)
     if not granular:
         return known[name]

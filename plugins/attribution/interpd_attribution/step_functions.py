@@ -53,7 +53,7 @@ def check_step_functions(known: Mapping[str, StepFunction], written: Iterable[st
             raise CallerError(f"no step function {name!r}; {hint}")
     contrastive = [name for name in names if name in known and known[name].contrastive]
     if contrastive and not has_foil:
-        raise CallerError(f"{contrastive[0]!r} contrasts with a foil: give contrast=")
+        raise CallerError(f"{contrastive[0]!r} contrasts with a foil: give contrast= (--contrast)")
     if known and has_foil and not contrastive:
         among = ", ".join(name for name, one in known.items() if one.contrastive)
         raise CallerError(f"contrast is given, but neither target nor step_scores look at it; those that do: {among}")

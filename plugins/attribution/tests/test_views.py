@@ -360,6 +360,16 @@ def test_panes_and_tokens_have_a_terminal_view(make):
     assert "entropy" in tokens
 
 
+def test_panes_without_colours_have_numbers(make):
+    one = make(dims={"layer": 2})
+    panes = plain(printed(terminal.panes(one, Look(), 100, is_plain=True)))
+    assert "; 9 is the largest" in panes
+    row = next(line for line in panes.splitlines() if "▁the" in line).split()
+    scores = one.source_attributions[0, :, 0]
+    largest = max(np.nanmax(np.abs(one.source_attributions)), np.nanmax(np.abs(one.target_attributions)))
+    assert row[1:] == [str(round(9 * float(score / largest))) for score in scores]
+
+
 def test_show_prints_or_returns_or_both(make, capsys):
     one = make()
     assert one.show() is None

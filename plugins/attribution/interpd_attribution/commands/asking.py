@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from interpd.errors import InvalidRequest
+from interpd.errors import InvalidGraph, InvalidRequest
 from interpd_attribution.aggregation import list_aggregation_functions
 from interpd_attribution.commands import contrasts
 from interpd_attribution.dataset import Row
@@ -187,13 +187,16 @@ def alone(args: argparse.Namespace, rows: Sequence[Row], *, has_encoder: bool) -
 
 @contextmanager
 def refusing(model: "Model") -> Iterator[None]:
-    """Names that ``model`` does not know come out as ``InvalidRequest``."""
+    """Names that ``model`` does not know, and values of another kind, come out as ``InvalidRequest``."""
     from interpd_client import UnknownName  # the client is not needed to declare commands
 
     try:
         yield
     except UnknownName as error:
         raise InvalidRequest(f"{error}; interpd attribute --list-methods lists those of {model.name!r}") from error
+    except InvalidGraph as error:
+        # the lines of a program, which the caller has not written, are left out
+        raise InvalidRequest("; ".join(one.message for one in error.violations)) from error
 
 
 def _check_generation(given: Mapping[str, Any]) -> None:

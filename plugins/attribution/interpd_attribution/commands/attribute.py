@@ -6,22 +6,26 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from functools import reduce
+from functools import partial, reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from interpd.cli import print_json, print_table
-from interpd.errors import InvalidRequest
+from interpd.errors import CallerError, InvalidRequest
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.commands import arguments, asking, delivering
 from interpd_attribution.commands.opening import opened
 from interpd_attribution.commands.values import option
 from interpd_attribution.commands.waiting import progress_line
-from interpd_attribution.dataset import Row, attribute_dataset
+from interpd_attribution.dataset import Failure, Row, attribute_dataset
 from interpd_attribution.dataset.partial import together
+from interpd_attribution.inseq_words import method_of
 
 if TYPE_CHECKING:
     from interpd_client import Model
+
+EMPTY = {"-i": ": give at least the token that texts begin with", "-g": ": without -g the model answers first"}
+"""What to do about texts that are."""
 
 EXAMPLES = """\
 examples:
@@ -107,6 +111,9 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
     n = len(inputs)
     if args.generated_texts is not None and len(args.generated_texts) != n:
         raise InvalidRequest(f"{len(args.generated_texts)} -g for {n} -i: give one for each, or none")
+    for flag, texts in (("-i", inputs), ("-g", () if args.is_prefix else args.generated_texts or ())):
+        if "" in texts:
+            raise InvalidRequest(f"{flag} number {texts.index('') + 1} of {n} is empty{EMPTY[flag]}")
     for group in args.contrast or ():
         if len(group) not in (1, n):
             raise InvalidRequest(f"{len(group)} --contrast for {n} -i: give one for each, or one for all")
@@ -134,9 +141,16 @@ def _foils(groups: Sequence[Sequence[str]] | None, at: int) -> Any:
 
 def _attributed(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> Attributions:
     with progress_line(args, len(rows)) as progress:
-        found = attribute_dataset(model, rows, in_flight=args.batch_size, progress=progress, **wanted)
+        fail = partial(_fail, len(rows))
+        found = attribute_dataset(model, rows, in_flight=args.batch_size, on_failure=fail, progress=progress, **wanted)
         with closing(found):
             return together(found)
+
+
+def _fail(n_rows: int, failure: Failure) -> NoReturn:
+    if n_rows == 1 or not isinstance(failure.error, CallerError):
+        raise failure.error
+    raise InvalidRequest(f"-i number {failure.row.number + 1} of {n_rows}: {failure.error.message}") from failure.error
 
 
 def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> int:
@@ -152,7 +166,7 @@ def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wan
 def _look_up(args: argparse.Namespace, model: "Model") -> int:
     part = model.attribute
     if args.explain:
-        part.explain(args.explain)
+        _explain(part, args.explain)
     elif args.list_methods:
         found = part.methods()
         _print_listed(args, found, ("method", "what it is"), list(found.items()))
@@ -162,6 +176,14 @@ def _look_up(args: argparse.Namespace, model: "Model") -> int:
         rows = [(one.name, ", ".join(one.options), one.summary) for one in known.values()]
         _print_listed(args, told, ("step function", "options", "what it is"), rows)
     return 0
+
+
+def _explain(part: Any, name: str) -> None:
+    """Prints what a method or a step function is, Inseq's name or ours, and how Inseq calls its options."""
+    meant = method_of(name)
+    part.explain(name if name in part.methods() else meant.id)
+    theirs = [f"  Inseq's {old} is {new}\n" for old, new in meant.renamed.items()]
+    sys.stdout.write("".join(["" if meant.id == name else f"{meant.note}\n", *theirs]))
 
 
 def _print_listed(

@@ -96,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
 
     delivering.check_outputs(args)
     asking.check_elsewhere(args)
+    if args.output_current_text is None and "max_new_tokens" not in asking.generation(args):
+        raise InvalidRequest(
+            "the output is generated: say how much at most, --max-new-tokens N, or give it, --output-current-text TEXT"
+        )
     if args.normalize and args.rescale:
         raise InvalidRequest("--normalize-attributions and --rescale-attributions exclude each other")
     names = [one.name for one in dataclasses.fields(ContextArguments)]

@@ -3,8 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +90,23 @@ def _attributed(
             results = attribute_dataset(
                 model, left, in_flight=args.batch_size, on_failure=failures.append, progress=progress, **wanted
             )
-            with closing(results):
+            with closing(results), _told_when_interrupted(store):
                 _keep_each(args, results, keep)
         about["failed"] = {str(failure.row.number): failure.error.message for failure in failures}
         return together(found, about) if store is None else store.save(about)
+
+
+@contextmanager
+def _told_when_interrupted(store: Partial | None) -> Iterator[None]:
+    """Says what is on disk when the user has had enough."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterpd: interrupted")
+        if store is not None:
+            sys.stderr.write(f"; rows with a result: {len(store)}, in {store.path}; --resume goes on with them")
+        sys.stderr.write("\n")
+        raise
 
 
 def _keep_each(args: argparse.Namespace, results: Any, keep: Callable[[Attribution], None]) -> None:
@@ -116,5 +129,6 @@ def _ending(args: argparse.Namespace, n_done: int, failures: Sequence[Failure]) 
     if not failures:
         return 0
     again = "; --resume tries them again" if args.save_path else ""
-    sys.stderr.write(f"interpd: {len(failures)} rows failed, {n_done} have results{again}\n")
+    rows = "row" if len(failures) == 1 else "rows"
+    sys.stderr.write(f"interpd: {len(failures)} {rows} failed, {n_done} have results{again}\n")
     return EXIT_FAILED

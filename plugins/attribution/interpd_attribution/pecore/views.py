@@ -9,6 +9,7 @@ from rich.console import Console
 from interpd_attribution.pecore.page import fragment
 from interpd_attribution.pecore.reading import Marking
 from interpd_attribution.pecore.screen import rendered
+from interpd_attribution.views import is_plain
 from interpd_attribution.views.style import PAGE
 
 if TYPE_CHECKING:
@@ -64,4 +65,5 @@ def _display(result: "ContextAttribution", marks: Marking) -> None:
         tools = sys.modules["IPython.display"]
         tools.display(tools.HTML(fragment(result, marks)))
         return
-    Console().print(rendered(result, marks))
+    console = Console()
+    console.print(rendered(result, marks, is_plain=is_plain(console)))

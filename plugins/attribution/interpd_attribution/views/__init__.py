@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from interpd_attribution.aggregation import Chosen
     from interpd_attribution.attribution import Attribution
 
-__all__ = ["Look", "Views"]
+__all__ = ["Look", "Views", "is_plain"]
 
 Draw = Callable[["Attribution", Look, str], str]
 
-Render = Callable[["Attribution", Look, int], RenderableType]
-"""For a terminal of so many columns."""
+Render = Callable[["Attribution", Look, Console], RenderableType]
 
 
 class Views:
@@ -65,7 +64,7 @@ class Views:
             self._shown(None, False, {}),
             Look(**options),
             panes_html,
-            terminal.panes,
+            _panes,
             display=display,
             return_html=return_html,
         )
@@ -114,15 +113,28 @@ class Views:
         return self.html()
 
 
+def is_plain(console: Console) -> bool:
+    """Whether a terminal, a pipe or a file shows no colours."""
+    return console.color_system is None or console.no_color
+
+
 def _draw(attribution: "Attribution", look: Look, heading: str) -> str:
     return (panes_html if attribution.dims else heatmap_html)(attribution, look, heading)
 
 
-def _render(attribution: "Attribution", look: Look, width: int) -> RenderableType:
-    return terminal.panes(attribution, look, width) if attribution.dims else terminal.heatmap(attribution, look, width)
+def _render(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
+    return (_panes if attribution.dims else _table)(attribution, look, console)
 
 
-def _lines(attribution: "Attribution", look: Look, width: int) -> RenderableType:
+def _table(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
+    return terminal.heatmap(attribution, look, console.width)
+
+
+def _panes(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
+    return terminal.panes(attribution, look, console.width, is_plain=is_plain(console))
+
+
+def _lines(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
     # the terminal breaks them
     return terminal.highlights(attribution, look)
 
@@ -153,4 +165,4 @@ def _display(shown: "Sequence[Attribution]", look: Look, draw: Draw, render: Ren
         return
     console = Console()
     for item in shown:
-        console.print(render(item, look, console.width))
+        console.print(render(item, look, console))

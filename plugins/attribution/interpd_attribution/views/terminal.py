@@ -53,15 +53,19 @@ def heatmap(attribution: "Attribution", look: Look, width: int) -> Group:
     return Group(*parts)
 
 
-def panes(attribution: "Attribution", look: Look, width: int) -> Group:
-    """One block of coloured cells for each entry of the further axes, cut into several like a table."""
+def panes(attribution: "Attribution", look: Look, width: int, *, is_plain: bool = False) -> Group:
+    """One block of coloured cells for each entry of the further axes, cut into several like a table.
+
+    ``is_plain``: for a terminal without colours, with ninths of the largest score.
+    """
     drawn = list(sheets(attribution, look))
     used = sheet_scale(drawn, look)
-    parts: list[Part] = [_heading(attribution, used)]
+    parts: list[Part] = [_heading(attribution, used).append("; 9 is the largest" if is_plain else "", "not bold dim")]
     for sheet in drawn:
         parts.append(_side(sheet.side).append(f"  {sheet.note}" if sheet.note else "", "not bold dim"))
         shown = (pane for row in sheet.rows for pane in row)
-        parts += [Padding(block, (0, 0, 1, 2)) for pane in shown for block in _blocks(pane, sheet.inputs, used, width)]
+        blocks = (block for pane in shown for block in _blocks(pane, sheet.inputs, used, width, is_plain=is_plain))
+        parts += [Padding(block, (0, 0, 1, 2)) for block in blocks]
     return Group(*parts)
 
 
@@ -138,15 +142,18 @@ def _short(text: str, longest: int) -> str:
     return text if cell_len(text) <= longest else f"{set_cell_size(text, longest - 1)}…"
 
 
-def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int) -> Iterator[Text]:
+def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int, *, is_plain: bool) -> Iterator[Text]:
     names = [_short(row, LONGEST_ROW) for row in rows]
     left = max(map(cell_len, names), default=0)
-    for start, stop in _cuts([2] * pane.scores.shape[1], width - left - FRAME):
+    cell = 3 if is_plain else 2
+    for start, stop in _cuts([cell] * pane.scores.shape[1], width - left - FRAME):
         text = Text().append(pane.name, "dim")
         for name, values in zip(names, pane.scores[:, start:stop].tolist(), strict=True):
             text.append("\n" + " " * (left - cell_len(name)) + name + " ")
             for score in values:
-                text.append("··" if math.isnan(score) else "  ", style_of(score, used) or "dim")
+                none = math.isnan(score)
+                ninths = str(round(9 * used.strength(score))) if is_plain and not none else ""
+                text.append("··".rjust(cell) if none else ninths.rjust(cell), style_of(score, used) or "dim")
         yield text
 
 

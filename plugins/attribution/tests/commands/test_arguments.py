@@ -54,6 +54,8 @@ def test_values_that_cannot_be_read_are_refused(words, said, capsys):
     ("words", "said"),
     [
         ([], "say what the model is given: -i TEXT"),
+        (["-i", "a", ""], "-i number 2 of 2 is empty: give at least"),
+        (["-i", "a", "-g", ""], "-g number 1 of 1 is empty: without -g the model answers first"),
         (["-i", "a", "b", "-g", "c"], "1 -g for 2 -i: give one for each, or none"),
         (["-i", "a", "b", "c", "--contrast", "d", "e"], "2 --contrast for 3 -i"),
         (["-i", "a", "--attribution-kwargs", '{"method": "lime"}'], "'method' has an option of its own, -a"),

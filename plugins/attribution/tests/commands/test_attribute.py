@@ -170,6 +170,9 @@ def test_methods_are_listed_and_explained(line_gpt2):
     assert "integrated_gradients" in out
     _, out, _ = line_gpt2("attribute", "--explain", "integrated_gradients")
     assert "n_steps" in out
+    assert "Inseq's internal_batch_size is rows_per_pass" in out
+    _, out, _ = line_gpt2("attribute", "--explain", "deeplift")
+    assert "'deeplift' is 'gradient_x_difference' here" in out
     _, out, _ = line_gpt2("attribute", "--list-methods", "--json")
     assert "saliency" in json.loads(out)
 
@@ -178,7 +181,13 @@ def test_an_unknown_method_names_the_nearest(line_gpt2):
     code, _, err = line_gpt2("attribute", "-i", TEXT, "-a", "salience")
     assert code == 3
     assert "no attribution method 'salience'" in err
-    assert "saliency" in err
+    assert "did you mean 'saliency'?" in err
+
+
+def test_an_input_that_fails_is_named(line_gpt2):
+    code, _, err = line_gpt2("attribute", "-i", TEXT, TEXT, "-g", CONTINUATION, " on the mat the mat", "-s", 12)
+    assert code == 3
+    assert "-i number 1 of 2: attributed are positions" in err
 
 
 def test_it_says_what_it_asks_where_that_is_wanted(line_gpt2):
@@ -223,6 +232,7 @@ def test_deeplift_is_called_what_it_is(line_gpt2, gpt2, tmp_path):
         ("occlusion", {"show_progress": False}, "'show_progress' cannot stand there; a terminal shows it"),
         ("integrated_gradients", {"method": "simpson"}, "simpson"),
         ("saliency", {"internal_batch": 3}, "no option 'internal_batch'"),
+        ("integrated_gradients", {"n_steps": "many"}, "interpd: param 'n_steps' wants an integer, got 'many'"),
     ],
 )
 def test_options_that_cannot_be_had_are_refused(line_gpt2, method, given, said):

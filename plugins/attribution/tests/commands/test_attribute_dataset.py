@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from interpd_attribution.attributions import Attributions
+from interpd_attribution.dataset.partial import Partial
 
 TEXTS = ["the cat sat", "the dog", "on the mat"]
 SHORT = ("--max-new-tokens", 3, "--hide")
@@ -50,7 +51,7 @@ def test_a_row_that_fails_does_not_lose_the_others(line_gpt2, gpt2, questions, t
     code, _, err = line_gpt2(*ask)
     assert code == 1
     assert f"row 1 ({questions}, line 2): field 'a' is missing" in err
-    assert "1 rows failed, 2 have results; --resume tries them again" in err
+    assert "1 row failed, 2 have results; --resume tries them again" in err
     found = Attributions.load(output)
     assert [one.info["dataset_row"] for one in found] == [0, 2]
     same(found[1], gpt2.attribute("the mat", " sat on"))
@@ -73,6 +74,20 @@ def test_a_run_that_ended_early_is_gone_on_with(line_gpt2, texts, tmp_path):
     code, _, err = line_gpt2(*ask, "--resume", "-a", "input_x_gradient")
     assert code == 3
     assert "made with other settings (method was 'saliency')" in err
+
+
+def test_what_an_interrupted_run_has_is_told(line_gpt2, texts, tmp_path, monkeypatch):
+    output = tmp_path / "out.json"
+    add = Partial.add
+
+    def interrupted(self, found):
+        add(self, found)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Partial, "add", interrupted)
+    code, _, err = line_gpt2("attribute-dataset", "-d", texts, "-o", output, *SHORT)
+    assert code == 130
+    assert f"interrupted; rows with a result: 1, in {output}.partial; --resume goes on with them" in err
 
 
 def test_results_go_to_standard_output_with_the_rows_that_failed(line_gpt2, questions, tmp_path):

@@ -106,11 +106,18 @@ def test_marks_are_those_of_the_limits(found):
         found.html(topk=1)
 
 
+def printed(found, *, is_plain):
+    parts = rendered(found, Marking(1.0, None), is_plain=is_plain).renderables
+    return [str(part.renderable if hasattr(part, "renderable") else part) for part in parts]
+
+
+def test_where_there_are_no_colours_marks_are_brackets_with_numbers(found):
+    lines = printed(found, is_plain=True)
+    assert "output: [b 1.5] [she -2]\\u202e" in lines
+
+
 def test_a_terminal_shows_the_same(found):
-    lines = [
-        str(part.renderable if hasattr(part, "renderable") else part)
-        for part in rendered(found, Marking(1.0, None)).renderables
-    ]
+    lines = printed(found, is_plain=False)
     assert lines[0].startswith("Context attribution")
     assert "input context: a↵" + EVIL in lines
     assert "output: b she\\u202e" in lines
