@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OWN_STYLE = """<style>
 .ia.ctx .toks mark{margin:0;padding:2px 0}
-.ia .cue mark{text-decoration:underline 2px;text-underline-offset:3px;font-weight:700}
+.ia .cue mark{text-decoration:underline 2px var(--fg);text-underline-offset:3px;font-weight:700}
 .ia dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em .8em;margin:.2em 0 .4em 1.2em}
 .ia dt{color:var(--dim)}.ia dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 </style>"""
@@ -45,7 +45,8 @@ def _cues(result: "ContextAttribution", one: "ContextualCues", marking: Marking,
     said = f" <small>{one.cti_score:.4g}</small>"
     if one.contrast_token not in (None, one.cti_token):
         said += f" instead of <mark><bdi>{escape(written(str(one.contrast_token)))}</bdi></mark>"
-    body = [legend_html(used)]
+    is_any = any(mark.is_marked for _, marks in sides for mark in marks)
+    body = [legend_html(used), f'<p class="note">{"cues are underlined" if is_any else "no token stands out"}</p>']
     body += [f'<div class="side">{name}</div><p class="toks">{_line(marks, "pn")}</p>' for name, marks in sides]
     outputs = (("with context", one.contextual_output), ("without", one.contextless_output))
     body.append(_pairs((name, text) for name, text in outputs if text))

@@ -144,7 +144,9 @@ def _fragment(shown: "Sequence[Attribution]", look: Look, draw: Draw) -> str:
 
 
 def _heading(attribution: "Attribution", number: int, n_all: int) -> str:
-    return f"{number} of {n_all}: {title(attribution)}" if n_all > 1 else title(attribution)
+    row = attribution.info.get("dataset_row")
+    name = title(attribution) if row is None else f"{title(attribution)}, row {row}"
+    return f"{number} of {n_all}: {name}" if n_all > 1 else name
 
 
 def _drawn(

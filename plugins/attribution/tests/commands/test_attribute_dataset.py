@@ -41,7 +41,7 @@ def test_each_row_is_attributed_as_if_it_were_alone(line_gpt2, gpt2, texts, tmp_
     for text, one in zip(TEXTS, found, strict=True):
         same(one, gpt2.attribute(text, generation={"max_new_tokens": 3}))
     assert found.info["dataset"]["n_rows"] == 3
-    assert page.read_text().count("3 of 3: ") >= 1
+    assert page.read_text().count("3 of 3: saliency of probability, row 2<") == 1
     assert not list(tmp_path.glob("*.partial"))
 
 

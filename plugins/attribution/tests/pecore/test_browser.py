@@ -17,6 +17,7 @@ addEventListener("load", () => {
     document.documentElement.scrollWidth > innerWidth,
     look(".ia")[0].backgroundColor,
     look(".cue mark").map(style => style.textDecorationLine).join(),
+    look(".cue mark").every(style => style.textDecorationColor === look(".ia")[0].color),
   ]);
 });
 </script>"""
@@ -36,4 +37,4 @@ def test_a_page_in_light_and_dark(tmp_path, scheme, background):
     command = (BROWSER, *quiet, "--window-size=600,400", f"--user-data-dir={tmp_path}", page.as_uri())
     said = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
     answer = said.partition('<pre id="answer">')[2].partition("</pre>")[0]
-    assert answer == f'[false,"rgb({background})","underline,underline,underline"]'
+    assert answer == f'[false,"rgb({background})","underline,underline,underline",true]'
