@@ -89,6 +89,7 @@ def test_metrics_are_what_their_definitions_say(exact_world):
     assert_metrics(exact_world, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_metrics_of_a_model_in_single_precision_are_nearly_so(gpt2):
     assert_metrics(gpt2, rtol=2e-3, atol=2e-6)
 
