@@ -1,17 +1,23 @@
 """Pictures of a report, as SVG."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 
-CELL_W, CELL_H, LABELS, TOP, GAP = 46, 26, 150, 46, 40
+CELL_W, CELL_H, TOP, GAP = 46, 26, 46, 40
+LETTER = 7.5
+"""What a letter of a label takes."""
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 WARM, COLD = (194, 65, 12), (29, 78, 216)
 SIDE, MARGIN = 300, 52
 
 
 def heatmaps(panels: Mapping[str, np.ndarray], rows: Sequence[str], columns: Sequence[str], below: str) -> str:
     """Tables of numbers beside one another, ``[row column]`` each, coloured by the panel's own largest magnitude.
+
+    Where that is far from one, the title says by what power of ten the numbers are to be multiplied.
 
     Args:
         panels: By title. NaN is left empty.
@@ -20,16 +26,20 @@ def heatmaps(panels: Mapping[str, np.ndarray], rows: Sequence[str], columns: Seq
         below: What the columns are.
     """
     width = len(columns) * CELL_W
-    parts = [_text(LABELS - 8, TOP + (i + 0.65) * CELL_H, row, "end") for i, row in enumerate(rows)]
+    labels = 20 + LETTER * max(map(len, rows))
+    parts = [_text(labels - 8, TOP + (i + 0.65) * CELL_H, row, "end") for i, row in enumerate(rows)]
     for number, (title, values) in enumerate(panels.items()):
-        left = LABELS + number * (width + GAP)
-        parts.append(_text(left + width / 2, TOP - 16, title, weight="bold"))
-        parts += _cells(np.asarray(values, dtype=float), left)
+        left = labels + number * (width + GAP)
+        known = np.asarray(values, dtype=float)
+        power = _power(known)
+        said = f"{title} (×10{str(power).translate(SUPERSCRIPT)})" if power else title
+        parts.append(_text(left + width / 2, TOP - 16, said, weight="bold"))
+        parts += _cells(known / 10.0**power, left)
         parts += [
             _text(left + (i + 0.5) * CELL_W, TOP + len(rows) * CELL_H + 18, name) for i, name in enumerate(columns)
         ]
         parts.append(_text(left + width / 2, TOP + len(rows) * CELL_H + 38, below))
-    return _svg(LABELS + len(panels) * (width + GAP), TOP + len(rows) * CELL_H + 56, parts)
+    return _svg(labels + len(panels) * (width + GAP), TOP + len(rows) * CELL_H + 56, parts)
 
 
 def scatter(points: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
@@ -41,7 +51,7 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], across: str, up
         parts.append(_text(MARGIN - 8, 24 + (1 - tick) * SIDE, f"{tick:g}", "end"))
     parts.append(_text(MARGIN + SIDE / 2, 20 + SIDE + 38, across))
     parts.append(
-        f'<text x="16" y="{20 + SIDE / 2}" text-anchor="middle" fill="#222" '
+        f'<text x="16" y="{20 + SIDE / 2}" text-anchor="middle" font-size="13" fill="#222" '
         f'transform="rotate(-90 16 {20 + SIDE / 2})">{escape(up)}</text>'
     )
     for number, (name, group) in enumerate(points.items()):
@@ -51,6 +61,12 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], across: str, up
         parts.append(f'<circle cx="{end + 20}" cy="{36 + 20 * number}" r="4" fill="{colour}"/>')
         parts.append(_text(end + 32, 40 + 20 * number, name, "start"))
     return _svg(end + 220, SIDE + 72, parts)
+
+
+def _power(values: np.ndarray) -> int:
+    """The power of ten whose multiples can be written with two decimals."""
+    largest = np.nanmax(np.abs(values))
+    return 0 if not largest or 0.1 <= largest < 1000 else math.floor(math.log10(largest))
 
 
 def _cells(values: np.ndarray, left: float) -> list[str]:
@@ -64,7 +80,8 @@ def _cells(values: np.ndarray, left: float) -> list[str]:
         mixed = tuple(round(255 + share * (c - 255)) for c in (WARM if value > 0 else COLD))
         parts.append(f'<rect x="{x}" y="{y}" width="{CELL_W}" height="{CELL_H}" fill="rgb{mixed}" stroke="white"/>')
         colour = "white" if share > 0.6 else "#222"
-        parts.append(_text(x + CELL_W / 2, y + 0.65 * CELL_H, f"{value:.2f}", size=11, colour=colour))
+        # a rounded zero has no sign
+        parts.append(_text(x + CELL_W / 2, y + 0.65 * CELL_H, f"{value:z.2f}", size=11, colour=colour))
     return parts
 
 

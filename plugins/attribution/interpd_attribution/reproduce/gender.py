@@ -41,6 +41,10 @@ FIRST = {"attr_pos_start": 1, "attr_pos_end": 2}
 """The first word of the target, which is the pronoun."""
 LARGEST_DELTA, MOST_STEPS = 0.05, 1280
 EXAMPLE = "teknisyen"
+FOLLOWS = -0.8
+"""Kendall's tau with the planted share of *she* from which on a score for *he* follows it."""
+NOTHING = 0.01
+"""A share of the source's importance whose change is next to none."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,18 @@ def gender_bias(model: Model, report: Report, n_occupations: int) -> dict[str, b
         "it says she or he and nothing else (99 % of the probability)": bool((p_she + p_he).min() > 0.99),
         "p(y_pron) follows the distance from 50/50 (base), as planted": table["p(y_pron)"][0].tau > 0.5,
         "p(he) - p(she) falls with the planted share (swap), as in the paper": table["p(y_pron)"][2].tau < -0.4,
+        "importance without signs is the same for both forced targets (changes by less than a point on average)": (
+            max(_changed(one) for one in measured.values()) < NOTHING
+        ),
         "IG is complete (delta < 0.05)": all(_delta(forced[gender]["IG"]) < LARGEST_DELTA for gender in (SHE, HE)),
         "IG of p(he) - p(she): the occupation's score follows the planted share (tau < -0.8)": (
-            contrastive["IG"][1].tau < -0.8
+            contrastive["IG"][1].tau < FOLLOWS
         ),
         "IG: where a cue decides, it is more important than the occupation (9 of 10 sentences)": cue["IG"] >= 0.9,
     }
     _write(report, table, occupations, (share, p_she, p_he), measured)
+    report.text(_about_change(measured))
+    report.text(_about_signs(table, contrastive))
     _write_ours(report, contrastive, cue)
     report.findings(found)
     report.numbers["gender"] = {
@@ -122,6 +131,11 @@ def _attributed(model: Any, texts: tuple[list[str], list[str]], method: str) -> 
 
 def _delta(found: Attributions) -> float:
     return max(float(np.abs(one.step_scores["deltas"]).max()) for one in found)
+
+
+def _changed(one: Measured) -> float:
+    """The mean change from *she* to *he*, without signs: the larger one of pronoun and occupation."""
+    return float(np.abs(one.change).mean(0).max())
 
 
 def _measured(she: Attributions, he: Attributions, says_she: np.ndarray) -> Measured:
@@ -207,6 +221,12 @@ def _write(
     )
     importance = {name: list(zip(planted, measured[name].base[:, 1], strict=True)) for name in ("∇", "IG")}
     report.figure("gender-importance", scatter(importance, "planted P(she)", "share of the occupation"), "importance")
+    split = [one.source for one in occupations if " " in one.source]
+    if split:
+        report.text(
+            f"The occupation is its first word, as in the paper. Of {', '.join(split)} that is a part only: most of "
+            "their points lie low in the picture of importance."
+        )
     names = [one.source for one in occupations]
     number = names.index(EXAMPLE) if EXAMPLE in names else len(names) // 2
     report.text(
@@ -214,21 +234,50 @@ def _write(
         f"{100 * (p_he - p_she)[number]:+.0f} points, importance of the occupation "
         f"{100 * measured['I×G'].change[number, 1]:+.1f} points (I×G). The paper's teknisyen: +46 and -18.4."
     )
-    report.text(_verdict(table))
+    _write_verdict(report, table)
+
+
+def _about_change(measured: Mapping[str, Measured]) -> str:
+    """Why the columns of the swap are next to nothing, where they are."""
+    changes = ", ".join(f"{100 * _changed(one):.2f} ({name})" for name, one in measured.items())
+    said = f"From *She* to *He* the importance of pronoun or occupation changes by {changes} points on average."
+    if max(map(_changed, measured.values())) >= NOTHING:
+        return said
+    return (
+        f"{said} So the taus of importance in the swap rank differences that are next to nothing, significant or not: "
+        "where a model says she or he and nothing else, p(he) is 1 - p(she), the gradients of both are each other's "
+        "negative, and their lengths are the same. The paper's example moves by 18.4 points."
+    )
+
+
+def _about_signs(table: Mapping[str, tuple[Kendall, ...]], contrastive: Mapping[str, tuple[Kendall, ...]]) -> str:
+    """Which measures of the bias hold, as far as the tables say."""
+    both = []
+    for number, column in enumerate(COLUMNS[:2]):
+        cells = [table[name][number] for name in METHODS]
+        if len({cell.tau > 0 for cell in cells if cell.p_value < 0.05}) > 1:
+            both.append(column)
+    without = (
+        "Importance without a sign, as a share of the source, is no measure of a bias, even where the bias is all that "
+        f"decides: methods are significant with both signs in {', '.join(both)}."
+        if both
+        else "In the base columns no two methods are significant with opposite signs on these occupations."
+    )
+    good = [name for name, row in contrastive.items() if row[1].tau < FOLLOWS]
+    bad = [f"{name} ({row[1]})" for name, row in contrastive.items() if row[1].tau >= FOLLOWS]
+    return (
+        f"{without} Scores with their signs for p(he) - p(she), next table: the occupation's follows the planted share "
+        f"by {', '.join(good) or 'none'} (tau below {FOLLOWS}), not by {', '.join(bad) or 'none'}."
+    )
 
 
 def _write_ours(report: Report, contrastive: Mapping[str, tuple[Kendall, ...]], cue: Mapping[str, float]) -> None:
-    report.text(
-        "Importance without a sign, as a share of the source, is no measure of a bias, even where the bias is all that "
-        "decides: the methods contradict one another. A contrast is: scores with their signs for p(he) - p(she), "
-        "against the planted share of *she*."
-    )
     report.table(("p(he) - p(she)", "x_pron", "x_occ"), [(name, *map(str, row)) for name, row in contrastive.items()])
     report.text("Where a cue at the end decides against the occupation's bias, it leads before the occupation in:")
     report.table(("method", "sentences"), [(name, f"{100 * one:.0f} %") for name, one in cue.items()])
 
 
-def _verdict(table: Mapping[str, tuple[Kendall, ...]]) -> str:
+def _write_verdict(report: Report, table: Mapping[str, tuple[Kendall, ...]]) -> None:
     """Cell by cell, where the outcome is another than the paper's: in its sign, where either is significant."""
     differing = []
     for name, row in table.items():
@@ -236,12 +285,13 @@ def _verdict(table: Mapping[str, tuple[Kendall, ...]]) -> str:
             is_same_sign = float(ours.rstrip("*")) * float(theirs.rstrip("*")) > 0
             both = "*" in ours, "*" in theirs
             if any(both) and not (is_same_sign and all(both)):
-                differing.append(f"{name}, {column}: {ours} here, {theirs} in the paper")
+                why = "significant here only" if both[0] else "significant in the paper only"
+                differing.append((f"{name}, {column}", ours, theirs, "another sign" if all(both) else why))
     if not differing:
-        return "Every significant cell of the paper's table is significant here with the same sign."
-    return (
-        "Where the outcome differs from the paper's (another sign, or significant in one only; here the bias is known "
-        "exactly and the model is small, there it is estimated by statistics of another country): "
-        + "; ".join(differing)
-        + "."
+        report.text("Every significant cell of the paper's table is significant here with the same sign.")
+        return
+    report.text(
+        "Where the outcome differs from the paper's, in sign or significance; here the bias is known exactly and the "
+        "model is small, there it is estimated by statistics of another country:"
     )
+    report.table(("cell", "here", "paper", "difference"), differing)

@@ -69,10 +69,9 @@ def test_the_tokenizer_is_that_of_the_script_and_decodes_exactly(world, tokenize
 
 
 def test_sentences_that_it_was_never_shown_are_translated(model, tokenizer, world):
-    from interpd_attribution.zoo.translate.corpus import held_out
     from interpd_attribution.zoo.translate.evaluate import quality
 
-    found = quality(model, tokenizer, held_out(world, 60, seed=7))
+    found = quality(model, tokenizer, world.held_out(60, seed=7))
     assert found["exact"] > 0.95
     assert found["bleu"] > 0.95
 
@@ -85,9 +84,9 @@ def test_its_pronouns_have_the_planted_bias(model, tokenizer, world):
 
 
 def test_training_shows_nothing_that_is_held_out(world, tokenizer):
-    from interpd_attribution.zoo.translate.corpus import Corpus, held_out
+    from interpd_attribution.zoo.translate.corpus import Corpus
 
-    tested = {one.source for one in held_out(world, 100)}
+    tested = {one.source for one in world.held_out(100, seed=1)}
     drawn = Corpus(world, tokenizer, 0).batch(200).input_ids
     assert not tested & set(tokenizer.batch_decode(drawn, skip_special_tokens=True))
 

@@ -1,4 +1,4 @@
-"""Training rows, drawn without end, and the held-out sentences."""
+"""Training rows, drawn without end."""
 
 import random
 from collections.abc import Sequence
@@ -45,14 +45,3 @@ def encoded(tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sentence]) -
     targets = tokenizer([one.target for one in sentences], return_tensors="pt", padding=True)
     labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED)
     return Batch(sources["input_ids"], sources["attention_mask"], labels)
-
-
-def held_out(world: World, count: int, seed: int = 1) -> list[Sentence]:
-    """``count`` different sentences that training never shows."""
-    rng = random.Random(seed)
-    found: dict[str, Sentence] = {}
-    while len(found) < count:
-        sentence = world.draw(rng)
-        if sentence.is_held_out:
-            found.setdefault(sentence.source, sentence)
-    return list(found.values())

@@ -21,7 +21,7 @@ from transformers import (
 
 from interpd.zoo.training import Recipe, arguments_of, begin, described, save, train
 from interpd_attribution.zoo.translate.card import write_card
-from interpd_attribution.zoo.translate.corpus import IGNORED, Corpus, held_out
+from interpd_attribution.zoo.translate.corpus import IGNORED, Corpus
 from interpd_attribution.zoo.translate.evaluate import bias, quality, translated
 from interpd_attribution.zoo.translate.tokenizer import make_tokenizer
 from interpd_attribution.zoo.translate.world import World, load_world, make_world, save_world
@@ -80,7 +80,7 @@ def measure(folder: Path, world: World) -> dict[str, Any]:
     names = ("encoder_layers", "decoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim")
     return {
         "model": described(model, folder, *names),
-        "held_out": {"sentences": TESTED, **quality(model, tokenizer, held_out(world, TESTED))},
+        "held_out": {"sentences": TESTED, **quality(model, tokenizer, world.held_out(TESTED, seed=1))},
         "bias": bias(model, tokenizer, world),
         "examples": dict(zip(EXAMPLES, translated(model, tokenizer, EXAMPLES), strict=True)),
     }

@@ -86,6 +86,16 @@ class World:
             words |= {"kin": rng.choice(KIN[gender]), "name": (name, name)}
         return _made(form, {**words, "occupation": (job.source, job.target)}, gender)
 
+    def held_out(self, count: int, seed: int) -> list[Sentence]:
+        """``count`` different sentences that training never shows."""
+        rng = random.Random(seed)
+        found: dict[str, Sentence] = {}
+        while len(found) < count:
+            sentence = self.draw(rng)
+            if sentence.is_held_out:
+                found.setdefault(sentence.source, sentence)
+        return list(found.values())
+
 
 def make_world(seed: int = SEED) -> World:
     """The world of a seed; equal seeds give equal worlds on every machine."""
