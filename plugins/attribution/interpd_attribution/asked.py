@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from interpd.errors import CallerError
+from interpd_client import Trace
 from interpd_client.options import RunOptions
 from interpd_client.value import Value
 
@@ -20,6 +23,15 @@ OF_WORKERS = {
     "contrast_shared": "contrast",
 }
 """Constants of the workers' methods that the client sets, and the option that says them here."""
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
+    "the id of a method": ((str,), ("method",)),
+    "True or False": ((bool, np.bool_), ("span", "attribute_target", "granular")),
+    "an integer": ((int, np.integer, type(None)), ("attr_pos_start", "attr_pos_end")),
+    "a name": ((str, type(None)), ("reduce",)),
+    "a mapping of options": ((Mapping, type(None)), ("generation",)),
+}
+"""What is expected, the kinds that it may have, and of which options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +80,7 @@ class Asked:
     constants: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         scores = (self.step_scores,) if isinstance(self.step_scores, str) else tuple(self.step_scores)
         twice = next((score for score in scores if scores.count(score) > 1), None)
         if twice is not None:
@@ -82,6 +95,22 @@ class Asked:
         for name, option in OF_WORKERS.items():
             if name in self.constants:
                 raise CallerError(f"{name!r} is set from what the call says: give {option!r}")
+
+    def _check_kinds(self) -> None:
+        """Raises ``CallerError`` for what is of another kind than an option takes; it would fail later, elsewhere."""
+        for expected, (kinds, names) in _KINDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                    raise CallerError(f"{name} is {value!r}, expected {expected}")
+        for name in ("under", "on_partial"):
+            value = getattr(self, name)
+            if value is not None and not callable(value) and not (name == "under" and isinstance(value, Trace)):
+                expected = "a trace or a function that records writes" if name == "under" else "a function"
+                raise CallerError(f"{name} is {value!r}, expected {expected}")
+        texts = self.step_scores
+        if not isinstance(texts, str | Sequence) or not all(isinstance(text, str) for text in texts):
+            raise CallerError(f"step_scores is {texts!r}, expected the names of step functions")
 
     @property
     def is_value(self) -> bool:

@@ -22,6 +22,10 @@ from interpd_attribution.spelling import Speller
 from interpd_attribution.step_functions import StepFunction, step_functions
 from interpd_attribution.under import record
 from interpd_client import Model, PromptTrace, RunHandle
+from interpd_client.places import pass_over
+
+# errors point at the line of the program that asked, not at one in here
+pass_over(__file__)
 
 DEFAULT_NEW_TOKENS = 20
 """How many tokens are generated where nobody says what comes, or how much."""
@@ -109,6 +113,10 @@ class Attribute:
         sys.stdout.write(said + "\n")
 
     def _pairs(self, inputs: Any, generated: Any, asked: Asked) -> list[Pair]:
+        if asked.is_value and asked.step_scores:
+            raise CallerError(
+                "step_scores are of attributed tokens, but a value is attributed: ask for them by themselves"
+            )
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
         known, sequences = self.step_functions(), self.sequences(listed(inputs, generated), asked)
         return [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]

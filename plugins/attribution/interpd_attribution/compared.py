@@ -1,6 +1,6 @@
 """Features, baselines and foils of one sequence, as constants of a method."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from interpd.errors import CallerError
 from interpd_attribution.asked import Asked
 from interpd_attribution.contrast import Foils, contrast_of
 from interpd_attribution.features import Baseline, Segments, segments_of
+from interpd_attribution.features.baseline import KINDS
 from interpd_attribution.sequences import Exact
 from interpd_attribution.spelling import Speller
 
@@ -61,7 +62,10 @@ def _baseline(speller: Speller, baseline: Any, segments: Segments | None) -> Map
     if isinstance(baseline, Baseline):
         spell = speller.source if baseline.replaced is None else speller.piece
         return baseline.constants(speller.tokens, spell, start=speller.exact.first, segments=segments)
-    ids = tuple(int(id_) for id_ in (baseline.tolist() if isinstance(baseline, np.ndarray) else baseline))
+    given = baseline.tolist() if isinstance(baseline, np.ndarray) else baseline
+    if not isinstance(given, Sequence) or not all(isinstance(id_, int | np.integer) for id_ in given):
+        raise CallerError(f"baseline is {baseline!r}, expected one of {', '.join(KINDS)}, token ids or a Baseline")
+    ids = tuple(int(id_) for id_ in given)
     return {"baseline": "ids", "baseline_ids": completed(speller.exact, ids)}
 
 

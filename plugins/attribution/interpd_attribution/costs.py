@@ -20,40 +20,39 @@ GRADIENTS, ROWS = "gradients", "rows"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A forecast of one attribution, or of several together."""
+    """A forecast of one attribution, or of several together. ``None`` is what a method does not say."""
 
-    rows: int
+    rows: int | None
     """Rows that are passed without gradients, at most: equal ones are passed once. What a method passes once, for step
     scores or for a baseline, is not counted."""
-    gradient_rows: int
+    gradient_rows: int | None
     """Rows that are passed with gradients."""
-    gradients: int
+    gradients: int | None
     """Gradients of one column at one row each."""
     seconds: float
     """On the worker, as busy as it was; what waits before it is not counted."""
     bytes_returned: int | None
-    """What travels back; ``None`` where a method has axes of its own."""
+    """What travels back, at most; ``None`` where a method has axes of its own."""
     is_done: bool
     """Whether it was over before it could be ended: then these are no forecasts."""
 
     def __add__(self, other: "Estimate") -> "Estimate":
         """Both, one after the other."""
-        sizes = (self.bytes_returned, other.bytes_returned)
         return Estimate(
-            self.rows + other.rows,
-            self.gradient_rows + other.gradient_rows,
-            self.gradients + other.gradients,
+            _sum(self.rows, other.rows),
+            _sum(self.gradient_rows, other.gradient_rows),
+            _sum(self.gradients, other.gradients),
             self.seconds + other.seconds,
-            None if None in sizes else sum(size or 0 for size in sizes),
+            _sum(self.bytes_returned, other.bytes_returned),
             self.is_done and other.is_done,
         )
 
     def __str__(self) -> str:
+        passed = "an unknown number of rows"
+        if self.rows is not None:
+            passed = f"{self.rows:,} rows without gradients, {self.gradient_rows:,} with {self.gradients:,} gradients"
         size = "an unknown number of" if self.bytes_returned is None else f"{self.bytes_returned:,}"
-        return (
-            f"about {self.seconds:.3g} s; {self.rows:,} rows without gradients, {self.gradient_rows:,} with "
-            f"{self.gradients:,} gradients; {size} bytes come back"
-        )
+        return f"about {self.seconds:.3g} s; {passed}; {size} bytes come back"
 
 
 def estimated(events: Iterable[Event], model: ModelInfo, exact: Exact, call: Call) -> Estimate:
@@ -81,16 +80,23 @@ def estimated(events: Iterable[Event], model: ModelInfo, exact: Exact, call: Cal
     if not is_done and len(marks) == N_MARKS:
         (first_s, first), (last_s, last) = marks
         seconds = first_s - began_s + (last.total - first.done) * (last_s - first_s) / (last.done - first.done)
-    totals = {last.message: int(last.total)} if last else {}
-    n_gradients = totals.get(GRADIENTS, 0)
+    # methods that tell nothing, or count other things (probes, flows), do not say how many rows they pass
+    totals = (
+        {ROWS: 0, GRADIENTS: 0, last.message: int(last.total)} if last and last.message in (ROWS, GRADIENTS) else {}
+    )
+    n_gradients = totals.get(GRADIENTS)
     return Estimate(
-        rows=totals.get(ROWS, 0),
-        gradient_rows=math.ceil(n_gradients / n_columns_of(call)),
+        rows=totals.get(ROWS),
+        gradient_rows=None if n_gradients is None else math.ceil(n_gradients / n_columns_of(call)),
         gradients=n_gradients,
         seconds=seconds,
         bytes_returned=bytes_of(model, exact, call),
         is_done=is_done,
     )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def n_columns_of(call: Call) -> int:
@@ -128,6 +134,7 @@ def _n_layers(model: ModelInfo, call: Call) -> int:
     sites = call.constants.get("sites")
     own = model.n_layers - model.n_encoder_layers
     if sites is None:
-        return own
+        # some count what comes before the first block as a layer, too
+        return own + 1
     depths = (model.n_encoder_layers if site.startswith("encoder.") else own for site in sites)
     return sum(depth if "{i}" in site else 1 for site, depth in zip(sites, depths, strict=True))

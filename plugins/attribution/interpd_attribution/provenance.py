@@ -1,5 +1,6 @@
 """How a result came about: the keys that Inseq has, and what it takes to run it again."""
 
+import ast
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,7 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
         "attribution_method": call.schema.name.removeprefix("attribution."),
         "attributed_fn": "value of the graph" if asked.is_value else constants.get("target", asked.target),
         "attribute_target": asked.attribute_target,
+        "attributed_fn_args": {} if asked.is_value else _arguments(str(asked.target)),
         "attribution_args": dict(asked.constants),
         "attr_pos_start": call.start,
         "attr_pos_end": call.stop,
@@ -36,6 +38,7 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
         "model_name": model.source,
         "output_step_attributions": False,
         "step_scores": list(asked.step_scores),
+        "step_scores_args": {text: given for text in asked.step_scores if (given := _arguments(text))},
         "tokenizer_name": model.source,
     }
     if functions := functions_of(asked.step_scores):
@@ -67,3 +70,10 @@ def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
 
 def _plain(constants: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in constants.items()}
+
+
+def _arguments(written: str) -> dict[str, Any]:
+    """The options in the parentheses of a step function."""
+    tree = ast.parse(written.strip(), mode="eval").body
+    words = tree.keywords if isinstance(tree, ast.Call) else ()
+    return {str(word.arg): ast.literal_eval(word.value) for word in words}

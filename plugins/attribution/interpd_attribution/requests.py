@@ -10,7 +10,7 @@ from interpd_attribution.aggregation.partition import Partition, partition
 from interpd_attribution.asked import Asked
 from interpd_attribution.compared import Compared, compared
 from interpd_attribution.features import Segments
-from interpd_attribution.methods import check_constants
+from interpd_attribution.methods import FAMILY, check_constants
 from interpd_attribution.spelling import Speller
 from interpd_attribution.step_functions import StepFunction, check_step_functions
 from interpd_client import PromptTrace
@@ -62,6 +62,9 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
     check_step_functions(known, written, has_foil=has_foil)
     length = len(exact.target_ids)
     start, stop = positions(asked, exact.first, length)
+    if asked.is_value and not schema.inputs:
+        id_ = schema.name.removeprefix(FAMILY)
+        raise CallerError(f"method {id_!r} explains predictions, no values: let target be the name of a step function")
     if asked.is_value and asked.spans:
         raise CallerError("spans are of attributed tokens, but a value is attributed: add its numbers up in the target")
     whole = [(start, stop)] if asked.span and not asked.is_value else asked.spans

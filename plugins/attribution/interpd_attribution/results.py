@@ -44,8 +44,8 @@ class Outputs:
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """The axes behind features and steps."""
-        return tuple(axis or "unit" for axis in self.axes["scores"] if axis not in TOKEN_AXES)
+        """The axes behind features and steps; vectors of sites without a name for their width are ``d_unit``."""
+        return tuple(axis or "d_unit" for axis in self.axes["scores"] if axis not in TOKEN_AXES)
 
     def moved(self, name: str) -> np.ndarray:
         """An array with features and steps first."""

@@ -149,7 +149,7 @@ def test_deeplift_says_what_it_is(gpt2):
 def test_one_layer_by_its_path_and_by_its_module(gpt2):
     source, target = texts("tiny-gpt2")
     out = gpt2.attribute(source, target, method="layer_gradient_x_activation", target_layer="transformer.h.1.mlp")
-    assert out[0].dims == ("d_site",)
+    assert out[0].dims == ("d_unit",)
     assert out[0].target_attributions.shape == (10, 5, 64)
     with pytest.raises(CallerError, match="is no module of the model"):
         gpt2.attribute(source, target, method="layer_gradient_x_activation", target_layer=object())

@@ -120,9 +120,7 @@ def of_one_layer(item: Attribution) -> Attribution:
     axis = item.dims.index("layer") + 2
     parts = {name: getattr(item, name) for name in ("source_attributions", "target_attributions")}
     taken = {name: None if part is None else np.take(part, 0, axis) for name, part in parts.items()}
-    # the vectors of a site, whatever their width: by default reduced by their norm
-    dims = tuple("d_site" if dim == "unit" else dim for dim in item.dims if dim != "layer")
-    return replace(item, dims=dims, **taken)
+    return replace(item, dims=tuple(dim for dim in item.dims if dim != "layer"), **taken)
 
 
 def marked(tokens: Sequence[Token], *, is_byte_level: bool) -> tuple[Token, ...]:

@@ -16,6 +16,7 @@ INSEQS_KEYS = {
     *("attribution_method", "model_name", "model_class", "tokenizer_name", "input_texts", "generated_texts"),
     *("generation_args", "attributed_fn", "attribution_args", "constrained_decoding", "generate_from_target_prefix"),
     *("include_eos_baseline", "attribute_target", "output_step_attributions", "step_scores", "attr_pos_end"),
+    *("attributed_fn_args", "step_scores_args"),
 }
 
 
@@ -121,6 +122,12 @@ def test_step_scores_alone_are_a_result(gpt2):
 def test_a_result_says_how_it_came_about_and_survives_its_file(gpt2, tmp_path):
     out = gpt2.client_model.attribute([PROMPT, PROMPT[:3]], [CONTINUATION, [9]], step_scores=["entropy"], **SIGNED)
     assert set(out.info) >= INSEQS_KEYS
+    assert out.info["step_scores_args"] == {}
+    scores = ["probability(logprob=True)", "entropy"]
+    asked = {"target": "contrast_prob_diff(logprob=True)", "contrast": [7], "step_scores": scores}
+    told = gpt2.client_model.attribute(PROMPT, [9], **asked).info
+    assert told["attributed_fn_args"] == {"logprob": True}
+    assert told["step_scores_args"] == {"probability(logprob=True)": {"logprob": True}}
     assert {"dtype", "device", "versions", "run_id", "model_revision", "method_version"} <= set(out[0].info)
     out.save(tmp_path / "out.json")
     again = Attributions.load(tmp_path / "out.json")
@@ -182,6 +189,55 @@ def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
     said = capsys.readouterr().out
     assert "n_steps" in said
     assert "top_k: int = 0" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": 3}, "method is 3, expected the id of a method"),
+        ({"span": "yes"}, "span is 'yes', expected True or False"),
+        ({"attr_pos_start": True}, "attr_pos_start is True, expected an integer"),
+        ({"attr_pos_end": 1.5}, "attr_pos_end is 1.5, expected an integer"),
+        ({"reduce": 2}, "reduce is 2, expected a name"),
+        ({"generation": 3}, "generation is 3, expected a mapping"),
+        ({"on_partial": 3}, "on_partial is 3, expected a function"),
+        ({"under": 3}, "under is 3, expected a trace or a function"),
+        ({"step_scores": 7}, "step_scores is 7, expected the names"),
+        ({"step_scores": [7]}, "step_scores is \\[7\\], expected the names"),
+        ({"target": 7}, "target is 7, expected the name of a step function or a function"),
+        ({"baseline": 7.5, "method": "occlusion"}, "baseline is 7.5, expected one of unk, pad"),
+    ],
+    ids=str,
+)
+def test_options_of_another_kind_are_named(gpt2, given, said):
+    with pytest.raises(CallerError, match=said):
+        gpt2.client_model.attribute(PROMPT, CONTINUATION, **given)
+
+
+def test_errors_point_at_the_line_that_asked(gpt2):
+    with pytest.raises(CallerError) as caught:
+        gpt2.client_model.attribute(PROMPT, CONTINUATION, method="smoothgrad", n_samples="many")  # here
+    assert "test_results.py" in str(caught.value)
+    assert "# here" in str(caught.value)
+    assert "'n_samples' wants an integer" in str(caught.value)
+
+
+def test_values_have_no_step_scores_and_not_every_method_explains_them(gpt2):
+    attribute = gpt2.client_model.attribute
+    asked = {"target": lambda t: t.logits[0, -1, 3]}
+    with pytest.raises(CallerError, match="step_scores are of attributed tokens, but a value"):
+        attribute(PROMPT, step_scores=["entropy"], **asked)
+    with pytest.raises(CallerError, match="'attention' explains predictions, no values"):
+        attribute(PROMPT, method="attention", **asked)
+
+
+def test_vectors_of_layers_are_vectors_to_aggregations(gpt2):
+    sites = {"method": "layer_gradient_x_activation", "sites": ("layers.{i}.mlp.out",), "granular": True}
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, **sites)
+    assert out.dims == ("layer", "d_unit")
+    lengths = np.linalg.norm(out.scores, axis=-1)
+    np.testing.assert_allclose(out.aggregate("vnorm", normalize=False).scores, lengths, rtol=1e-5)
+    np.testing.assert_allclose(out.aggregate(normalize=False).scores, lengths.mean(-1), rtol=1e-5)
 
 
 def test_options_are_checked_before_anything_is_sent(gpt2):
