@@ -126,7 +126,7 @@ class Case:
     @property
     def target_arguments(self) -> Mapping[str, object]:
         """What the step function was given, but for the contrast."""
-        given = self.told["target_arguments"]
+        given = self.told.get("target_arguments", {})
         return {key: value for key, value in given.items() if key not in ("contrast", "alignments")}
 
     @property

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from attribution_golden import reading, tiny
 
 import interpd_client
 from interpd_attribution import worker
+from interpd_attribution.worker.gradient import sampled
 
 METHODS = {
     "saliency": "saliency",
@@ -166,6 +168,61 @@ def mismatches(model, name, methods=tuple(METHODS)):
     return found
 
 
+def score_mismatches(model, name):
+    """The ids of cases of step functions as scores, and of parts of the sequence, whose numbers are others.
+
+    Inseq's divergences over few tokens are NaN.
+    """
+    golden, found = reading.golden(f"{name}.scores"), []
+    for case in golden.cases:
+        if case.raises or case.id in ("free", "continued", "kl-top-k", "kl-top-p"):
+            continue
+        constants, method = {"start": case.start}, "dummy"
+        if "scores" in case.told:
+            names = case.told["scores"]
+            constants |= {
+                "step_scores": tuple(scored(one, case.told.get("arguments", {})) for one in names),
+                **contrast_of(case),
+            }
+        elif "asked" in case.told:
+            method, constants = "saliency", {"absolute": False, "reduce": "sum", **positions_of(case)}
+        else:
+            method = "integrated_gradients"
+            constants |= {"target": "logit", "reduce": "sum", "n_steps": 10}
+            constants["include_eos_baseline"] = case.told["include_eos_baseline"]
+        target = golden.sequence(case.told.get("of", "target")).ids
+        source = golden.sequence("source").ids if golden.is_encoder_decoder else target
+        sides = {"target": list(target[1:])} if golden.is_encoder_decoder else {}
+        with model.trace(list(source), **sides) as t:
+            t.save(out=t.op(f"attribution.{method}", **constants))
+        out, n_source = t.result["out"], len(source) if golden.is_encoder_decoder else 0
+        wanted = [case.step_scores[one] for one in case.told.get("scores", ())]
+        pairs = list(zip(out.step_scores, wanted, strict=True))
+        pairs += [] if method == "dummy" else [(out.scores[:n_source], case.source_scores)]
+        pairs += [] if method == "dummy" else [(out.scores[n_source:], case.target_scores)]
+        for one, theirs in pairs:
+            # as of occlusion: differences of log-probabilities and logits, which Inseq takes in float32
+            if theirs is not None and not alike(one[: len(theirs)], theirs, max(10.0, np.nanmax(np.abs(theirs)))):
+                found.append(f"{case.id}: {np.nanmax(np.abs(one[: len(theirs)] - theirs)):.2g}")
+    return found
+
+
+def scored(name, arguments):
+    """A step function with the options of a case; Inseq's perplexity is 2 to the power of nats."""
+    options = {key: value for key, value in arguments.items() if key != "given"}
+    options |= {"base": 2.0} if name == "perplexity" else {}
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else name
+
+
+def positions_of(case):
+    """What was attributed; a decoder of Inseq takes the position of the end as well."""
+    start, stop = case.told["asked"]
+    start = case.start if start is None else start
+    if not case.golden.is_encoder_decoder:
+        return {"start": start} | ({} if stop is None else {"stop": stop})
+    return {"start": start, "inputs": "all"} | ({} if stop is None else {"stop": stop + 1})
+
+
 def alike(one, theirs, size):
     """Whether these are the same numbers, made of others of about that size."""
     return np.allclose(one, theirs, RTOL, ATOL * size, equal_nan=True)
@@ -176,6 +233,52 @@ def alike(one, theirs, size):
 def test_numbers_are_inseqs(name):
     with interpd_client.local(served(name), plugins={"attribution": worker}, name="model") as client:
         assert mismatches(client.model("model"), name) == []
+
+
+class Drawn:
+    """torch, whose uniform numbers are given."""
+
+    def __init__(self, numbers):
+        self._numbers = torch.tensor(numbers)
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def rand(self, *size, **_):
+        """The numbers."""
+        return self._numbers.reshape(size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", tiny.NAMES)
+def test_gradient_shap_is_inseqs_at_its_places(monkeypatch, name):
+    """Inseq draws places for each token anew, and has written them down."""
+    golden = reading.golden(name)
+    target = golden.sequence("target").ids
+    source = golden.sequence("source").ids if golden.is_encoder_decoder else target
+    sides = {"target": list(target[1:])} if golden.is_encoder_decoder else {}
+    baselines = [golden.sequence(side).baseline_ids for side in (["source"] if sides else []) + ["target"]]
+    cases = reading.cases(name, "gradient_shap", "logit", suffix="sum", attribute_target=False)
+    assert cases
+    with interpd_client.local(served(name), plugins={"attribution": worker}, name="model") as client:
+        for case in cases:
+            for step, places in enumerate(case.arrays["alphas"]):
+                at = {"start": case.start + step, "stop": case.start + step + 1, "n_samples": len(places)}
+                monkeypatch.setattr(sampled, "torch", Drawn(places))
+                with client.model("model").trace(list(source), **sides) as t:
+                    ids = {"baseline": "ids", "baseline_ids": tuple(itertools.chain(*baselines))}
+                    inputs = {"inputs": "source"} if sides else {}
+                    t.save(out=t.op("attribution.gradient_shap", target="logit", reduce="sum", **at, **ids, **inputs))
+                found = t.result["out"].scores[:, 0]
+                wanted = (case.source_scores if sides else case.target_scores)[:, step]
+                assert alike(found[: len(wanted)], wanted, max(1.0, np.nanmax(np.abs(wanted))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*tiny.NAMES, *reading.REAL])
+def test_scores_of_steps_are_inseqs(name):
+    with interpd_client.local(served(name), plugins={"attribution": worker}, name="model") as client:
+        assert score_mismatches(client.model("model"), name) == []
 
 
 def test_saliency_is_inseqs():
