@@ -75,7 +75,7 @@ class Problem:
         self.value = value
         """What is attributed instead of predictions: a value of the graph, a column for each of its numbers."""
         self.model = Model(ctx.session)
-        self.sequence: Ids = sequence_of(ctx, request.start, request.stop)
+        self.sequence: Ids = sequence_of(ctx, request.start, request.stop, needs_steps=value is None)
         self.columns: Groups = _columns(request, self.sequence.n_steps if value is None else self._n_numbers())
         self.features: Groups = groups_of(request.features, self.sequence.n_positions, "features")
         self.sides: tuple[Side, ...] = _attributed(request.inputs, self.sequence)

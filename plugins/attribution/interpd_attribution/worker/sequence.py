@@ -71,13 +71,15 @@ class Sequence:
         return torch.arange(self.n_positions) <= last[:, None]
 
 
-def sequence_of(ctx: MethodContext, start: int, stop: int | None) -> Sequence:
+def sequence_of(ctx: MethodContext, start: int, stop: int | None, *, needs_steps: bool = True) -> Sequence:
     """The sequence of the method's prompt.
 
     Args:
         ctx: Of the method.
         start: The first attributed position of the target; negative ones count from the end.
         stop: The position behind the last one; ``None``: the end.
+        needs_steps: Whether there must be an attributed token; what a value of the graph is made of may be one token
+            that nothing predicts.
 
     Raises:
         CallerError: There is no such position, or nothing before it that could predict it.
@@ -93,7 +95,8 @@ def sequence_of(ctx: MethodContext, start: int, stop: int | None) -> Sequence:
     length = len(target.ids)
     first = start + length if start < 0 else start
     end = length if stop is None else stop + length if stop < 0 else stop
-    if not 1 <= first < end <= length:
+    least = 1 if needs_steps or length > 1 else 0
+    if not 1 <= first <= end - least <= length - least:
         raise CallerError(
             f"the attributed positions are {start} to {'the end' if stop is None else stop} of {length}: expected a "
             f"start from 1 to {length - 1}, and a stop behind it up to {length}; position 0 is predicted by nothing"

@@ -100,6 +100,18 @@ def test_a_value_of_the_graph_is_attributed_towards(gpt2):
     assert np.isnan(out.target_attributions[8:]).all()
 
 
+@pytest.mark.parametrize("method", ["input_x_gradient", "occlusion", "integrated_gradients", "shapley_values"])
+def test_a_value_may_be_made_of_one_token(gpt2, t5, method):
+    baseline = {} if method == "input_x_gradient" else {"baseline": [7]}
+    asked = {"method": method, "target": lambda t: t.logits[0, -1, 3], **baseline}
+    alone = gpt2.client_model.attribute([5], **asked)
+    assert alone.scores.shape == (2, 1)
+    assert alone.scores[0, 0] != 0
+    of_source = t5.client_model.attribute(PROMPT, **asked)  # the decoder has its start only
+    assert of_source.source_attributions.shape == (5, 1)
+    assert np.all(of_source.source_attributions != 0)
+
+
 def test_a_node_gives_values_for_further_operations(gpt2, steered):
     model = gpt2.client_model
     with model.trace() as t:
