@@ -223,6 +223,7 @@ def _info(loaded: Loaded, stacks: Sequence[Stack], sizes: Mapping[str, int]) -> 
         device=", ".join(map(str, devices_of(model))),
         has_chat_template=bool(loaded.tokenizer is not None and loaded.tokenizer.chat_template),
         n_encoder_layers=stacks[-1].first_layer,
+        tokenizer="" if loaded.tokenizer is None else type(loaded.tokenizer).__name__,
     )
 
 

@@ -207,6 +207,8 @@ class ModelInfo:
     has_chat_template: bool = False
     n_encoder_layers: int = 0
     """How many of the blocks are the encoder's; 0 for a decoder-only model."""
+    tokenizer: str = ""
+    """Class name of the tokenizer; empty where there is none."""
 
     @property
     def has_encoder(self) -> bool:

@@ -233,7 +233,7 @@ class Limits(_message.Message):
     def __init__(self, n_nodes: _Optional[int] = ..., n_prompts: _Optional[int] = ..., n_tokens: _Optional[int] = ..., n_outputs: _Optional[int] = ..., inline_bytes: _Optional[int] = ..., result_bytes: _Optional[int] = ..., live_bytes: _Optional[int] = ..., run_s: _Optional[float] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "source", "revision", "architecture", "family", "n_parameters", "n_layers", "sizes", "max_positions", "dtype", "device", "has_chat_template", "n_encoder_layers")
+    __slots__ = ("name", "source", "revision", "architecture", "family", "n_parameters", "n_layers", "sizes", "max_positions", "dtype", "device", "has_chat_template", "n_encoder_layers", "tokenizer")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +247,7 @@ class ModelInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     N_ENCODER_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FIELD_NUMBER: _ClassVar[int]
     name: str
     source: str
     revision: str
@@ -260,7 +261,8 @@ class ModelInfo(_message.Message):
     device: str
     has_chat_template: bool
     n_encoder_layers: int
-    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_layers: _Optional[int] = ..., sizes: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ..., max_positions: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., has_chat_template: bool = ..., n_encoder_layers: _Optional[int] = ...) -> None: ...
+    tokenizer: str
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., revision: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[str] = ..., n_parameters: _Optional[int] = ..., n_layers: _Optional[int] = ..., sizes: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ..., max_positions: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., has_chat_template: bool = ..., n_encoder_layers: _Optional[int] = ..., tokenizer: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("model", "sites", "absent_sites", "modules", "parameters", "ops", "artifact_kinds", "artifacts", "plugins", "limits", "engine", "adapters")

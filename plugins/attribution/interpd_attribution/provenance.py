@@ -39,6 +39,7 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
         "output_step_attributions": False,
         "step_scores": list(asked.step_scores),
         "step_scores_args": {text: given for text in asked.step_scores if (given := _arguments(text))},
+        "tokenizer_class": model.tokenizer,
         "tokenizer_name": model.source,
     }
     if functions := functions_of(asked.step_scores):

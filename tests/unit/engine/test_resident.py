@@ -32,6 +32,7 @@ def test_info_says_what_the_model_is(residents):
     assert info.sizes == {"d_model": 24, "d_vocab": 321, "head": 4, "kv_head": 2, "d_head": 10, "d_mlp": 44}
     assert (info.max_positions, info.dtype, info.device, info.has_chat_template) == (64, "float32", "cpu", True)
     assert info.n_parameters == sum(weight.numel() for weight in residents("llama").model.parameters())
+    assert info.tokenizer == type(residents("llama").tokenizer).__name__
 
 
 def test_canonical_sites_come_first_and_in_forward_order(residents):

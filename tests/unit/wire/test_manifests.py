@@ -46,7 +46,7 @@ OP = OpSchema(
 )
 MANIFEST = Manifest(
     model=ModelInfo(
-        "facts", "hub/facts", "abc", "T5", "t5", 2_000_000, 6, {"d_model": 256}, 512, "float32", "cpu", False, 2
+        "facts", "hub/facts", "abc", "T5", "t5", 2_000_000, 6, {"d_model": 256}, 512, "float32", "cpu", False, 2, "T5T"
     ),
     sites={
         "embed": SiteSchema("embed", RESID, 0, prefill_only=True),

@@ -16,7 +16,7 @@ INSEQS_KEYS = {
     *("attribution_method", "model_name", "model_class", "tokenizer_name", "input_texts", "generated_texts"),
     *("generation_args", "attributed_fn", "attribution_args", "constrained_decoding", "generate_from_target_prefix"),
     *("include_eos_baseline", "attribute_target", "output_step_attributions", "step_scores", "attr_pos_end"),
-    *("attributed_fn_args", "step_scores_args"),
+    *("attributed_fn_args", "step_scores_args", "tokenizer_class"),
 }
 
 
@@ -123,6 +123,7 @@ def test_a_result_says_how_it_came_about_and_survives_its_file(gpt2, tmp_path):
     out = gpt2.client_model.attribute([PROMPT, PROMPT[:3]], [CONTINUATION, [9]], step_scores=["entropy"], **SIGNED)
     assert set(out.info) >= INSEQS_KEYS
     assert out.info["step_scores_args"] == {}
+    assert out.info["tokenizer_class"] == gpt2.client_model.info.tokenizer != ""
     scores = ["probability(logprob=True)", "entropy"]
     asked = {"target": "contrast_prob_diff(logprob=True)", "contrast": [7], "step_scores": scores}
     told = gpt2.client_model.attribute(PROMPT, [9], **asked).info
