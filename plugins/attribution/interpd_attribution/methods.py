@@ -1,5 +1,6 @@
 """The methods that a model's workers offer, and what they take: read from the manifest, nothing is asked."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from interpd_client.names import nearest_names
 
 FAMILY = "attribution."
 VECTORS, HEADS = "_vectors", "_heads"
+
+_SOURCE = re.compile(r"\n\nSource: (.*?)(?=\n\n|\Z)", re.DOTALL)
+"""In the documentation of a method."""
 
 
 def ids(manifest: Manifest) -> dict[str, str]:
@@ -49,8 +53,11 @@ def check_constants(schema: OpSchema, constants: Mapping[str, Any]) -> None:
 
 def explained(schema: OpSchema) -> str:
     """What a method is, where it comes from, and what it takes, as text."""
-    lines = [f"{schema.name.removeprefix(FAMILY)}: {schema.doc or schema.summary}".rstrip(), ""]
-    lines += [f"Source: {schema.paper}"] if schema.paper else []
+    found = _SOURCE.search(schema.doc)
+    doc, source = (_SOURCE.sub("", schema.doc, 1), found[1]) if found else (schema.doc or schema.summary, "")
+    lines = [f"{schema.name.removeprefix(FAMILY)}: {doc}".rstrip(), ""]
+    named = [one for one in (source, schema.paper) if one]
+    lines += [f"Source: {' '.join(named)}"] if named else []
     lines.append(f"Version {schema.version}, of plugin {schema.plugin!r}.")
     for param in schema.params:
         kind = " or ".join(map(repr, param.choices)) or param.kind

@@ -189,6 +189,7 @@ def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
     attribute.explain("kl_divergence")
     said = capsys.readouterr().out
     assert "n_steps" in said
+    assert said.count("Source: ") == 1
     assert "top_k: int = 0" in said
 
 
