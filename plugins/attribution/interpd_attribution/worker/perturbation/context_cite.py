@@ -76,19 +76,21 @@ def context_cite(problem: Problem, *, citing: Citing, baseline: Baseline) -> Map
     game = Game(problem, baseline)
     kept = random_masks(game, citing.n_ablations + citing.n_held_out, citing.keep_prob)
     problem.expect(len(kept) + 1 + len(citing.top_k) * game.n_columns, "rows")
-    worth = game.worth(torch.cat([game.ends()[1:], kept])).numpy()
-    outcomes = _log_odds(worth[1:]) if citing.output == "log_odds" else worth[1:]
-    n_tokens = problem.columns.members().sum(1).double().numpy()
+    n_tokens = problem.columns.members().sum(1).double()
     rest = slice(citing.n_ablations, None)
 
     def fitted(x: Array, y: Array) -> tuple[Fit, Mapping[str, Array]]:
         fit = standardised_lasso(x[: rest.start], y[: rest.start], citing.alpha)
         return fit, {"lds": rank_correlations(fit.predicted(x[rest]), y[rest])}
 
-    found = surrogates(game, kept, outcomes / n_tokens, fitted, ("lds",))
-    scale = torch.from_numpy(n_tokens)
-    found |= {name: found[name] * scale for name in ("scores", "intercepts")}
-    return {**found, "drops": _drops(game, found["scores"][game.players], worth[0], citing.top_k)}
+    def found(worth: Tensor) -> dict[str, Tensor]:
+        outcomes = _log_odds(worth[1:].numpy()) if citing.output == "log_odds" else worth[1:].numpy()
+        told = surrogates(game, kept[: len(outcomes)], outcomes / n_tokens.numpy(), fitted, ("lds",))
+        return told | {name: told[name] * n_tokens for name in ("scores", "intercepts")}
+
+    worth = game.drawn_worth(torch.cat([game.ends()[1:], kept]), lambda worth: found(worth)["scores"])
+    told = found(worth)
+    return {**told, "drops": _drops(game, told["scores"][game.players], worth[0].numpy(), citing.top_k)}
 
 
 def _log_odds(log_probabilities: Array) -> Array:

@@ -5,6 +5,7 @@ several baselines a coalition's worth is the mean over them.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -99,6 +100,22 @@ class Game:
                 self.problem.ctx.partial("scores", self.problem_scores(told(found[of])))
         self._remember(keys, new, found)
         return found[of]
+
+    def drawn_worth(self, kept: Tensor, told: Callable[[Tensor], Tensor]) -> Tensor:
+        """What drawn coalitions are worth, ``[row column]``, in blocks that grow: a part of the draws tells something.
+
+        Args:
+            kept: As of ``worth``.
+            told: Makes scores, ``[feature column]``, of what the first rows are worth, to be sent on the way. Where
+                they are too few for it (``CallerError``), nothing is sent.
+        """
+        found = self.worth(kept[:0])
+        for start, stop in blocks_of(len(kept), max(1, self.problem.rows_per_pass(grad=False) // len(self._starts))):
+            found = torch.cat([found, self.worth(kept[start:stop])])
+            if self.n < stop < len(kept):
+                with suppress(CallerError):
+                    self.problem.ctx.partial("scores", self.problem_scores(told(found)))
+        return found
 
     def table(self, scores: Tensor) -> Tensor:
         """Scores of players, ``[player column]``, as those of features."""

@@ -38,21 +38,41 @@ def kernel_shap(
     is_all = game.n <= MOST_EXACT and (1 << game.n) - 2 <= n_samples
     kept = _all(game.n) if is_all else _drawn(game, n_samples, paired)
     problem.expect(len(kept) + 2, "rows")
-    worth = game.worth(torch.cat([game.ends(), kept])).numpy()
+    ways = game.worth(game.ends()).numpy()
+    if is_all:
+        return _fitted(game, kept, ways, game.worth(kept).numpy(), 0)
+
+    def fitted(worth: Tensor) -> dict[str, Tensor]:
+        n_draws = len(worth) // (2 if paired else 1)
+        rows = slice(n_draws * (2 if paired else 1))
+        return _fitted(game, kept[rows], ways, worth[rows].numpy(), n_draws)
+
+    return fitted(game.drawn_worth(kept, lambda worth: fitted(worth)["scores"]))
+
+
+def _fitted(game: Game, kept: Tensor, ways: Array, worth: Array, n_draws: int) -> dict[str, Tensor]:
+    """Scores and their errors from coalitions.
+
+    Args:
+        game: Whose players.
+        kept: The coalitions, ``[row player]``.
+        ways: What nobody and all are worth, ``[2 column]``.
+        worth: Of the coalitions, ``[row column]``.
+        n_draws: How many draws they are of; 0: they are all that there are.
+    """
     found = {name: torch.zeros(game.n, game.n_columns, dtype=torch.float64) for name in ("scores", "standard_errors")}
-    n_draws = 0 if is_all else n_samples // (2 if paired else 1)
+    total = ways[1] - ways[0]
     for players, columns in game.views():
-        x = kept[:, players].double().numpy()
-        total = worth[1] - worth[0]
         if len(players) == 1:
             found["scores"][players[0], columns] = torch.from_numpy(total)[columns]
             continue
-        regression = FixedSum(x, _weights(x, game.n, is_all), n_draws)
+        x = kept[:, players].double().numpy()
+        regression = FixedSum(x, _weights(x, game.n, not n_draws), n_draws)
         for column in columns.tolist():
-            pair = regression.fit(worth[2:, column] - worth[0, column], total[column])
+            pair = regression.fit(worth[:, column] - ways[0, column], total[column])
             for name, values in zip(found, pair, strict=True):
                 found[name][players, column] = torch.from_numpy(values)
-            problem.ctx.raise_if_cancelled()
+            game.problem.ctx.raise_if_cancelled()
     return {name: game.table(values) for name, values in found.items()}
 
 

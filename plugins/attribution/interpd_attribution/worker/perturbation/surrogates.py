@@ -67,7 +67,6 @@ def lime(problem: Problem, *, lime: Lime, baseline: Baseline) -> Mapping[str, Te
     kept = random_masks(game, lime.n_samples - 1, 1 - lime.mask_prob)
     kept = torch.cat([game.ends()[1:], kept])
     problem.expect(len(kept), "rows")
-    worth = game.worth(kept).numpy()
     surrogate = {"ridge": ridge, "lasso": lasso}[lime.surrogate]
 
     def fitted(x: Array, y: Array) -> tuple[Fit, Mapping[str, Array]]:
@@ -75,7 +74,10 @@ def lime(problem: Problem, *, lime: Lime, baseline: Baseline) -> Mapping[str, Te
         fit = surrogate(x, y, weights, lime.alpha)
         return fit, {"fits": _explained(y, fit.predicted(x), weights)}
 
-    return surrogates(game, kept, worth, fitted, ("fits",))
+    def found(worth: Tensor) -> dict[str, Tensor]:
+        return surrogates(game, kept[: len(worth)], worth.numpy(), fitted, ("fits",))
+
+    return found(game.drawn_worth(kept, lambda worth: found(worth)["scores"]))
 
 
 def random_masks(game: Game, n: int, keep_prob: float) -> Tensor:
