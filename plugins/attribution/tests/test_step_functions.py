@@ -1,4 +1,4 @@
-"""Each step function as a score and as a target: what a target loses without a token is the difference of two scores."""
+"""Step functions as scores and as targets: what a target loses without a token is the difference of two scores."""
 
 import numpy as np
 import pytest
