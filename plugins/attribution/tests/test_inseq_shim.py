@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from attribution_golden import reading, tiny
 
-from interpd.errors import CallerError
+from interpd.errors import CallerError, FeatureUnsupported
 from interpd_attribution import inseq_shim as inseq
 from interpd_attribution.attribution import Token
 from interpd_attribution.inseq_shim.outputs import marked
@@ -284,12 +284,54 @@ def test_functions_of_this_process_are_refused():
 def test_loading_is_checked():
     with pytest.raises(CallerError, match="framework is 'jax'"):
         inseq.load_model("gpt2", framework="jax")
-    with pytest.raises(CallerError, match="model_kwargs has 'load_in_4bit'"):
+    with pytest.raises(FeatureUnsupported, match="load_in_4bit: attribution of quantised models"):
         inseq.load_model("gpt2", model_kwargs={"load_in_4bit": True})
     with pytest.raises(CallerError, match="served already"):
         inseq.load_model("gpt2", address="localhost:1", device="cuda")
-    with pytest.raises(CallerError, match="make the tokenizer yourself"):
-        inseq.load_model("gpt2", tokenizer_kwargs={"use_fast": True})
+    with pytest.raises(CallerError, match="the model is loaded already"):
+        inseq.load_model(object(), tokenizer_kwargs={"use_fast": True})
+    with pytest.raises(CallerError, match="brings its own"):
+        inseq.load_model("gpt2", tokenizer="gpt2")
+
+
+def test_arguments_of_transformers_and_where_the_tokenizer_is(gpt2, tmp_path):
+    tiny.save("tiny-gpt2", tmp_path)
+    source, target = texts("tiny-gpt2")
+    wanted = gpt2.attribute(source, target)[0].target_attributions
+    cut = {"tokenizer_kwargs": {"model_max_length": 64}, "model_kwargs": {"torch_dtype": "float32"}, "device": "cpu"}
+    of_hf = {"tokenizer": str(tmp_path), "tokenizer_kwargs": {"model_max_length": 64}}
+    for model, options in ((str(tmp_path), cut), (tiny.model("tiny-gpt2"), of_hf)):
+        with inseq.load_model(model, "saliency", **options) as loaded:
+            found = loaded.attribute(source, target)[0]
+            np.testing.assert_allclose(found.target_attributions, wanted, RTOL, ATOL)
+
+
+def test_what_is_where_the_model_is_says_so(gpt2):
+    with pytest.raises(AttributeError, match=r"encode: the tokenizer is where the model is; \.model\.tokenize"):
+        gpt2.encode("a")
+    with pytest.raises(AttributeError, match=r"a model has no 'layers' here; \.model is interpd's own"):
+        _ = gpt2.layers
+
+
+def test_inseqs_classes_of_aggregators_are_names(t5):
+    source, target = texts("tiny-t5")
+    squeeze = inseq.AggregatorPipeline([inseq.SubwordAggregator, inseq.SequenceAttributionAggregator])
+    one = t5.attribute(source, target, attribute_target=True)[0]
+    words = one.aggregate(aggregator=squeeze)
+    np.testing.assert_allclose(words.scores, one.aggregate("subwords").aggregate().scores)
+    assert np.nanmax(np.abs(words.aggregate(inseq.PairAggregator, paired_attr=words).scores)) == 0
+
+
+def test_foils_of_step_scores_have_their_own_context_anyway(gpt2):
+    source, target = texts("tiny-gpt2")
+    foil = reading.golden("tiny-gpt2").sequence("foil").text
+    ask = {"method": "dummy", "step_scores": ["pcxmi"], "contrast_targets": foil}
+    forced = gpt2.attribute(source, target, contrast_force_inputs=True, **ask)
+    np.testing.assert_array_equal(
+        forced[0].step_scores["pcxmi"], gpt2.attribute(source, target, **ask)[0].step_scores["pcxmi"]
+    )
+    with pytest.raises(CallerError, match="a contrast is dict, expected a text for each"):
+        gpt2.attribute(source, target, **{**ask, "contrast_targets": {"input_ids": [1]}})
 
 
 def test_results_take_inseqs_options(gpt2, tmp_path):
@@ -326,6 +368,9 @@ def test_tokens_are_written_as_in_their_vocabulary():
     tokens = (Token("<s>", 1), Token("a", 2), Token("▁b", 3), Token("▁x → ▁\ny", -1))
     assert [one.text for one in marked(tokens, is_byte_level=True)] == ["<s>", "a", "Ġb", "Ġx → ĠĊy"]
     assert [one.text for one in marked(tokens, is_byte_level=False)] == ["<s>", "▁a", "▁b", "▁x → ▁\ny"]
+    # a text of its own begins on each side
+    pairs = (Token("<pad>", 0), Token("</s> → the", -1), Token("the → ▁do", -1))
+    assert [one.text for one in marked(pairs, is_byte_level=False)] == ["<pad>", "</s> → ▁the", "▁the → ▁do"]
 
 
 def is_comparable(case):

@@ -71,15 +71,15 @@ def _loaded(args: argparse.Namespace) -> "Client":
 
     settings: dict[str, Any] = {
         "plugins": ["attribution"],
-        "device": args.device or "auto",
         "timeout_s": args.timeout,
         "progress": False if args.json else None,
     }
     if not (args.model_kwargs or args.tokenizer_kwargs):
-        return local(args.model, **settings)
+        return local(args.model, device=args.device or "auto", **settings)
     from interpd_attribution.commands.pretrained import pretrained  # imports torch
 
-    return local(pretrained(args.model, args.model_kwargs, args.tokenizer_kwargs), name=_short(args.model), **settings)
+    given = pretrained(args.model, args.model_kwargs, args.tokenizer_kwargs, device=args.device)
+    return local(given, name=_short(args.model), **settings)
 
 
 def _short(source: str) -> str:

@@ -9,11 +9,11 @@ What is where, and what differs, is in the plugin's README. New programs use ``m
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from interpd.errors import CallerError
-from interpd_attribution.aggregation import list_aggregation_functions, list_aggregators
+from interpd_attribution.aggregation import AggregatorPipeline, list_aggregation_functions, list_aggregators
 from interpd_attribution.aggregation.registry import find
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.inseq_shim.model import AttributionModel
@@ -26,9 +26,16 @@ from interpd_attribution.inseq_words import METHODS, STEP_FUNCTIONS, method_of
 from interpd_client import Client, Model, connect, local
 
 __all__ = [
+    "AggregatorPipeline",
     "AttributionModel",
+    "ContiguousSpanAggregator",
     "FeatureAttributionOutput",
     "FeatureAttributionSequenceOutput",
+    "PairAggregator",
+    "SequenceAttributionAggregator",
+    "SliceAggregator",
+    "StringSplitAggregator",
+    "SubwordAggregator",
     "explain",
     "list_aggregation_functions",
     "list_aggregators",
@@ -44,8 +51,13 @@ __all__ = [
     "show_token_attributions",
 ]
 
-_LOADING = ("dtype", "torch_dtype", "attn_implementation")
-"""Of ``model_kwargs``; the last changes no number, since attention is shown whichever runs."""
+SequenceAttributionAggregator, ContiguousSpanAggregator, SubwordAggregator = "scores", "spans", "subwords"
+StringSplitAggregator, PairAggregator, SliceAggregator = "split", "pair", "slices"
+"""Inseq's classes of ``inseq.data.aggregator``, as aggregators are named here."""
+
+_LOADING = ("dtype", "attn_implementation")
+"""Of ``model_kwargs``, where ``torch_dtype`` is ``dtype``; the last changes no number, since attention is shown
+whichever runs. With others, or arguments of the tokenizer, transformers loads the model."""
 
 
 def load_model(
@@ -57,6 +69,7 @@ def load_model(
     device: str | None = None,
     address: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    tokenizer_kwargs: Mapping[str, Any] | None = None,
     **method_kwargs: Any,
 ) -> AttributionModel:
     """A model that is asked as Inseq's are: of a daemon, or in this process.
@@ -66,21 +79,25 @@ def load_model(
             the name that the daemon has for it.
         attribution_method: The method of calls that name none.
         framework: Only this one.
-        tokenizer: Of a model of transformers.
+        tokenizer: Of a model of transformers; or where it is.
         device: Of a model that is loaded here.
         address: Of a daemon, ``host:port``; ``None``: the model runs in this process.
-        model_kwargs: ``dtype`` (or ``torch_dtype``).
+        model_kwargs: Of transformers' ``from_pretrained``, for a model that is loaded here: ``dtype``, ...
+        tokenizer_kwargs: Of that of the tokenizer: ``src_lang``, ``tgt_lang``, ...
         method_kwargs: Options of the method for all calls: ``target_layer``, ``multiply_by_inputs``, ...
 
     Raises:
-        CallerError: Another framework, arguments that only transformers knows.
+        CallerError: Another framework, arguments that contradict one another.
         InterpdError: What loading raises.
     """
     if framework != "hf_transformers":
         raise CallerError(f"framework is {framework!r}, expected 'hf_transformers'")
-    if "tokenizer_kwargs" in method_kwargs:
-        raise CallerError("tokenizer_kwargs: make the tokenizer yourself and give the pair, model and tokenizer=")
-    served, client = _served(model, tokenizer, device, address, dict(model_kwargs or {}))
+    given = {"model_kwargs": dict(model_kwargs or {}), "tokenizer_kwargs": dict(tokenizer_kwargs or {})}
+    if isinstance(model, Model) or address is not None:
+        served, client = _of_daemon(model, address, [tokenizer, device, *given.values()])
+    else:
+        client = _loaded(model, tokenizer, device, **given)
+        served = client.model("model")
     made = AttributionModel(served, attribution_method, method_kwargs, client=client)
     if hasattr(model, "named_modules"):
         made.path_of = lambda layer: _path(model, layer)
@@ -146,29 +163,40 @@ def register_model_config(model_type: str, config: Mapping[str, Any], **_: Any) 
     warnings.warn(f"register_model_config({model_type!r}): not needed here, and without effect", stacklevel=2)
 
 
-def _served(
-    model: Any, tokenizer: Any, device: str | None, address: str | None, model_kwargs: Mapping[str, Any]
-) -> tuple[Model, Client | None]:
+def _of_daemon(model: Any, address: str | None, of_loading: Sequence[Any]) -> tuple[Model, Client | None]:
     """(model, the client to close with it)."""
-    if isinstance(model, Model) or address is not None:
-        if tokenizer is not None or device is not None or model_kwargs:
-            raise CallerError("the model is served already: leave tokenizer, device and model_kwargs out")
-        if isinstance(model, Model):
-            return model, None
-        client = connect(str(address))
-        return client.model(model), client
-    unknown = [name for name in model_kwargs if name not in _LOADING]
-    if unknown:
-        raise CallerError(
-            f"model_kwargs has {unknown[0]!r}, expected {', '.join(_LOADING)}: load the model with transformers and "
-            "give it with its tokenizer, or serve it with a daemon"
-        )
-    dtype = str(model_kwargs.get("dtype", model_kwargs.get("torch_dtype", "auto"))).removeprefix("torch.")
-    given = model if isinstance(model, str) or tokenizer is None else (model, tokenizer)
-    # a model that is given has its dtype and device
-    options = {"dtype": dtype, "device": device or "auto"} if isinstance(model, str) else {}
-    client = local(given, name="model", plugins=("attribution",), **options)
-    return client.model("model"), client
+    if any(of_loading):
+        raise CallerError("the model is served already: leave tokenizer, device and what is for loading it out")
+    if isinstance(model, Model):
+        return model, None
+    client = connect(str(address))
+    return client.model(model), client
+
+
+def _loaded(
+    model: Any, tokenizer: Any, device: str | None, *, model_kwargs: dict[str, Any], tokenizer_kwargs: dict[str, Any]
+) -> Client:
+    """A client with the model ``model``, which runs in this process."""
+    if not isinstance(model, str):
+        if model_kwargs or (tokenizer_kwargs and not isinstance(tokenizer, str)):
+            raise CallerError("the model is loaded already: leave model_kwargs and tokenizer_kwargs out")
+        if isinstance(tokenizer, str):
+            from interpd_attribution.commands.pretrained import tokenizer_of  # imports torch
+
+            tokenizer = tokenizer_of(tokenizer, tokenizer_kwargs)
+        given = model if tokenizer is None else (model, tokenizer)
+        return local(given, name="model", plugins=("attribution",))
+    if tokenizer is not None:
+        raise CallerError("tokenizer: a model that is loaded here brings its own; give a model of transformers with it")
+    if "torch_dtype" in model_kwargs:
+        model_kwargs["dtype"] = model_kwargs.pop("torch_dtype")
+    if not tokenizer_kwargs and all(name in _LOADING for name in model_kwargs):
+        dtype = str(model_kwargs.get("dtype", "auto")).removeprefix("torch.")
+        return local(model, name="model", plugins=("attribution",), dtype=dtype, device=device or "auto")
+    from interpd_attribution.commands.pretrained import pretrained  # imports torch
+
+    given = pretrained(model, model_kwargs, tokenizer_kwargs, device=device)
+    return local(given, name="model", plugins=("attribution",))
 
 
 def _path(model: Any, layer: Any) -> str:

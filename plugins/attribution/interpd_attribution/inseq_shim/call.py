@@ -10,6 +10,7 @@ from interpd_attribution.contrast import Contrast
 from interpd_attribution.inseq_shim import outputs
 from interpd_attribution.inseq_words import CONTRAST, CONTRASTIVE, STEP_FUNCTIONS, method_of, options_of, with_options
 from interpd_attribution.labels import SPACE
+from interpd_attribution.methods import schema_of
 
 if TYPE_CHECKING:
     from interpd_attribution.inseq_shim.model import AttributionModel
@@ -173,17 +174,29 @@ class Call:
             whole=foil is not None,
             source=source,
             alignments=self._alignments(given.get("contrast_targets_alignments"), at),
-            force_inputs=bool(given.get("contrast_force_inputs", False)),
+            # step scores have the foil in its own context in any case
+            force_inputs=bool(given.get("contrast_force_inputs", False)) and self._has_targets,
             shared=0,
             beyond="last",
         )
+
+    @property
+    def _has_targets(self) -> bool:
+        """Whether the method explains a step function."""
+        schema = schema_of(self.owner.model.manifest, method_of(self.method).id)
+        return any(param.name == "contrast_force_inputs" for param in schema.params)
 
     def _contrast_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
         chosen = given or self.rest
         return {name: chosen[name] for name in CONTRAST if chosen.get(name) is not None}
 
     def _of_sequence(self, given: Any, at: int) -> Any:
-        return given if given is None or isinstance(given, str) else list(given)[at]
+        if given is None or isinstance(given, str):
+            return given
+        items = list(given) if isinstance(given, (list, tuple)) else []
+        if at >= len(items) or not isinstance(items[at], str):
+            raise CallerError(f"a contrast is {type(given).__name__}, expected a text for each of input_texts")
+        return items[at]
 
     def _alignments(self, given: Any, at: int) -> Any:
         if given is None or isinstance(given, str) or callable(given) or not given:

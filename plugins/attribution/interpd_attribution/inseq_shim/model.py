@@ -3,13 +3,28 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from interpd.errors import CallerError
 from interpd_attribution.inseq_shim import outputs
 from interpd_attribution.inseq_shim.call import Call, Written
 from interpd_attribution.inseq_words import METHODS, dotted, generation_of, method_of
 from interpd_client import Client, Model
+
+_TOKENS = "the tokenizer is where the model is; .model.tokenize(text or ids) has ids, strings, offsets and the text"
+_WEIGHTS = "the weights are where the model is; .model.trace(text) reads what its modules compute"
+
+INSTEAD = {
+    **dict.fromkeys(("encode", "decode", "tokenizer", "convert_ids_to_tokens", "convert_tokens_to_ids"), _TOKENS),
+    **dict.fromkeys(("convert_tokens_to_string", "convert_string_to_tokens", "clean_tokens"), _TOKENS),
+    **dict.fromkeys(("pad_token", "bos_token", "eos_token", "bos_token_id", "eos_token_id"), _TOKENS),
+    **dict.fromkeys(("embed", "embed_ids", "get_embedding_layer", "vocabulary_embeddings", "forward"), _WEIGHTS),
+    "get_token_with_ids": _TOKENS,
+    "setup": "give load_model what is to be loaded",
+    "load_attribution_method": "name it: load_model(..., method), attribute(..., method=...)",
+    "get_attribution_method": "name it: load_model(..., method), attribute(..., method=...)",
+}
+"""Of Inseq's models, and what takes its place."""
 
 
 class AttributionModel:
@@ -96,6 +111,11 @@ class AttributionModel:
         """Frees a model that runs in this process, and closes a connection that was opened for it."""
         if self._client is not None:
             self._client.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in INSTEAD:
+            raise AttributeError(f"{name}: {INSTEAD[name]}")
+        raise AttributeError(f"a model has no {name!r} here; .model is interpd's own")
 
     def __enter__(self) -> Self:
         return self

@@ -136,11 +136,19 @@ def marked(tokens: Sequence[Token], *, is_byte_level: bool) -> tuple[Token, ...]
         table = str.maketrans({SPACE: "Ġ", " ": "Ġ", "\n": "Ċ", "\t": "ĉ"})
         written = (ARROW.join(part.translate(table) for part in token.text.split(ARROW)) for token in tokens)
         return tuple(Token(text, token.id) for text, token in zip(written, tokens, strict=True))
-    found = list(tokens)
-    first = next((number for number, token in enumerate(found) if not is_special(token.text)), None)
-    if first is not None and not found[first].text.startswith(SPACE):
-        found[first] = found[first]._replace(text=SPACE + found[first].text)
-    return tuple(found)
+    # the foil's tokens and the target's, of which a text each begins
+    foils, targets = (_begun([token.text.split(ARROW)[end] for token in tokens]) for end in (0, -1))
+    texts = (
+        f"{foil}{ARROW}{target}" if ARROW in token.text else target
+        for token, foil, target in zip(tokens, foils, targets, strict=True)
+    )
+    return tuple(token._replace(text=text) for token, text in zip(tokens, texts, strict=True))
+
+
+def _begun(texts: Sequence[str]) -> list[str]:
+    """Texts of tokens, with a space before the first that is one."""
+    first = next((number for number, text in enumerate(texts) if not is_special(text)), None)
+    return [SPACE + text if at == first and not text.startswith(SPACE) else text for at, text in enumerate(texts)]
 
 
 def without_figure(options: Mapping[str, Any]) -> dict[str, Any]:

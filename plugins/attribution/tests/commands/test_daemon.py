@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from attribution_golden import tiny
 
 from interpd.testing.daemon_process import DaemonProcess
+from interpd_attribution import inseq_shim as inseq
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.pecore import ContextAttribution
 
@@ -46,6 +48,22 @@ def test_an_output_is_attributed_to_its_context_by_the_daemon(address, line, tmp
     assert found.to_dict() == json.loads(out)
     assert len(found.cti_scores) == 4
     assert all(len(one.input_context_scores) == len(found.input_context_tokens) for one in found.cci_scores)
+
+
+def test_a_script_of_inseq_asks_the_daemon(address):
+    with inseq.load_model("tiny", "saliency", address=address) as model:
+        out = model.attribute(["the cat", "the dog"], ["the cat sat", "the dog ran"], step_scores=["probability"])
+        assert [one.dims for one in out] == [("d_model",), ("d_model",)]
+        assert model.generate("the cat", max_new_tokens=2)[0].startswith("the cat")
+        with pytest.warns(UserWarning, match="'lime' here leaves tokens out"):
+            lime = model.attribute("the cat", "the cat sat", method="lime", n_samples=8, perturbations_per_eval=4)
+        reagent = model.attribute("the cat", "the cat sat", method="reagent", max_probe_steps=3, num_probes=2)
+        for one in (lime[0], reagent[0]):
+            assert one.scores.shape == out[0].scores.shape[:2]
+            assert np.isfinite(one.scores[:2]).all()
+    with inseq.load_model(tiny.model("tiny-gpt2"), "saliency", tokenizer=tiny.tokenizer("tiny-gpt2")) as model:
+        here = model.attribute("the cat", "the cat sat")
+    np.testing.assert_allclose(out[0].scores, here[0].scores, 1e-4, 1e-6)
 
 
 def test_a_killed_run_loses_nothing_that_it_had(address, line, tmp_path):

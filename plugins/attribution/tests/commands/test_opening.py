@@ -74,7 +74,8 @@ def test_a_folder_is_loaded_into_this_process(folder, line, gpt2, tmp_path):
 @pytest.mark.slow
 def test_arguments_of_loading_are_those_of_transformers(folder, line):
     kwargs = ("--tokenizer-kwargs", json.dumps({"unk_token": "</s>"}), "--model-kwargs", '{"dtype": "float32"}')
-    code, out, _ = line("attribute", "-m", folder, "--in-process", *kwargs, "-i", "the", "-g", " cat", "--json")
+    where = ("-m", folder, "--in-process", "--device", "cpu")
+    code, out, _ = line("attribute", *where, *kwargs, "-i", "the", "-g", " cat", "--json")
     assert code == 0
     assert json.loads(out)["info"]["dtype"] == "float32"
 
@@ -90,6 +91,13 @@ def test_arguments_of_loading_are_those_of_transformers(folder, line):
 def test_arguments_of_loading_that_cannot_be_are_refused(folder, kwargs, error, said):
     with pytest.raises(error, match=said):
         pretrained(str(folder), kwargs, {})
+
+
+def test_a_model_with_arguments_of_its_own_is_where_it_is_wanted(folder):
+    model, _ = pretrained(str(folder), {}, {}, device="cpu")
+    assert model.device.type == "cpu"
+    with pytest.raises(InvalidRequest, match="device 'nowhere' cannot be had"):
+        pretrained(str(folder), {}, {}, device="nowhere")
 
 
 def test_answers_begin_with_the_token_of_their_language(folder):
