@@ -8,10 +8,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from interpd.errors import InvalidGraph, InvalidRequest
+from interpd.errors import CallerError, InvalidGraph, InvalidRequest
 from interpd_attribution.aggregation import list_aggregation_functions
 from interpd_attribution.commands import contrasts
 from interpd_attribution.dataset import Row
+from interpd_attribution.dataset.running import said
 from interpd_attribution.inseq_words import CONTRAST, dotted, generation_of, method_of, options_of
 
 if TYPE_CHECKING:
@@ -194,9 +195,11 @@ def refusing(model: "Model") -> Iterator[None]:
         yield
     except UnknownName as error:
         raise InvalidRequest(f"{error}; interpd attribute --list-methods lists those of {model.name!r}") from error
-    except InvalidGraph as error:
-        # the lines of a program, which the caller has not written, are left out
-        raise InvalidRequest("; ".join(one.message for one in error.violations)) from error
+    except CallerError as error:
+        if (text := said(error)) == error.message:
+            raise
+        kind = InvalidRequest if isinstance(error, InvalidGraph) else type(error)
+        raise kind(text, **error.facts) from error
 
 
 def _check_generation(given: Mapping[str, Any]) -> None:

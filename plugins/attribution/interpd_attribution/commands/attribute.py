@@ -19,6 +19,7 @@ from interpd_attribution.commands.values import option
 from interpd_attribution.commands.waiting import progress_line
 from interpd_attribution.dataset import Failure, Row, attribute_dataset
 from interpd_attribution.dataset.partial import together
+from interpd_attribution.dataset.running import said
 from interpd_attribution.inseq_words import method_of
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _attributed(args: argparse.Namespace, model: "Model", rows: Sequence[Row], w
 def _fail(n_rows: int, failure: Failure) -> NoReturn:
     if n_rows == 1 or not isinstance(failure.error, CallerError):
         raise failure.error
-    raise InvalidRequest(f"-i number {failure.row.number + 1} of {n_rows}: {failure.error.message}") from failure.error
+    raise InvalidRequest(f"-i number {failure.row.number + 1} of {n_rows}: {said(failure.error)}") from failure.error
 
 
 def _estimate(args: argparse.Namespace, model: "Model", rows: Sequence[Row], wanted: dict[str, Any]) -> int:

@@ -17,6 +17,7 @@ from interpd_attribution.commands.values import option
 from interpd_attribution.commands.waiting import progress_line
 from interpd_attribution.dataset import Failure, Row, attribute_dataset
 from interpd_attribution.dataset.partial import Partial, together
+from interpd_attribution.dataset.running import said
 
 if TYPE_CHECKING:
     from interpd_client import Model
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         log.info("%d results, %d failures after %.1f s", len(out), len(failures), time.monotonic() - began_s)
     delivering.warn(out)
     delivering.save_page(args, out)
-    told = {str(failure.row.number): failure.error.message for failure in failures}
+    told = {str(failure.row.number): said(failure.error) for failure in failures}
     if args.json:
         delivering.print_document(out, failed=told)
     return _ending(args, len(out), failures)
@@ -92,7 +93,7 @@ def _attributed(
             )
             with closing(results), _told_when_interrupted(store):
                 _keep_each(args, results, keep)
-        about["failed"] = {str(failure.row.number): failure.error.message for failure in failures}
+        about["failed"] = {str(failure.row.number): said(failure.error) for failure in failures}
         return together(found, about) if store is None else store.save(about)
 
 

@@ -1,5 +1,6 @@
 """Rows sent to a model, several under way at once; a row that fails is told of, and the others go on."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from interpd.errors import Broken, CallerError, DeadlineExceeded, InterpdError
+from interpd.errors import Broken, CallerError, DeadlineExceeded, InterpdError, InvalidGraph
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.dataset.rows import Row
 
@@ -21,6 +22,17 @@ ITS_OWN = (CallerError, Broken, DeadlineExceeded)
 """Errors that may be of one row. Others (nobody answers, the run was cancelled) end the whole."""
 
 
+PLACE = re.compile(r"^\S+\.py:\d+: .*\n +", re.MULTILINE)
+"""The line of a program before what is wrong with it."""
+
+
+def said(error: InterpdError) -> str:
+    """What is wrong, without the line of the program: it is one of this package, and not the user's."""
+    if isinstance(error, InvalidGraph):
+        return "; ".join(one.message for one in error.violations)
+    return PLACE.sub("", error.message)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A row that could not be attributed."""
@@ -29,7 +41,7 @@ class Failure:
     error: InterpdError
 
     def __str__(self) -> str:
-        return f"{self.row}: {self.error.message}"
+        return f"{self.row}: {said(self.error)}"
 
 
 @dataclass(frozen=True, slots=True)

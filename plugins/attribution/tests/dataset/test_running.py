@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from interpd.errors import CallerError, Unavailable, WorkerLost
+from interpd.errors import CallerError, InvalidGraph, LimitExceeded, Unavailable, Violation, WorkerLost
 from interpd_attribution.dataset import Row, attribute_dataset
+from interpd_attribution.dataset.running import said
 
 
 def texts(n):
@@ -105,3 +106,10 @@ def test_rows_of_the_same_content_have_the_same_key():
 def test_fewer_than_one_at_once_is_refused(fake):
     with pytest.raises(CallerError, match="in_flight is 0, expected 1 or more"):
         attribute_dataset(fake, ["a"], in_flight=0)
+
+
+def test_what_is_wrong_is_said_without_lines_of_this_package():
+    assert said(CallerError("it is wrong")) == "it is wrong"
+    assert said(LimitExceeded("thread.py:58: f(x)\n    too many tokens [LIMIT]")) == "too many tokens [LIMIT]"
+    violation = Violation("BAD_PARAM", "graph.nodes[0]", "param 'n' wants an integer", "requests.py:4: t.op(x)")
+    assert said(InvalidGraph((violation,))) == "param 'n' wants an integer"
