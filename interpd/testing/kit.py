@@ -27,7 +27,7 @@ from interpd.plugin.op import RegisteredOp
 from interpd.plugin.registry import Registry, load_registry
 from interpd.testing import declarations, method_runs, properties
 from interpd.testing.imports import imports_without_effects
-from interpd.testing.in_process import InProcessModel
+from interpd.testing.lent_model import LentModel
 from interpd.testing.samples import Sampler, Sizes, random_artifact, without_default
 
 Examples = Mapping[str, Mapping[str, Any]]
@@ -116,6 +116,7 @@ class _Kit:
         self._examples, self._refuses, self._artifacts = examples, refuses, artifacts
         candidate = replace(candidate_of(module, self._name), distribution="module", version=module.__name__)
         self._registry = load_registry([self._name], candidates=[candidate])
+        self._lent = LentModel({self._name: module})
 
     def checks(self) -> Iterator[Check]:
         """All of them; the first ones say whether there is anything to look at."""
@@ -179,7 +180,7 @@ class _Kit:
         return given, [given, *(made[kind] for kind in sampler.kinds())]
 
     def _run_method(self, check: method_runs.MethodProperty, sampler: Sampler) -> None:
-        with InProcessModel({self._name: self._module}) as model:
+        with self._lent.lent() as model:
             check(model, sampler.schema, sampler)
 
     def _assert_known(self) -> None:

@@ -153,7 +153,7 @@ IN_FULL = "attribution.integrated_gradients-"
 
 
 def pytest_collection_modifyitems(items):
-    """The kit runs every method on an engine of its own many times: minutes for all of them."""
+    """The kit runs every method many times: half a minute for all of them."""
     for item in items:
         name = item.name.partition("[")[2]
         runs = name.endswith(("_model]", "deterministic]", "alone]", "cancelled]", "take]"))
