@@ -1,13 +1,13 @@
 """What somebody asks for: a way to cut prompts into features, for one prompt or for many."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from interpd.errors import CallerError
 from interpd.graph.run import Tokens
 from interpd_attribution.features import splits
-from interpd_attribution.features.covering import Part, covered, cut, without_special
+from interpd_attribution.features.covering import Part, covered, cut, is_special, offsets, without_special
 from interpd_attribution.features.segments import Segments, renumbered
 
 Skip: TypeAlias = Collection[str | int]
@@ -151,7 +151,8 @@ def segments_of(
     if tokens.target is not None:
         sides = asked if isinstance(asked, Sides) else Sides(asked)
         source = _of_side(sides.source, _with_text(tokens, prompt), messages)
-        return source.beside(_continued(sides.target, tokens.target, start, None))
+        target = _of_side(sides.target, _begun(tokens.target, start), None)
+        return source.beside(target.followed_by(tokens.target.strings[start:]))
     return _continued(asked, _with_text(tokens, prompt), start, messages)
 
 
@@ -175,6 +176,16 @@ def _of_side(asked: Asked, tokens: Tokens, messages: Messages | None) -> Segment
     if not isinstance(asked, Features):
         raise CallerError(f"{asked!r} are no features; give a name ({', '.join(NAMES)}), Features or Segments")
     return asked.of(tokens)
+
+
+def _begun(target: Tokens, n: int) -> Tokens:
+    """The first ``n`` positions of a target; what a decoder starts with is not in its text, if it is any other token."""
+    if is_special(target.strings[0]):
+        return cut(target, n)
+    if n == 1:
+        return replace(target, ids=target.ids[:1], strings=target.strings[:1], offsets=((0, 0),), text="")
+    rest = replace(target, ids=target.ids[1:], strings=target.strings[1:], offsets=target.offsets[1:])
+    return cut(replace(target, offsets=((0, 0), *offsets(rest))), n)
 
 
 def _with_text(tokens: Tokens, prompt: Tokens | None) -> Tokens:

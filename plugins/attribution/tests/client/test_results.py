@@ -60,6 +60,21 @@ def test_features_are_rows(gpt2):
     np.testing.assert_allclose(words.scores[:4].sum(0), single.scores[:-n].sum(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "said", [{"generated": [50, 60, 70]}, {"generated": " on the mat"}, {"generation": {"max_new_tokens": 3}}]
+)
+def test_words_of_a_source_need_no_text_of_the_target(t5, said):
+    """What its decoder starts with is an ordinary token."""
+    words = t5.client_model.attribute("The cat sat", features="word", attribute_target=True, **SIGNED, **said)
+    single = t5.client_model.attribute("The cat sat", attribute_target=True, **SIGNED, **said)
+    assert texts(words.source)[:3] == ["The", "cat", "sat"]
+    assert words.target == single.target
+    np.testing.assert_allclose(
+        words.source_attributions.sum(0), single.source_attributions.sum(0), rtol=1e-3, atol=1e-6
+    )
+    np.testing.assert_allclose(words.target_attributions, single.target_attributions, rtol=1e-4, atol=1e-6)
+
+
 def test_features_that_are_no_rows_of_the_attributed_tokens_come_before_them(gpt2):
     halves = Segments((0,) * 4 + (1,) * 4, ("first", "second"))
     out = gpt2.client_model.attribute(PROMPT, CONTINUATION, features=halves, **SIGNED)
