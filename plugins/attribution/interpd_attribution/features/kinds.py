@@ -179,7 +179,7 @@ def _of_side(asked: Asked, tokens: Tokens, messages: Messages | None) -> Segment
 
 
 def _begun(target: Tokens, n: int) -> Tokens:
-    """The first ``n`` positions of a target; what a decoder starts with is not in its text, if it is any other token."""
+    """The first ``n`` positions of a target; a start that is no special token is not in its text."""
     if is_special(target.strings[0]):
         return cut(target, n)
     if n == 1:
