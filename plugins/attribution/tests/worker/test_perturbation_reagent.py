@@ -16,13 +16,12 @@ def close(found, expected, rtol=1e-4, atol=1e-6):
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
 
 
-def predicted(model, source, prefix):
-    """The next-token logits of the bare model."""
+def predicted(model, n_source, rows):
+    """The next-token logits of the bare model for each row: a prefix, or a source and a prefix."""
+    ids = torch.tensor(rows)
+    given = {"input_ids": ids[:, :n_source], "decoder_input_ids": ids[:, n_source:]} if n_source else {"input_ids": ids}
     with torch.no_grad():
-        if source is None:
-            return model(input_ids=torch.tensor([prefix]), use_cache=False).logits[0, -1].double()
-        given = {"input_ids": torch.tensor([source]), "decoder_input_ids": torch.tensor([prefix])}
-        return model(**given, use_cache=False).logits[0, -1].double()
+        return model(**given, use_cache=False).logits[:, -1].double()
 
 
 def same_kind(generator, id_):
@@ -30,11 +29,8 @@ def same_kind(generator, id_):
     return int(4 + (id_ - 4) // 60 * 60 + generator.integers(60)) if 4 <= id_ < 244 else id_
 
 
-def probe(model, ids, n_source, token, generator, *, replaceable):
-    """One probe, step by step: (importance of each position, whether it stopped)."""
-
-    def logits(row):
-        return predicted(model, row[:n_source] if n_source else None, row[n_source:])
+def probe(ids, token, generator, *, replaceable):
+    """One probe, step by step: (importance of each position, whether it stopped). Yields rows, and is sent logits."""
 
     def replace(mask):
         return [
@@ -43,16 +39,16 @@ def probe(model, ids, n_source, token, generator, *, replaceable):
         ]
 
     places = sorted(replaceable)
-    whole = logits(ids).softmax(-1)[token]
+    whole = (yield ids).softmax(-1)[token]
     importance = np.full(len(ids), -np.inf)
     importance[places] = generator.random(len(places))
     for _ in range(QUICK["max_probe_steps"]):
         mask = generator.random(len(ids)) < 0.3
-        loss = float(whole - logits(replace(mask)).softmax(-1)[token])
+        loss = float(whole - (yield replace(mask)).softmax(-1)[token])
         odds = np.log((1 + loss) / (1 - loss))
         importance = importance + np.where(mask, odds, -odds)
         best = np.argsort(-importance)[: QUICK["keep_top_n"]]
-        found = logits(replace(~np.isin(np.arange(len(ids)), best)))
+        found = yield replace(~np.isin(np.arange(len(ids)), best))
         if int((found > found[token]).sum()) < QUICK["stopping_condition_top_k"]:
             return np.exp(importance) / np.exp(importance).sum(), True
     return np.exp(importance) / np.exp(importance).sum(), False
@@ -60,9 +56,18 @@ def probe(model, ids, n_source, token, generator, *, replaceable):
 
 def probed(model, ids, n_source, token, *, n, replaceable):
     """(mean importance, its standard error, part of the probes that stopped) of many probes."""
-    generator = np.random.default_rng(5)
-    found = [probe(model, ids, n_source, token, generator, replaceable=replaceable) for _ in range(n)]
-    counts = [importance for importance, stopped in found if stopped]
+    generators = [np.random.default_rng([5, number]) for number in range(n)]
+    running = {probe(ids, token, one, replaceable=replaceable): None for one in generators}
+    counts = []
+    while running:
+        rows = {}
+        for one, logits in running.items():
+            try:
+                rows[one] = one.send(logits)
+            except StopIteration as done:
+                importance, stopped = done.value
+                counts += [importance] if stopped else []
+        running = dict(zip(rows, predicted(model, n_source, list(rows.values())), strict=True)) if rows else {}
     return np.mean(counts, 0), np.std(counts, 0) / np.sqrt(len(counts)), len(counts) / n
 
 
