@@ -43,10 +43,11 @@ METHODS: Mapping[str, Method] = {
     "saliency": Method("saliency", {"abs": "absolute"}),
     "input_x_gradient": Method("input_x_gradient"),
     "integrated_gradients": Method("integrated_gradients", _PATH),
-    "gradient_shap": Method("gradient_shap", _DRAWN, {"return_convergence_delta": (False,)}),
+    "gradient_shap": Method("gradient_shap", {**_DRAWN, "return_convergence_delta": "convergence_delta"}),
     "deeplift": Method(
         "gradient_x_difference",
-        only={"multiply_by_inputs": (True,), "return_convergence_delta": (False,), "custom_attribution_func": (None,)},
+        {"return_convergence_delta": "convergence_delta"},
+        {"multiply_by_inputs": (True,), "custom_attribution_func": (None,)},
         note="'deeplift' is 'gradient_x_difference' here: what Captum's DeepLIFT computes on language models, none of "
         "whose non-linearities it knows; where a model has ReLU modules its numbers differ",
     ),

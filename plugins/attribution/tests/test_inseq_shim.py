@@ -392,8 +392,6 @@ def options_in(case):
     """The case's call, in Inseq's own words."""
     found = {**case.target_arguments, "attributed_fn": case.target, "attribute_target": case.attribute_target}
     own = dict(case.arguments)
-    if case.method == "deeplift":
-        own.pop("return_convergence_delta", None)
     # Inseq does not pass it on: whatever is said, it looks at 50
     own.pop("n_neighbors", None)
     if case.contrast:

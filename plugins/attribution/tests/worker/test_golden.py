@@ -65,6 +65,8 @@ def constants_of(case):
         found["multiply_by_inputs"] = told["multiply_by_inputs"]
     if "abs" in told:
         found["absolute"] = told["abs"]
+    if told.get("return_convergence_delta"):
+        found["convergence_delta"] = True
     if case.method == "occlusion":
         found["absolute"] = True
         if "strides" in told:
@@ -148,8 +150,10 @@ def mismatches(model, name, methods=tuple(METHODS)):
             gives = "" if cases[0].method == "occlusion" else "_vectors"
             t.save(out=t.op(f"attribution.{METHODS[cases[0].method]}{gives}", **constants))
         vectors, (likely,) = t.result["out"].scores, t.result["out"].step_scores
+        deltas = None if "layer" in cases[0].method else t.result["out"].deltas
         vectors = {2: vectors[..., None], 3: vectors, 4: vectors[0]}[vectors.ndim]
-        if cases[0].arguments.get("method") == "riemann_trapezoid":
+        is_short = cases[0].arguments.get("method") == "riemann_trapezoid"
+        if is_short:
             # Captum's weights add up to 1 - 1 / n_steps
             vectors = vectors * (1 - 1 / cases[0].arguments["n_steps"])
         # where token and foil are one there is nothing to attribute, and Inseq divides by it; the gradient of a
@@ -161,6 +165,14 @@ def mismatches(model, name, methods=tuple(METHODS)):
             if case.method == "occlusion":
                 # differences of log-probabilities and logits, which Inseq takes in float32
                 size = max(size, 5.0)
+            if "deltas" in case.step_scores and not is_short:
+                theirs = case.step_scores["deltas"]
+                if case.method == "discretized_integrated_gradients":
+                    # Inseq takes the two ends of these paths for each other: the sum and the change, not less it
+                    theirs = 2 * np.nansum(vectors, axis=(0, 2)) - theirs
+                # differences of scores that Inseq has in float32, as of occlusion
+                if not alike(deltas[0][told], theirs[told], max(size, 5.0)):
+                    found.append(f"{case.id}, deltas: {np.nanmax(np.abs(deltas[0] - theirs)):.2g}")
             ours = aggregated(vectors, suffix, len(source) if golden.is_encoder_decoder else 0)
             for one, theirs in zip(ours, (case.source_scores, case.target_scores), strict=True):
                 if theirs is not None and not alike(one[: len(theirs)][:, told], theirs[:, told], max(size, 1.0)):

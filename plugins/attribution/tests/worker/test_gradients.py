@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from interpd.errors import InterpdError
+
 N_STEPS = 6
 SIGNED = {"reduce": "sum"}
 
@@ -190,6 +192,26 @@ def test_sampled_paths_approach_the_integral(gpt2):
     spread = np.nanstd(exact)
     assert np.nanmax(np.abs(expected - exact)) < 0.1 * spread
     assert np.nanmax(np.abs(shap - exact)) < spread
+
+
+DELTA = {"convergence_delta": True, "baseline": "zeros", "include_eos_baseline": True, "reduce": "sum"}
+
+
+@pytest.mark.parametrize("method", ["gradient_shap", "gradient_x_difference"])
+def test_a_sum_misses_the_change_by_the_delta(gpt2, method):
+    found, along = gpt2.trace(method, **DELTA), gpt2.trace("integrated_gradients", n_steps=3, **DELTA)
+    changes = [np.nansum(one.scores, 0) - one.deltas[0] for one in (found, along)]
+    np.testing.assert_allclose(*changes, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_on_the_inputs_is_in_the_change(gpt2):
+    with gpt2.prompt() as t:
+        found = t.op("attribution.gradient_shap", t.embed[0].sum(), stdevs=1.0, **DELTA)
+        t.save(deltas=found.deltas, scores=found.scores)
+    assert np.abs(np.nansum(t.result["scores"])) > 0.1
+    np.testing.assert_allclose(t.result["deltas"], 0, atol=1e-4)
+    with pytest.raises(InterpdError, match="without multiply_by_inputs they do not"):
+        gpt2.trace("gradient_shap", **DELTA, multiply_by_inputs=False)
 
 
 def test_equal_seeds_draw_equal_numbers_in_chunks_of_any_size(gpt2):

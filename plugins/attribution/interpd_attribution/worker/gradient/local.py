@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from interpd_attribution.worker.baselines import baselines
-from interpd_attribution.worker.declaration import attribution
+from interpd_attribution.worker.declaration import Found, attribution
+from interpd_attribution.worker.gradient.path import missing
 from interpd_attribution.worker.gradient.vjp import weighted
 from interpd_attribution.worker.problem import Problem, points
 from interpd_attribution.worker.request import Baseline
@@ -39,10 +40,17 @@ def input_x_gradient(problem: Problem, columns: slice) -> Tensor:
 
 
 @attribution("gradient_x_difference")
-def gradient_x_difference(problem: Problem, columns: slice, *, baseline: Baseline) -> Tensor:
+def gradient_x_difference(
+    problem: Problem, columns: slice, *, convergence_delta: bool = False, baseline: Baseline
+) -> Tensor | Found:
     """The gradient of the target by each input vector, times its difference from the baseline.
 
     One step of integrated gradients, at the input. Inseq's ``deeplift`` computes this on language models, which have no
     module that Captum's rescale rule knows; it is not DeepLIFT, and is not called so here. The mean over baselines.
+
+    Args:
+        convergence_delta: Tell by how much the sum misses the target's change.
     """
-    return gradient(problem, columns) * (problem.inputs - baselines(problem, baseline)).mean(0)
+    starts = baselines(problem, baseline)
+    found = gradient(problem, columns) * (problem.inputs - starts).mean(0)
+    return Found(found, missing(problem, columns, starts, found)) if convergence_delta else found

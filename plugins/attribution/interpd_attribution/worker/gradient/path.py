@@ -57,7 +57,7 @@ def integrated_gradients(
 
     Source: Sundararajan et al. 2017.
     """
-    _check_delta(convergence_delta, multiply_by_inputs)
+    check_delta(convergence_delta, multiply_by_inputs)
     starts, (places, weights) = baselines(problem, baseline), quadrature(rule, n_steps)
     at = straight(starts, problem.inputs, places)
     problem.expect(at.n * problem.columns.n)
@@ -97,7 +97,7 @@ def sequential_integrated_gradients(
 
     Source: Enguehard 2023.
     """
-    _check_delta(convergence_delta, multiply_by_inputs)
+    check_delta(convergence_delta, multiply_by_inputs)
     starts, (places, weights) = baselines(problem, baseline), quadrature(rule, n_steps)
     if len(starts) > 1:
         raise CallerError("sequential_integrated_gradients takes one baseline")
@@ -123,6 +123,7 @@ def sequential_integrated_gradients(
     return Found(found, missing(problem, columns, starts, found)) if convergence_delta else found
 
 
-def _check_delta(convergence_delta: bool, multiply_by_inputs: bool) -> None:
+def check_delta(convergence_delta: bool, multiply_by_inputs: bool) -> None:
+    """Raises ``CallerError`` where scores do not add up to anything."""
     if convergence_delta and not multiply_by_inputs:
         raise CallerError("convergence_delta is about scores that add up, and without multiply_by_inputs they do not")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from interpd.sdk import CallerError
 from interpd_attribution.worker.baselines import baselines
-from interpd_attribution.worker.declaration import attribution
+from interpd_attribution.worker.declaration import Found, attribution
+from interpd_attribution.worker.gradient.path import check_delta
 from interpd_attribution.worker.gradient.vjp import gradients, weighted
-from interpd_attribution.worker.problem import Points, Problem
+from interpd_attribution.worker.problem import Points, Problem, points
 from interpd_attribution.worker.request import Baseline
 
 MOST_SAMPLES = 10_000
@@ -33,18 +34,21 @@ def gradient_shap(
     n_samples: int = 5,
     stdevs: float = 0.0,
     multiply_by_inputs: bool = True,
+    convergence_delta: bool = False,
     baseline: Baseline,
-) -> Tensor:
+) -> Tensor | Found:
     """The mean gradient at random points between baselines and noisy inputs, times the differences.
 
     Args:
         n_samples: Draws of a baseline, a point and noise.
         stdevs: Standard deviation of the noise on the inputs.
         multiply_by_inputs: Times the difference; otherwise the mean gradient alone.
+        convergence_delta: Tell by how much the sum misses the target's change from the drawn baselines to the inputs.
 
     Source: Lundberg and Lee 2017. The same draws serve all columns.
     """
     _check(n_samples, stdevs)
+    check_delta(convergence_delta, multiply_by_inputs)
     starts = baselines(problem, baseline)
     generator = torch.Generator().manual_seed(baseline.seed)
     chosen = torch.randint(len(starts), (n_samples,), generator=generator).to(starts.device)
@@ -62,7 +66,12 @@ def gradient_shap(
         return (ends(rows) - starts[chosen[rows]]) / n_samples
 
     problem.expect(n_samples * problem.columns.n)
-    return weighted(problem, Points(n_samples, at), columns, weights)
+    found = weighted(problem, Points(n_samples, at), columns, weights)
+    if not convergence_delta:
+        return found
+    at_end = problem.scores(Points(n_samples, ends) if stdevs else points(problem.inputs[None]))
+    change = at_end.mean(0) - problem.scores(Points(n_samples, lambda rows: starts[chosen[rows]])).mean(0)
+    return Found(found, found.flatten(1).sum(1) - change[columns])
 
 
 @attribution("expected_gradients", paper="arXiv:1906.10670")
