@@ -142,6 +142,8 @@ class Contrast:
         positions = tuple(
             aligned(one, (start, stop), len(foil), beyond=self.beyond) for one, foil in zip(pairs, ids, strict=True)
         )
+        if not self.whole and self.alignments is None and self.beyond == "refuse":
+            _check_reach(target, start, ids, positions)
         if any(found != _from_the_ends(start, stop, len(foil)) for found, foil in zip(positions, ids, strict=True)):
             constants["contrast_positions"] = tuple(at for found in positions for at in found)
         return Foils(ids, positions, strings, constants)
@@ -269,6 +271,19 @@ def n_equal(one: Sequence[int], other: Sequence[int]) -> int:
     """How many first tokens two sequences have in common."""
     pairs = zip(one, other, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _check_reach(
+    target: Sequence[int], start: int, ids: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+) -> None:
+    """Raises ``CallerError`` where counting from the ends pairs an attributed token with the beginning of both."""
+    for foil, found in zip(ids, positions, strict=True):
+        shared = n_equal(target, foil)
+        if any(other < min(own, shared) for own, other in enumerate(found, start)):
+            raise CallerError(
+                f"contrast: the foil is too short for {len(found)} attributed tokens, some would stand against what is "
+                "before both: give as many tokens, alignments, or a whole against a whole (span=True, as_wholes=True)"
+            )
 
 
 def _from_the_ends(start: int, stop: int, n_foil: int) -> tuple[int, ...]:

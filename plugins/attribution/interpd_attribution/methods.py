@@ -6,8 +6,10 @@ from typing import Any
 
 from interpd.errors import CallerError
 from interpd.graph.schema import Manifest, OpSchema
+from interpd_attribution.asked import COMMON, OF_WORKERS
 from interpd_client import UnknownName
 from interpd_client.names import nearest_names
+from interpd_client.options import RunOptions
 
 FAMILY = "attribution."
 VECTORS, HEADS = "_vectors", "_heads"
@@ -42,12 +44,13 @@ def schema_of(manifest: Manifest, id_: str, *, granular: bool = False) -> OpSche
 
 def check_constants(schema: OpSchema, constants: Mapping[str, Any]) -> None:
     """Raises ``CallerError`` for a constant that the method does not take; kinds are the graph's business."""
-    known = {param.name: param for param in schema.params}
+    known = {param.name for param in schema.params}
+    own = [param.name for param in schema.params if param.name not in (*COMMON, *OF_WORKERS)]
     id_ = schema.name.removeprefix(FAMILY)
     for name in constants:
         if name not in known:
-            near = nearest_names(name, known)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
+            near = nearest_names(name, (*own, *COMMON, *RunOptions.__annotations__))
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(own) or 'none'}"
             raise CallerError(f"method {id_!r} has no option {name!r}{hint}")
 
 

@@ -14,6 +14,7 @@ from interpd_attribution.methods import FAMILY, check_constants
 from interpd_attribution.spelling import Speller
 from interpd_attribution.step_functions import StepFunction, check_step_functions
 from interpd_client import PromptTrace
+from interpd_client.value import Value
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Call:
         target = self.asked.target
         if callable(target):
             target = target(t)
+            if not isinstance(target, Value):
+                raise CallerError(
+                    f"the function target gave {target!r}, expected a value of the trace (t.torch.stack([...]) makes "
+                    "one of several)"
+                )
         ports = () if isinstance(target, str) else (target,)
         return t.op(self.schema.name, *ports, **self.constants)
 
@@ -68,7 +74,7 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
     if asked.is_value and asked.spans:
         raise CallerError("spans are of attributed tokens, but a value is attributed: add its numbers up in the target")
     whole = [(start, stop)] if asked.span and not asked.is_value else asked.spans
-    columns = partition(length, whole, "spans").within(start, stop)
+    columns = _columns(length, whole, start, stop)
     found = compared(speller, asked, start, stop)
     constants = _merged(
         asked.constants,
@@ -89,6 +95,17 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
     check_constants(schema, needed)
     _without_self_scores(known, needed, found, columns)
     return Call(schema, needed, asked, start, stop, columns, found)
+
+
+def _columns(length: int, spans: Any, start: int, stop: int) -> Partition:
+    """The attributed tokens in groups. Raises ``CallerError`` for spans of others."""
+    whole = partition(length, spans, "spans")
+    beyond = [one for one in whole.groups if one.is_merged and not start <= one.start < one.stop <= stop]
+    if beyond:
+        raise CallerError(
+            f"spans has the span ({beyond[0].start}, {beyond[0].stop}), but attributed are positions {start} to {stop}"
+        )
+    return whole.within(start, stop)
 
 
 def _target(schema: OpSchema, asked: Asked) -> Any:

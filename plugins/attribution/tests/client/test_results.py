@@ -231,6 +231,18 @@ def test_options_of_another_kind_are_named(gpt2, given, said):
         gpt2.client_model.attribute(PROMPT, CONTINUATION, **given)
 
 
+def test_what_would_have_no_effect_is_refused(gpt2):
+    attribute = gpt2.client_model.attribute
+    with pytest.raises(CallerError, match=r"span \(0, 2\), but attributed are positions 5 to 8"):
+        attribute(PROMPT, CONTINUATION, spans=[(0, 2)])
+    with pytest.raises(CallerError, match="foil is too short for 3 attributed tokens"):
+        attribute(PROMPT, CONTINUATION, contrast=[7, 8], target="contrast_prob_diff")
+    with pytest.raises(CallerError, match=r"gave .*, expected a value of the trace"):
+        attribute(PROMPT, target=lambda t: (t.logits[0, -1, 3], t.logits[0, -1, 4]))
+    with pytest.raises(CallerError, match="no option 'methd'; did you mean 'method'"):
+        attribute(PROMPT, CONTINUATION, methd="saliency")
+
+
 def test_errors_point_at_the_line_that_asked(gpt2):
     with pytest.raises(CallerError) as caught:
         gpt2.client_model.attribute(PROMPT, CONTINUATION, method="smoothgrad", n_samples="many")  # here
