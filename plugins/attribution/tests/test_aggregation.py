@@ -376,3 +376,14 @@ def test_a_result_without_scores_can_be_merged_and_shown_as_dicts():
     one = Attribution([Token("▁a", 1)], [Token("▁b", 2), Token("c", 3)], step_scores={"entropy": np.array([1.0, 2.0])})
     assert one.aggregate("subwords").step_scores["entropy"].tolist() == [3.0]
     assert one.get_scores_dicts()["step_scores"] == {(0, "▁b"): {"entropy": 1.0}, (1, "c"): {"entropy": 2.0}}
+
+
+def test_layers_of_the_other_side_are_left_out(make):
+    one = make(dims={"layer": 4})
+    source, target = one.source_attributions.copy(), one.target_attributions.copy()
+    # as of an encoder of one layer and a decoder of three
+    source[..., 1:], target[..., 0] = np.nan, np.nan
+    both = dataclasses.replace(one, source_attributions=source, target_attributions=target)
+    found = both.aggregate("mean", normalize=False)
+    np.testing.assert_array_equal(found.source_attributions, source[..., 0])
+    np.testing.assert_allclose(found.target_attributions, target[..., 1:].mean(-1), rtol=1e-6)

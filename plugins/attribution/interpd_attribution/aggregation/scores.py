@@ -58,7 +58,7 @@ def _without_last(
         if array is None:
             return None
         chosen = selected(array, select_idx, attribution.dims[-1])
-        return chosen if isinstance(select_idx, int) or function is None else function(chosen, -1)
+        return chosen if isinstance(select_idx, int) or function is None else function(_told(chosen), -1)
 
     return replace(
         attribution,
@@ -67,6 +67,12 @@ def _without_last(
         target_attributions=reduced(attribution.target_attributions),
         sequence_scores={name: reduced(array) for name, array in attribution.sequence_scores.items()},
     )
+
+
+def _told(array: np.ndarray) -> np.ndarray:
+    """The entries of the last axis that say anything; layers of an encoder say nothing of a decoder's tokens."""
+    is_told = ~np.isnan(array).all(axis=tuple(range(array.ndim - 1)))
+    return array[..., is_told] if is_told.any() and not is_told.all() else array
 
 
 def selected(array: np.ndarray, select_idx: Selection, dim: str) -> np.ndarray:

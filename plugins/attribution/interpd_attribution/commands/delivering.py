@@ -71,7 +71,7 @@ def chosen(args: argparse.Namespace, out: "Attribution") -> "Attribution":
 def written(args: argparse.Namespace, out: "Attribution") -> "Attribution":
     """``out`` as it goes into files."""
     found = chosen(args, stepped(out) if args.keep_steps else out)
-    return found.aggregate() if args.aggregate_output else found
+    return found.aggregate(normalize=False) if args.aggregate_output and found.dims else found
 
 
 def each(out: Attributions, change: Callable[["Attribution"], "Attribution"]) -> Attributions:
@@ -89,13 +89,13 @@ def warn(out: Attributions) -> None:
 def show(args: argparse.Namespace, out: "Attribution | Attributions") -> None:
     """Prints tables, unless they are hidden or standard output is for programs."""
     if not (args.hide or args.json):
-        out.show(do_aggregation=not args.aggregators)
+        _flat(args, out).show(do_aggregation=False)
 
 
 def save_page(args: argparse.Namespace, out: Attributions) -> None:
     """Writes the page that was asked for."""
     if args.viz_path:
-        page = out.html(page=True, do_aggregation=not args.aggregators)
+        page = _flat(args, out).html(page=True, do_aggregation=False)
         # halves of characters, which tokens may be, have no UTF-8
         Path(args.viz_path).write_text(page, encoding="utf-8", errors="replace")
 
@@ -104,6 +104,15 @@ def print_document(out: Attributions, **more: object) -> None:
     """Prints the content of a file of results, with numbers as text, and ``more`` at its top level."""
     document = {**own.to_json(out.sequence_attributions, out.info, "float32", is_compact=False), **more}
     sys.stdout.write(encoded(json.dumps(document, ensure_ascii=False, allow_nan=False)).decode() + "\n")
+
+
+def _flat(args: argparse.Namespace, out: "Attribution | Attributions") -> "Attribution | Attributions":
+    """``out`` with one number for each pair of tokens, not scaled; as it is where aggregators have seen to it."""
+    if args.aggregators:
+        return out
+    if isinstance(out, Attributions):
+        return each(out, lambda item: item.aggregate(normalize=False) if item.dims else item)
+    return out.aggregate(normalize=False) if out.dims else out
 
 
 def _scales(args: argparse.Namespace) -> bool:

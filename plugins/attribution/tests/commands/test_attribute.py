@@ -68,16 +68,16 @@ def test_several_texts_are_one_result(line_gpt2, gpt2, tmp_path):
 
 def test_a_contrast_is_given_as_texts_or_in_inseqs_words(line_gpt2, gpt2, tmp_path):
     ask = ("-i", TEXT, "-g", CONTINUATION, "--target", "contrast_prob_diff")
-    ours = saved(line_gpt2, tmp_path / "ours.json", *ask, "--contrast", " on the hat")
-    theirs = json.dumps({"contrast_targets": TEXT + " on the hat"})
-    same(ours[0], gpt2.attribute(TEXT, CONTINUATION, contrast=" on the hat", target="contrast_prob_diff"))
+    ours = saved(line_gpt2, tmp_path / "ours.json", *ask, "--contrast", " on the bat")
+    theirs = json.dumps({"contrast_targets": TEXT + " on the bat"})
+    same(ours[0], gpt2.attribute(TEXT, CONTINUATION, contrast=" on the bat", target="contrast_prob_diff"))
     same(ours[0], saved(line_gpt2, tmp_path / "theirs.json", *ask, "--attribution-kwargs", theirs)[0])
 
 
 def test_several_foils_are_several_options(line_gpt2, gpt2, tmp_path):
     ask = ("-i", TEXT, "-g", CONTINUATION, "--target", "contrast_prob_diff")
-    found = saved(line_gpt2, tmp_path / "out.json", *ask, "--contrast", " on the hat", "--contrast", " in the mat")
-    foils = [" on the hat", " in the mat"]
+    found = saved(line_gpt2, tmp_path / "out.json", *ask, "--contrast", " on the bat", "--contrast", " on the man")
+    foils = [" on the bat", " on the man"]
     same(found[0], gpt2.attribute(TEXT, CONTINUATION, contrast=foils, target="contrast_prob_diff"))
 
 
@@ -122,6 +122,16 @@ def test_aggregated_output_is_aggregated_where_inseq_only_says_so(line_gpt2, tmp
     ask = ("-i", TEXT, "-g", CONTINUATION, "--granular")
     assert saved(line_gpt2, tmp_path / "a.json", *ask)[0].dims == ("d_model",)
     assert saved(line_gpt2, tmp_path / "b.json", *ask, "--aggregate_output")[0].dims == ()
+
+
+def test_numbers_are_scaled_where_that_is_asked_for_only(line_gpt2, gpt2, tmp_path):
+    ask = ("-i", TEXT, "-g", CONTINUATION, "-a", "layer_gradient_x_activation")
+    means = gpt2.attribute(TEXT, CONTINUATION, method="layer_gradient_x_activation").aggregate("mean", normalize=False)
+    same(saved(line_gpt2, tmp_path / "a.json", *ask, "--aggregate_output")[0], means)
+    _, out, _ = line_gpt2("attribute", *ask)
+    assert f"0 to {np.nanmax(means.scores):.4g} (red)" in out
+    scaled = saved(line_gpt2, tmp_path / "b.json", *ask, "--normalize_attributions")[0]
+    np.testing.assert_allclose(np.nansum(np.abs(scaled.scores), 0), 1, rtol=1e-5)
 
 
 def test_step_attributions_are_kept_and_can_be_loaded(line_gpt2, tmp_path):
