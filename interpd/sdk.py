@@ -13,12 +13,13 @@ from interpd.plugin.annotations import Recomputed
 from interpd.plugin.artifact import artifact, load_artifact, save_artifact
 from interpd.plugin.declaration import DeclarationError
 from interpd.plugin.hookspecs import hookimpl
-from interpd.plugin.method import MethodContext, Session, method
+from interpd.plugin.method import Begin, MethodContext, Session, method
 from interpd.plugin.model import LoadedModel
 from interpd.plugin.op import op
 from interpd.plugin.site_table import SiteRow, SiteTable
 
 __all__ = [
+    "Begin",
     "CallerError",
     "DeclarationError",
     "Event",

@@ -30,9 +30,12 @@ class GraphPart:
         step: The method.
         handles: The recomputed ports whose values are wanted. Raises ``Misuse`` for what is none of this method.
         last_read: ``order`` of the last read of the method.
+        begin: ``order`` of the cut that the pass begins at: writes up to there are in what it begins with.
     """
 
-    def __init__(self, program: Program, step: Step, handles: Sequence[Recomputed], last_read: int) -> None:
+    def __init__(
+        self, program: Program, step: Step, handles: Sequence[Recomputed], last_read: int, begin: int = BEFORE
+    ) -> None:
         self._step = step
         self._arguments: Mapping[Recomputed, Any] = {handle: argument_of(step, handle) for handle in handles}
         self.wanted = tuple(argument.node for argument in self._arguments.values() if isinstance(argument, Ref))
@@ -43,7 +46,7 @@ class GraphPart:
         self.last_order = max([last_read, *reads])
         """``order`` of the last place that the pass has to come by."""
         writes = [one for one in program.steps if one.op == WRITE and one.invoke == step.invoke]
-        writes = [one for one in writes if one.plan.order <= self.last_order]
+        writes = [one for one in writes if begin < one.plan.order <= self.last_order]
         again = _placed({*self.leading, *program.steps_again(step.invoke, [one.index for one in writes])})
         self.behind = _behind_edits(again, writes)
         """Those that run behind the edits of the method at their place."""

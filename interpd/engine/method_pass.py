@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from interpd.engine.cuts import left_out
 from interpd.engine.dropout import dropping
 from interpd.engine.inputs import length_mask, two_sided
 from interpd.engine.interpreter import Spot
@@ -31,12 +32,14 @@ def run_method_pass(shares: Sequence[MethodShare]) -> None:
             share.take_place(first_row, frame)
             first_row += len(share.request.rows)
     visits = _visits([share.plan for share in shares])
+    # a pass that begins behind the start has one share
+    skipped = left_out(access.resident, shares[0].plan, requests[0].begin)
     access.resident.set_attention(shares[0].kind.eager_attention)
     with dropping(access.driver.model, requests[0].dropout_seed):
         if visits:
             inputs, on_visit = _inputs(requests, access.device), _OnVisit(shares, frame)
             try:
-                access.driver.run(inputs, visits, on_visit, grad=requests[0].grad, stop=True)
+                access.driver.run(inputs, visits, on_visit, grad=requests[0].grad, stop=True, left_out=skipped)
             except _NobodyLeft:
                 return
         for share in shares:
@@ -45,8 +48,9 @@ def run_method_pass(shares: Sequence[MethodShare]) -> None:
     for share in shares:
         if share.failed is not None:
             continue
-        n_tokens = sum(row.computed(share.plan.n_layers, n_encoder_layers) or 0 for row in share.request.rows)
-        share.run.used.count_pass(n_tokens, share.plan.n_layers, len(shares))
+        n_layers = share.plan.n_layers - (len(skipped.blocks) if skipped else 0)
+        n_tokens = sum(row.computed(n_layers, n_encoder_layers) or 0 for row in share.request.rows)
+        share.run.used.count_pass(n_tokens, n_layers, len(shares))
 
 
 def _visits(plans: Sequence[MethodPlan]) -> tuple[Visit, ...]:

@@ -9,11 +9,12 @@ from interpd.engine.method_request import PassRequest, binding_of
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Visit, visits_of
 from interpd.engine.planning import Program, Step
+from interpd.graph.order import BEFORE
 
 
 def plan_key(request: PassRequest) -> Hashable:
     """What two requests of a method have in common that have one plan."""
-    return request.reads, tuple(request.edits), request.values
+    return request.reads, tuple(request.edits), request.values, request.begin
 
 
 class MethodPlan:
@@ -36,9 +37,9 @@ class MethodPlan:
             name: binding_of(self._all, name, step) for name in (*request.reads, *request.edits)
         }
         reads = [self.bindings[name] for name in request.reads]
-        self.graph = GraphPart(
-            program, step, request.values, max((binding.location.order for binding in reads), default=-1)
-        )
+        begin = BEFORE if request.begin is None else self._all[request.begin].location.order
+        last_read = max((binding.location.order for binding in reads), default=BEFORE)
+        self.graph = GraphPart(program, step, request.values, last_read, begin)
         self.steps, self.last_order = self.graph.steps, self.graph.last_order
         needed = [*reads, *(one.binding for one in self.graph.leading if one.binding is not None)]
         deepest = max((binding.site.layer for binding in needed), default=-1)

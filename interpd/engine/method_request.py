@@ -16,6 +16,7 @@ from interpd.errors import CallerError, FeatureUnsupported
 from interpd.graph.run import Lengths
 from interpd.plugin.agreement import dtype_of
 from interpd.plugin.annotations import Recomputed
+from interpd.plugin.method import Begin
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class PassRequest:
     def n_pos(self) -> int:
         """Positions of each row, those of the decoder where there are two sides; padding included."""
         return (self.target or self.own).n_pos
+
+    @cached_property
+    def begin(self) -> str | None:
+        """Where the pass begins; ``None``: at its start."""
+        return next((site for site, edit in self.edits.items() if isinstance(edit, Begin)), None)
 
     @property
     def width(self) -> Lengths:

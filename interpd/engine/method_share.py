@@ -93,6 +93,8 @@ class MethodShare:
         turn = self.access.long_from
         if self.request.grad:
             return "passes of methods that record gradients run alone"
+        if self.request.begin is not None:
+            return "the rows of others begin at the start"
         if self.request.dropout_seed is not None:
             return "what a pass drops depends on all of its rows"
         if self.run.program.request.reproducible:

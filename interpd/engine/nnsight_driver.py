@@ -7,7 +7,8 @@ Which request reads or writes what is not known here.
 
 Used of nnsight 0.8.1, each held by a contract test: ``NNsight(module).interleave(fn)``, ``interleaver.mediators``,
 ``interleaver.envoys``, ``interleaver.interleaving``, a subclass of ``Mediator`` with a ``_run`` of its own,
-``Mediator.value``/``swap`` (both served in one visit), ``EarlyStopException`` and ``OutOfOrderError``.
+``Mediator.value``/``swap`` (both served in one visit), ``Mediator.skip``, ``EarlyStopException`` and
+``OutOfOrderError``.
 """
 
 import os
@@ -61,6 +62,16 @@ class Visit:
         return f"{self.path}.{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Blocks that a pass does not compute: each gives on what the first of them was given."""
+
+    stream: Location
+    """What the first block is given."""
+    blocks: tuple[str, ...]
+    """Their module paths, in forward order; what each returns is one tensor."""
+
+
 OnVisit = Callable[[Visit, dict[Item, Tensor]], Mapping[Item, Tensor]]
 """Called at each visit with its tensors; returns those to replace."""
 
@@ -102,6 +113,7 @@ class Driver:
         *,
         grad: bool = False,
         stop: bool = False,
+        left_out: LeftOut | None = None,
     ) -> Any:
         """What the model returned; ``None`` when the pass was stopped after the last visit.
 
@@ -111,6 +123,7 @@ class Driver:
             on_visit: Is called at each of them.
             grad: Record an autograd graph.
             stop: End the pass after the last visit.
+            left_out: Blocks to leave out; no visit is inside them, and one is behind.
 
         Raises:
             FeatureUnsupported: One of the visits did not happen.
@@ -119,7 +132,7 @@ class Driver:
             if not visits or on_visit is None:
                 return self.model(**inputs)
             end = EarlyStopException() if stop else None
-            self._root.interleaver.mediators.append(_Visitor(self._body(visits, on_visit, end)))
+            self._root.interleaver.mediators.append(_Visitor(self._body(visits, on_visit, end, left_out)))
             try:
                 return self._root.interleave(lambda: self.model(**inputs))
             except OutOfOrderError as error:
@@ -135,9 +148,15 @@ class Driver:
                 if end is not None:
                     _release_frames(end)
 
-    def _body(self, visits: Sequence[Visit], on_visit: OnVisit, end: EarlyStopException | None) -> Callable[[], None]:
+    def _body(
+        self, visits: Sequence[Visit], on_visit: OnVisit, end: EarlyStopException | None, left_out: LeftOut | None
+    ) -> Callable[[], None]:
         def body() -> None:
+            last_before = -1 if left_out is None else left_out.stream.order
             for visit in visits:
+                if left_out is not None and visit.order > last_before >= 0:
+                    self._leave_out(left_out)
+                    last_before = -1
                 name = f"{self._names[visit.path]}.{visit.port}"
                 payload = Mediator.value(name)
                 changed = on_visit(visit, {item: _item_of(payload, visit, item) for item in visit.items})
@@ -149,6 +168,13 @@ class Driver:
                 raise end
 
         return body
+
+    def _leave_out(self, left_out: LeftOut) -> None:
+        stream = left_out.stream
+        visit = Visit(stream.path, stream.port, stream.order, (stream.item,))
+        given = _item_of(Mediator.value(f"{self._names[stream.path]}.{stream.port}"), visit, stream.item)
+        for path in left_out.blocks:
+            Mediator.skip(f"{self._names[path]}.skip", given)
 
     @contextmanager
     def stood_down(self) -> Iterator[None]:

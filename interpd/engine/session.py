@@ -15,6 +15,7 @@ from greenlet import getcurrent, greenlet
 from torch import Tensor
 
 from interpd.engine.blame import Misuse, op_failed
+from interpd.engine.cuts import check_begin, cuts_of
 from interpd.engine.guard import TorchState, as_tuple, changed_since, copied, describe, versions
 from interpd.engine.interpreter import loaded_params
 from interpd.engine.method_plan import MethodPlan, plan_key
@@ -41,8 +42,9 @@ class EngineSession:
         access: ModelAccess,
         ask: Callable[[PassRequest], dict[str | Recomputed, Tensor]],
         written: tuple[str, ...] = (),
+        cuts: Callable[[Sequence[Recomputed]], tuple[str, ...]] = lambda values: (),
     ) -> None:
-        self._access, self._ask = access, ask
+        self._access, self._ask, self._cuts = access, ask, cuts
         self.written = written
         self.info: ModelInfo = access.resident.info
         self.sites: Mapping[str, SiteSchema] = access.resident.sites
@@ -61,6 +63,10 @@ class EngineSession:
         """The tokenizer's special tokens: see ``plugin.method.Session.special_ids``."""
         resident = self._access.resident
         return special_ids(resident.target_tokenizer if target else resident.tokenizer)
+
+    def cuts(self, values: Sequence[Recomputed] = ()) -> tuple[str, ...]:
+        """Where passes may begin: see ``plugin.method.Session.cuts``."""
+        return self._cuts(values)
 
     def forward(
         self,
@@ -86,7 +92,10 @@ class EngineSession:
         elif target_lengths is not None:
             raise Misuse("target_lengths are those of target_ids, which were not given")
         check_seed(dropout_seed)
-        return self._ask(PassRequest(own, tuple(reads), dict(edits or {}), grad, target, tuple(values), dropout_seed))
+        request = PassRequest(own, tuple(reads), dict(edits or {}), grad, target, tuple(values), dropout_seed)
+        if request.begin is not None:
+            check_begin(request, self.cuts(request.values))
+        return self._ask(request)
 
     def call(self, module: str, x: Tensor) -> Tensor:
         """``x`` put through a module of the model: its path, or a site that is a module's whole output."""
@@ -255,7 +264,13 @@ class MethodTask:
         self._held = versions({f"artifact {name!r}": params[name] for name in self._artifacts})
         if step.fn is None:
             raise InternalError(f"{step.name}: nothing runs {step.op!r}")
-        context = EngineContext(self, EngineSession(self.access, self.ask, run.program.written_sites(step.invoke)))
+        session = EngineSession(
+            self.access,
+            self.ask,
+            run.program.written_sites(step.invoke),
+            lambda values: cuts_of(self.access, run.program, step, values),
+        )
+        context = EngineContext(self, session)
         outputs = tuple(
             value.detach() if isinstance(value, Tensor) else value
             for value in as_tuple(step.fn(context, *handles_of(step, args), **params))

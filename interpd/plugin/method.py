@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True, eq=False)
+class Begin:
+    """An edit of a site of ``Session.cuts``: the pass begins there, with this stream.
+
+    What lies before is not computed, unless something is read or edited there; what the request's graph writes there is
+    what made the stream.
+    """
+
+    stream: "Tensor"
+    """``[batch, pos, d_model]``, in the model's dtype."""
+
+    def __call__(self, value: "Tensor") -> "Tensor":
+        """The stream, whatever is there."""
+        return self.stream
+
+
 class Session(Protocol):
     """A resident model, as a method may use it. One model has one engine thread: a pass of a method takes turns with
     the passes of everybody else, so between two calls of ``forward`` other requests run."""
@@ -58,6 +74,15 @@ class Session(Protocol):
         """The ids of the tokenizer's special tokens by role: ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``cls``,
         ``mask``. Roles that it has not are absent. ``target``: those of an encoder-decoder model's target side."""
 
+    def cuts(self, values: Sequence[Recomputed] = ()) -> tuple[str, ...]:
+        """The sites at which a pass may begin, in forward order: between blocks and behind the last one, where nothing
+        but the stream goes on. Empty for models whose blocks share more; those past which the request's graph leads
+        something (a write made of an earlier read) are left out.
+
+        Args:
+            values: Handles of the ports that will be asked for: what they are made of may lead past a site as well.
+        """
+
     def forward(
         self,
         input_ids: "Tensor",
@@ -86,7 +111,7 @@ class Session(Protocol):
             edits: What to put in force at a site: a function of its value that returns the new value, of the same
                 shape and dtype. A read of the same site sees the edited value. The writes of the request's own
                 graph in this invoke are in force as well: at the same site before the edit, and at later ones made of
-                what the edits have brought.
+                what the edits have brought. ``Begin(stream)`` at one of ``cuts`` begins the pass there.
             lengths: Tokens of each row; ``None``: no row is padded.
             grad: Keep the autograd graph, for ``torch.autograd.grad`` between values of this pass: those of ``values``
                 and of later reads have gradients by those of reads.

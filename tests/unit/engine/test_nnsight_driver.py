@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from interpd.engine.binding import Location
-from interpd.engine.nnsight_driver import Driver, Visit, visits_of
+from interpd.engine.nnsight_driver import Driver, LeftOut, Visit, visits_of
 from interpd.errors import FeatureUnsupported
 from interpd.testing.tiny_models import tiny_gpt2
 
@@ -215,3 +215,19 @@ def test_the_import_leaves_objects_and_tensors_and_the_environment_as_they_were(
     )
     environment = {key: value for key, value in os.environ.items() if key != "NNSIGHT_CONFIG"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_blocks_that_are_left_out_give_on_what_the_first_was_given(driver, model, inputs):
+    seen = {}
+    first, last = "transformer.h.0", "transformer.h.1"
+    begin = Location(first, "input", 0, order=1)
+    places = [visit(last, order=3), visit("transformer.h.2", "input", 0, order=4)]
+    driver.run(
+        inputs,
+        places,
+        lambda place, tensors: seen.update({str(place): tensors[place.items[0]]}) or {},
+        left_out=LeftOut(begin, (first, last)),
+    )
+    expected = model(**inputs, output_hidden_states=True).hidden_states[0]
+    assert torch.equal(seen["transformer.h.1.output"], expected)
+    assert torch.equal(seen["transformer.h.2.input"], expected)
