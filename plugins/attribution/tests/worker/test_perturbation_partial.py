@@ -27,7 +27,9 @@ def parts_of(model, method, **constants):
     return [event.tensor.to_numpy() for event in events if getattr(event, "tensor", None) is not None]
 
 
-@pytest.mark.parametrize("method", DRAWN)
+@pytest.mark.parametrize(
+    "method", ["lime", *(pytest.param(one, marks=pytest.mark.slow) for one in ("kernel_shap", "context_cite"))]
+)
 def test_surrogates_tell_what_is_known_so_far(model, method):
     *parts, whole = parts_of(model, method, **DRAWN[method], rows_per_pass=16)
     assert parts
