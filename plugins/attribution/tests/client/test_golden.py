@@ -8,6 +8,8 @@ import interpd_client
 from interpd_attribution import worker
 from interpd_attribution.contrast import Contrast
 
+pytestmark = pytest.mark.slow
+
 METHODS = {"deeplift": "gradient_x_difference"}
 """Inseq's ids where ours are others."""
 
