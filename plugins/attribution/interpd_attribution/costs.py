@@ -26,7 +26,8 @@ class Estimate:
     """Rows that are passed without gradients, at most: equal ones are passed once. What a method passes once, for step
     scores or for a baseline, is not counted."""
     gradient_rows: int | None
-    """Rows that are passed with gradients."""
+    """Rows that are passed with gradients. One that does not fit into the worker's memory is recorded in parts, which
+    takes two passes more for each block of columns; ``seconds`` has them in."""
     gradients: int | None
     """Gradients of one column at one row each."""
     seconds: float

@@ -28,7 +28,7 @@ from interpd_attribution.worker.problem import Problem, Value
 from interpd_attribution.worker.reduction import Reduction, reduced
 from interpd_attribution.worker.request import Request
 
-BLOCK_SHARE = 32
+BLOCK_SHARE = 64
 """The vectors of a block of columns may take this part of the memory that is there."""
 
 Explain = TypeVar("Explain", bound=Callable[..., Any])
@@ -144,6 +144,8 @@ def _explained(
         table[:, block] = part
         if len(blocks) > 1:
             problem.ctx.partial("scores", table)
+        # nothing of a block is held while the next one is worked out
+        del found, part
     assert table is not None
     rows = torch.cat(deltas)[None] if deltas else table.new_zeros(0, n_columns)
     return table, problem.told(), rows

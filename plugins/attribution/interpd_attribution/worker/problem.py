@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interpd.sdk import CallerError, MethodContext, Recomputed
+from interpd.sdk import CallerError, MethodContext, Recomputed, Session
 from interpd_attribution.worker.groups import Groups, groups_of
 from interpd_attribution.worker.memory import (
     CPU_GRADIENT_BYTES,
@@ -17,7 +18,9 @@ from interpd_attribution.worker.memory import (
     MOST_ROWS,
     available,
     bytes_per_gradient,
+    bytes_per_layer,
     bytes_per_row,
+    bytes_recorded,
     chunks,
 )
 from interpd_attribution.worker.passes import Edit, Model, Seen
@@ -130,7 +133,7 @@ class Problem:
             grad: Keep what gradients need.
         """
         n_rows = n_rows if vectors is None else len(vectors)
-        all_edits = {**self._put(vectors, self.context), **(edits or {})}
+        all_edits = {**self.put(vectors), **(edits or {})}
         if self.value is not None:
             return self._scored_value(n_rows, all_edits, reads, grad)
         own = self.model.see(self.context, n_rows, all_edits, reads=reads, grad=grad)
@@ -177,6 +180,21 @@ class Problem:
         if self.session.device.type == "cpu":
             most = CPU_GRADIENTS // 2 if grad else CPU_ROWS
         return self.request.rows_per_pass or min(most, max(1, available(self.session.device) // size))
+
+    def cuts(self, n_columns: int) -> tuple[str, ...]:
+        """The sites at which a pass for gradients of some columns is cut, so that not all of it is recorded at once.
+
+        None where all of it may be, or where it cannot be cut: foils in contexts that share features with the target's.
+        """
+        most = bytes_recorded(self.session.device, n_columns)
+        if bytes_per_row(self.session, self.sequence, grad=True) <= most:
+            return ()
+        if self.request.contrast_force_inputs and any(
+            self._put(self.inputs[None], foil.context) for foil in self.foils
+        ):
+            return ()
+        layers_per_part = max(1, most // bytes_per_layer(self.session, self.sequence.n_positions))
+        return _every(layers_per_part, self.session, self.session.cuts(() if self.value is None else (self.value,)))
 
     def columns_per_gradient(self, n_rows: int) -> int:
         """How many columns' gradients fit beside one another."""
@@ -233,6 +251,10 @@ class Problem:
             self._fixed[number] = self.model.see(context, 1, {})
         return self._fixed[number]
 
+    def put(self, vectors: Tensor | None) -> dict[str, Edit]:
+        """The edits that put the attributed positions' vectors into the attributed tokens' context."""
+        return self._put(vectors, self.context)
+
     def _put(self, vectors: Tensor | None, context: Context) -> dict[str, Edit]:
         """The edits that put the attributed positions' vectors into a context."""
         if vectors is None:
@@ -261,6 +283,16 @@ class Problem:
             found = torch.zeros(self.columns.n, seen.end.shape[1]).index_add_(1, places, shares).clamp(max=1)
             ends.append(End(seen.end, found.to(seen.end.device)))
         return tuple(ends)
+
+
+def _every(n_layers: int, session: Session, cuts: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``cuts`` that leave no more than so many layers between them, where there are enough; and the last."""
+    chosen, begun = [], -1
+    for cut, following in pairwise(cuts):
+        if session.sites[following].layer - begun > n_layers:
+            chosen.append(cut)
+            begun = session.sites[cut].layer
+    return (*chosen, *cuts[-1:])
 
 
 def put(values: Tensor) -> Edit:

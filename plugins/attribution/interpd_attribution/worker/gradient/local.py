@@ -6,7 +6,7 @@ from torch import Tensor
 from interpd_attribution.worker.baselines import baselines
 from interpd_attribution.worker.declaration import Found, attribution
 from interpd_attribution.worker.gradient.path import missing
-from interpd_attribution.worker.gradient.vjp import weighted
+from interpd_attribution.worker.gradient.vjp import gradients
 from interpd_attribution.worker.problem import Problem, points
 from interpd_attribution.worker.request import Baseline
 
@@ -14,7 +14,8 @@ from interpd_attribution.worker.request import Baseline
 def gradient(problem: Problem, columns: slice) -> Tensor:
     """The gradient of each column's target at the inputs, ``[column position d_model]``."""
     problem.expect(problem.columns.n)
-    return weighted(problem, points(problem.inputs[None]), columns, lambda rows: torch.ones(1))
+    parts = [part.by[0][:, 0] for part in gradients(problem, points(problem.inputs[None]), columns)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @attribution("saliency", paper="arXiv:1312.6034")

@@ -9,7 +9,7 @@ from interpd.sdk import CallerError
 from interpd_attribution.worker.baselines import baselines
 from interpd_attribution.worker.gradient.path import straight
 from interpd_attribution.worker.gradient.quadrature import MOST_STEPS, Rule, quadrature
-from interpd_attribution.worker.gradient.vjp import columnwise
+from interpd_attribution.worker.gradient.vjp import columnwise, in_parts
 from interpd_attribution.worker.layers.declaration import layer_attribution
 from interpd_attribution.worker.memory import chunks
 from interpd_attribution.worker.problem import Points, Problem, put
@@ -20,6 +20,9 @@ def gradients_at_inputs(problem: Problem, columns: slice, sites: Sequence[str]) 
     """(gradients ``[column pos ...]``, values ``[pos ...]``) of each site at the inputs as they are."""
     _check_shared(problem)
     problem.expect(problem.columns.n)
+    if cuts := problem.cuts(columns.stop - columns.start):
+        _, by = in_parts(problem, problem.inputs[None], sites, columns, cuts)
+        return [by[site][:, 0].float() for site in sites], values_at(problem, problem.inputs[None], sites)
     scored = problem.scored(reads=sites, grad=True)
     values = [scored.values[site] for site in sites]
     parts = [part.by for part in columnwise(problem, scored, values, slice(0, 1), columns)]
