@@ -33,6 +33,7 @@ class LentModel:
             self._close = weakref.finalize(self, self._model.close)
         try:
             yield self._model
+        # a check that ended in the middle, whatever ended it, may have left the model changed
         except BaseException:
             self._end()
             raise
