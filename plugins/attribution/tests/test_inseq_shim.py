@@ -46,6 +46,20 @@ def assert_scores(one, case):
             np.testing.assert_allclose(ours, theirs, RTOL, ATOL * max(1.0, np.nanmax(np.abs(theirs))))
 
 
+def test_a_model_of_transformers_is_loaded_again_for_another_method():
+    loaded, tokenizer = tiny.model("tiny-gpt2"), tiny.tokenizer("tiny-gpt2")
+    one = inseq.load_model(loaded, "saliency", tokenizer=tokenizer)
+    again = inseq.load_model(loaded, "input_x_gradient", tokenizer=tokenizer)
+    assert again.attribute([texts("tiny-gpt2")[0]], [texts("tiny-gpt2")[1]]).info["attribution_method"] == (
+        "input_x_gradient"
+    )
+    with pytest.raises(CallerError, match="loaded already, with another tokenizer"):
+        inseq.load_model(loaded, "saliency", tokenizer=tiny.tokenizer("tiny-gpt2"))
+    one.close()
+    with inseq.load_model(loaded, "saliency", tokenizer=tiny.tokenizer("tiny-gpt2")) as anew:
+        assert anew.info["model_class"] == type(loaded).__name__
+
+
 # the example of Inseq's README, but for the model
 def test_the_first_script_explains_what_the_model_writes(gpt2, capsys):
     source, _ = texts("tiny-gpt2")

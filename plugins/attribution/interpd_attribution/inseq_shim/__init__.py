@@ -9,10 +9,11 @@ What is where, and what differs, is in the plugin's README. New programs use ``m
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NoReturn
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
-from interpd.errors import CallerError
+from interpd.errors import CallerError, PreconditionFailed
 from interpd_attribution.aggregation import AggregatorPipeline, list_aggregation_functions, list_aggregators
 from interpd_attribution.aggregation.registry import find
 from interpd_attribution.attributions import Attributions
@@ -55,6 +56,9 @@ SequenceAttributionAggregator, ContiguousSpanAggregator, SubwordAggregator = "sc
 StringSplitAggregator, PairAggregator, SliceAggregator = "split", "pair", "slices"
 """Inseq's classes of ``inseq.data.aggregator``, as aggregators are named here."""
 
+_SERVING: MutableMapping[Any, tuple[ReferenceType[Client], Any]] = WeakKeyDictionary()
+"""The client and the tokenizer of each model of transformers that was given: scripts load one again per method."""
+
 _LOADING = ("dtype", "attn_implementation")
 """Of ``model_kwargs``, where ``torch_dtype`` is ``dtype``; the last changes no number, since attention is shown
 whichever runs. With others, or arguments of the tokenizer, transformers loads the model."""
@@ -75,8 +79,9 @@ def load_model(
     """A model that is asked as Inseq's are: of a daemon, or in this process.
 
     Args:
-        model: A folder, a name of the hub with its commit, a model of transformers, or one of interpd; with an address
-            the name that the daemon has for it.
+        model: A folder, a name of the hub with its commit, a model of transformers (which may be loaded again for
+            another method; closing one closes all), or one of interpd; with an address the name that the daemon has for
+            it.
         attribution_method: The method of calls that name none.
         framework: Only this one.
         tokenizer: Of a model of transformers; or where it is.
@@ -184,8 +189,17 @@ def _loaded(
             from interpd_attribution.commands.pretrained import tokenizer_of  # imports torch
 
             tokenizer = tokenizer_of(tokenizer, tokenizer_kwargs)
-        given = model if tokenizer is None else (model, tokenizer)
-        return local(given, name="model", plugins=("attribution",))
+        try:
+            made = local(model if tokenizer is None else (model, tokenizer), name="model", plugins=("attribution",))
+        except PreconditionFailed:
+            client, before = _SERVING.get(model, (lambda: None, None))
+            if (made := client()) is None:
+                raise
+            if tokenizer is not before:
+                raise CallerError("the model is loaded already, with another tokenizer: close() it first") from None
+            return made
+        _SERVING[model] = ref(made), tokenizer
+        return made
     if tokenizer is not None:
         raise CallerError("tokenizer: a model that is loaded here brings its own; give a model of transformers with it")
     if "torch_dtype" in model_kwargs:
