@@ -159,9 +159,10 @@ def mismatches(model, name, methods=tuple(METHODS)):
         # where token and foil are one there is nothing to attribute, and Inseq divides by it; the gradient of a
         # probability near one has no digits in float32
         told = (np.nanmax(np.abs(vectors), axis=(0, 2)) > 1e-8) & (likely < 0.999)
+        made_of = np.nanmax(np.abs(vectors).sum(-1))
         for case in cases:
             suffix = "sum" if case.method == "occlusion" else case.suffix
-            size = 1.0 if suffix == "l2" else np.nanmax(np.abs(vectors).sum(-1))
+            size = 1.0 if suffix == "l2" else made_of
             if case.method == "occlusion":
                 # differences of log-probabilities and logits, which Inseq takes in float32
                 size = max(size, 5.0)
@@ -170,8 +171,8 @@ def mismatches(model, name, methods=tuple(METHODS)):
                 if case.method == "discretized_integrated_gradients":
                     # Inseq takes the two ends of these paths for each other: the sum and the change, not less it
                     theirs = 2 * np.nansum(vectors, axis=(0, 2)) - theirs
-                # differences of scores that Inseq has in float32, as of occlusion
-                if not alike(deltas[0][told], theirs[told], max(size, 5.0)):
+                # what the vectors add up to, however they are aggregated, less what Inseq has in float32
+                if not alike(deltas[0][told], theirs[told], max(made_of, 5.0)):
                     found.append(f"{case.id}, deltas: {np.nanmax(np.abs(deltas[0] - theirs)):.2g}")
             ours = aggregated(vectors, suffix, len(source) if golden.is_encoder_decoder else 0)
             for one, theirs in zip(ours, (case.source_scores, case.target_scores), strict=True):
