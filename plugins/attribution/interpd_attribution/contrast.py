@@ -10,7 +10,8 @@ An aligner is a function of the strings of two sequences' tokens; it gives pairs
 through the entry-point group ``interpd_attribution.aligners``; ``alignments`` names it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib.metadata import entry_points
@@ -21,6 +22,9 @@ import numpy as np
 from interpd.errors import CallerError
 
 GROUP = "interpd_attribution.aligners"
+
+UNKNOWN = re.compile(r"\W*(?:<unk>|\[UNK\]|<\|unk\|>)\W*", re.IGNORECASE)
+"""What vocabularies call a token that stands for any text that they cannot spell."""
 
 TextOrIds: TypeAlias = str | Sequence[int]
 Pairs: TypeAlias = Sequence[tuple[int, int]]
@@ -54,6 +58,8 @@ class Foils:
     """Of each foil's tokens."""
     constants: Mapping[str, Any]
     """Of a method: ``contrast_ids``, ``contrast_positions``, ..."""
+    warnings: tuple[str, ...] = ()
+    """What the numbers may not mean that the foils were given for."""
 
     def labels(self, tokens: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """The attributed tokens (text, id) as they are shown: ``foil → target`` with id -1 where they differ."""
@@ -82,7 +88,8 @@ class Contrast:
     """Another source for the foils (encoder-decoder models)."""
     alignments: Pairs | Sequence[Pairs] | str | Aligner | None = None
     """Pairs of positions (target, foil), of the whole sequences, for one foil or for each; ``"auto"``, the name of an
-    installed aligner, or a function. Attributed tokens without a pair are counted from the ends of both."""
+    installed aligner, or a function. Attributed tokens without a pair are counted from the ends of both. Left out, a
+    foil that is longer than what is attributed and comes in the continuation's place is counted from its beginning."""
     force_inputs: bool | None = None
     """Score foils in contexts of their own in the target, not only in step scores. ``None``: only ``as_wholes``, which
     needs it."""
@@ -130,6 +137,7 @@ class Contrast:
         if not ids:
             return Foils((target,), (tuple(range(start, stop)),), (tuple(spelling.strings(target)),), constants)
         strings = tuple(tuple(spelling.strings(one)) for one in ids)
+        warnings = tuple(self._doubts(target, given, ids, strings))
         constants["contrast_ids"] = tuple(id_ for one in ids for id_ in one)
         if len(ids) > 1:
             constants["contrast_lengths"] = tuple(map(len, ids))
@@ -137,16 +145,47 @@ class Contrast:
             constants["contrast_shared"] = shared
         if self.as_wholes:
             constants["contrast_start"] = self._start(target, ids, start)
-            return Foils(ids, ((),) * len(ids), strings, constants)
+            return Foils(ids, ((),) * len(ids), strings, constants, warnings)
         pairs = self._pairs(target, strings, spelling)
+        if self._is_counted:
+            # in the place of the continuation: its first token stands for the first one
+            same = [(position, position) for position in range(start, stop)]
+            pairs = [same if len(foil) > stop else () for foil in ids]
         positions = tuple(
             aligned(one, (start, stop), len(foil), beyond=self.beyond) for one, foil in zip(pairs, ids, strict=True)
         )
-        if not self.whole and self.alignments is None and self.beyond == "refuse":
+        if self._is_counted:
             _check_reach(target, start, ids, positions)
         if any(found != _from_the_ends(start, stop, len(foil)) for found, foil in zip(positions, ids, strict=True)):
             constants["contrast_positions"] = tuple(at for found in positions for at in found)
-        return Foils(ids, positions, strings, constants)
+        return Foils(ids, positions, strings, constants, warnings)
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether foils come in the place of the continuation, and nobody says what stands for what."""
+        return not self.whole and self.alignments is None and self.beyond == "refuse"
+
+    def _doubts(
+        self,
+        target: Sequence[int],
+        given: Sequence[TextOrIds],
+        ids: Sequence[Sequence[int]],
+        strings: Sequence[Sequence[str]],
+    ) -> Iterator[str]:
+        """What may be wrong with foils that can be contrasted."""
+        for what, foil, names in zip(given, ids, strings, strict=True):
+            if foil == tuple(target) and self.source is None:
+                yield f"contrast: the foil {what!r} is the target itself, so they differ in nothing"
+            known = n_equal(target, foil)
+            if isinstance(what, str) and any(map(UNKNOWN.fullmatch, names[known:])) and not UNKNOWN.search(what):
+                yield f"contrast: the vocabulary cannot spell the foil {what!r}: its tokens are {list(names[known:])}"
+            n_more = len(foil) - len(target)
+            if n_more > 0 and self._is_counted and not self.as_wholes:
+                yield (
+                    f"contrast: the foil {what!r} is longer than the continuation: counted from the beginning of both, "
+                    f"its last {n_more} tokens stand for nothing (alignments say what stands for what; a whole against "
+                    "a whole: span=True, Contrast(..., as_wholes=True))"
+                )
 
     def _n_shared(self, target: Sequence[int], ids: Sequence[Sequence[int]]) -> int:
         """How many first tokens all foils have in common with the target."""

@@ -50,6 +50,7 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
 def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
     """What Inseq does not tell."""
     provenance, params = result.provenance, {param.name: param for param in call.schema.params}
+    foils = call.compared.foils
     versions = {DISTRIBUTION: version(DISTRIBUTION), **dict(provenance.plugins), "engine": provenance.engine}
     found: dict[str, Any] = {
         "constants": _plain(call.constants),
@@ -60,7 +61,7 @@ def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
         "versions": versions,
         "graph_digest": provenance.graph_digest,
         "run_id": result.run_id,
-        "warnings": list(result.warnings),
+        "warnings": [*(foils.warnings if foils else ()), *result.warnings],
     }
     if provenance.adapter:
         found |= {"adapter": provenance.adapter, "adapter_digest": provenance.adapter_digest}

@@ -25,6 +25,8 @@ SPELLING = Spelling(
     strings=lambda ids: [VOCABULARY[id_] for id_ in ids],
 )
 
+SPELLING_OF_IDS = Spelling(SPELLING.continued, tuple, SPELLING.source, SPELLING.strings)
+
 
 def resolved(asked, start=5, stop=7):
     return contrast_of(asked).resolved(TARGET, start, stop, SPELLING)
@@ -48,8 +50,37 @@ def test_several_foils_stand_behind_one_another():
     assert found.constants == {
         "contrast_ids": (*PROMPT, 7, 8, *PROMPT, 9, 10, 11),
         "contrast_lengths": (7, 8),
+        "contrast_positions": (5, 6, 5, 6),
     }
-    assert found.positions == ((5, 6), (6, 7))
+    assert found.positions == ((5, 6), (5, 6))
+
+
+def test_a_longer_foil_is_counted_from_the_beginning_of_the_continuation():
+    found = resolved("he left home")
+    assert found.positions == ((5, 6),)
+    assert found.constants["contrast_positions"] == (5, 6)
+    assert found.labels([("she", 6), ("left", 8)]) == [("he → she", -1), ("left", 8)]
+    assert "'he left home' is longer than the continuation" in found.warnings[0]
+    assert "its last 1 tokens stand for nothing" in found.warnings[0]
+    # what comes behind the attributed ones is there on both sides
+    early = resolved("he left", stop=6)
+    assert (early.positions, early.warnings) == (((5,),), ())
+    whole = SPELLING.continued("he left home")
+    assert contrast_of(Contrast(whole, whole=True)).resolved(TARGET, 5, 7, SPELLING_OF_IDS).positions == ((6, 7),)
+    assert not resolved(Contrast("they stayed home", as_wholes=True)).warnings
+
+
+def test_foils_that_cannot_differ_or_be_spelled_are_told_of():
+    assert resolved("she left").warnings == (
+        "contrast: the foil 'she left' is the target itself, so they differ in nothing",
+    )
+    unknown = Spelling(
+        lambda text: (*PROMPT, 12, 8), SPELLING.whole, ids_of, lambda ids: [[*VOCABULARY, "<unk>"][id_] for id_ in ids]
+    )
+    (said,) = contrast_of("it left").resolved(TARGET, 5, 7, unknown).warnings
+    assert "cannot spell the foil 'it left': its tokens are ['<unk>', 'left']" in said
+    assert not contrast_of("<unk> left").resolved(TARGET, 5, 7, unknown).warnings
+    assert not resolved("he left").warnings
 
 
 def test_a_whole_foil_has_a_prompt_of_its_own():
@@ -115,10 +146,9 @@ def test_alignments_that_cannot_be_are_refused(alignments, said):
 
 def test_a_short_foil_needs_pairs():
     short = Contrast([0, 7], whole=True)
-    spelling = Spelling(SPELLING.continued, tuple, SPELLING.source, SPELLING.strings)
     with pytest.raises(CallerError, match=r"too few .* alignments='auto'"):
-        short.resolved(TARGET, 5, 7, spelling)
-    as_inseq = Contrast([0, 7], whole=True, beyond="last").resolved(TARGET, 5, 7, spelling)
+        short.resolved(TARGET, 5, 7, SPELLING_OF_IDS)
+    as_inseq = Contrast([0, 7], whole=True, beyond="last").resolved(TARGET, 5, 7, SPELLING_OF_IDS)
     assert as_inseq.positions == ((1, 1),)
 
 
