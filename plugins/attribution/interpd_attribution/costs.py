@@ -121,7 +121,7 @@ def bytes_of(model: ModelInfo, exact: Exact, call: Call) -> int | None:
     total = 0
     for name, axes in axes_of(call.schema).items():
         if name == "deltas":
-            total += 4 * sizes["step"] * bool(call.constants.get("convergence_delta", False))
+            total += 2 * 4 * sizes["step"] * bool(call.constants.get("convergence_delta", False))
         elif name in SELF_OUTPUTS and not exact.has_encoder:
             continue
         elif all(axis in sizes for axis in axes):

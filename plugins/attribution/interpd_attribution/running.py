@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from interpd.graph.run import Event, Started, Tokens
 from interpd.graph.run import Result as ResultEvent
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
+from interpd_attribution.convergence import unconverged
 from interpd_attribution.flights import Flights
 from interpd_attribution.provenance import info_of
 from interpd_attribution.requests import Call
@@ -58,7 +60,9 @@ class Running:
         outputs = outputs_of(call.schema, result["out"])
         info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
         info |= {name: _plain(outputs.arrays[name]) for name in TOLD if name in outputs.arrays}
-        return attribution_of(exact, call, result.tokens[0], outputs, info)
+        found = attribution_of(exact, call, result.tokens[0], outputs, info)
+        told = unconverged(call.schema, call.constants, outputs.arrays.get("deltas", ()), found.generated)
+        return replace(found, info={**found.info, "warnings": [*found.info["warnings"], told]}) if told else found
 
     def _feed(self, number: int, event: Event) -> None:
         exact, call = self._pairs[number]

@@ -42,7 +42,10 @@ class Scores:
     scores: Float32[Tensor, "feature step"]
     step_scores: Float32[Tensor, "score token"]
     deltas: Float32[Tensor, "_ step"]
-    """One row where a method was asked how far a column's scores are from adding up; none otherwise."""
+    """Where a method was asked: how far a column's scores are from adding up to the target's change, and that change.
+
+    Two rows; one of a method that does not know the change, none where nothing was asked.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Found:
     """``[column position d_model]``."""
     deltas: Tensor
     """``[column]``: by how much the vectors' sum misses what it should be."""
+    changes: Tensor | None = None
+    """``[column]``: what it should be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +142,8 @@ def _explained(
     for block in blocks:
         found = explain(problem, block, **own)
         if isinstance(found, Found):
-            deltas.append(found.deltas.float())
+            rows = [found.deltas] if found.changes is None else [found.deltas, found.changes]
+            deltas.append(torch.stack(rows).float())
             found = found.vectors
         part = _by_feature(problem, finish(found), block)
         table = part.new_full((part.shape[0], n_columns, *part.shape[2:]), torch.nan) if table is None else table
@@ -147,8 +153,8 @@ def _explained(
         # nothing of a block is held while the next one is worked out
         del found, part
     assert table is not None
-    rows = torch.cat(deltas)[None] if deltas else table.new_zeros(0, n_columns)
-    return table, problem.told(), rows
+    missed = torch.cat(deltas, 1) if deltas else table.new_zeros(0, n_columns)
+    return table, problem.told(), missed
 
 
 def _by_feature(problem: Problem, found: Tensor, block: slice) -> Tensor:

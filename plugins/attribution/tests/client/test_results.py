@@ -110,6 +110,25 @@ def test_vectors_and_deltas_are_kept(gpt2):
     )
 
 
+@pytest.mark.parametrize(("method", "raised"), [("integrated_gradients", "n_steps"), ("gradient_shap", "n_samples")])
+def test_sums_that_miss_the_change_are_told_with_what_to_raise(gpt2, method, raised):
+    asked = {"method": method, "baseline": "zeros", "reduce": "sum", "target": "logit", raised: 1}
+    out = gpt2.client_model.attribute(PROMPT, CONTINUATION, **asked, convergence_delta=True)
+    sums, deltas = np.nansum(out.scores, 0), out.step_scores["deltas"]
+    change = sums - deltas
+    (told,) = out.info["warnings"]
+    far = [at for at in range(3) if abs(deltas[at]) > max(0.05 * abs(change[at]), 0.01)]
+    named = [f"{out.generated[at].text!r} ({deltas[at]:+.2g} of " in told for at in range(3)]
+    assert [at for at in range(3) if named[at]] == far
+    assert told.endswith(f": raise {raised}, which was 1")
+    assert gpt2.client_model.attribute(PROMPT, CONTINUATION, **asked).info["warnings"] == []
+
+
+def test_sums_that_are_close_are_not_told(gpt2):
+    asked = {"method": "integrated_gradients", "baseline": "mean", "n_steps": 300, "convergence_delta": True}
+    assert gpt2.client_model.attribute(PROMPT, " sat", **asked).info["warnings"] == []
+
+
 def test_sampled_scores_say_how_sure_they_are(gpt2):
     asked = {"method": "shapley_value_sampling", "baseline": "zeros", "n_samples": 4, "seed": 3}
     out = gpt2.client_model.attribute(PROMPT, CONTINUATION, **asked)

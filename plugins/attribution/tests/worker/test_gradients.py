@@ -98,7 +98,7 @@ def test_integrated_gradients_add_up_to_the_change(world):
         rises = world.logits(*world.embedded()).softmax(-1) - world.logits(*starts).softmax(-1)
     change = [rises[step - 1, token] for step, token in enumerate(world.target) if step]
     sums = np.nansum(found.scores, axis=0)
-    np.testing.assert_allclose(found.deltas[0], sums - change, atol=1e-5)
+    np.testing.assert_allclose(found.deltas, [sums - change, change], atol=1e-5)
     np.testing.assert_allclose(sums, change, atol=1e-3)
 
 
@@ -202,6 +202,7 @@ def test_a_sum_misses_the_change_by_the_delta(gpt2, method):
     found, along = gpt2.trace(method, **DELTA), gpt2.trace("integrated_gradients", n_steps=3, **DELTA)
     changes = [np.nansum(one.scores, 0) - one.deltas[0] for one in (found, along)]
     np.testing.assert_allclose(*changes, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.deltas[1], changes[0], rtol=1e-4, atol=1e-6)
 
 
 def test_noise_on_the_inputs_is_in_the_change(gpt2):
@@ -209,7 +210,7 @@ def test_noise_on_the_inputs_is_in_the_change(gpt2):
         found = t.op("attribution.gradient_shap", t.embed[0].sum(), stdevs=1.0, **DELTA)
         t.save(deltas=found.deltas, scores=found.scores)
     assert np.abs(np.nansum(t.result["scores"])) > 0.1
-    np.testing.assert_allclose(t.result["deltas"], 0, atol=1e-4)
+    np.testing.assert_allclose(t.result["deltas"][0], 0, atol=1e-4)
     with pytest.raises(InterpdError, match="without multiply_by_inputs they do not"):
         gpt2.trace("gradient_shap", **DELTA, multiply_by_inputs=False)
 

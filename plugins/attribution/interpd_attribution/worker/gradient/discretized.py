@@ -13,7 +13,7 @@ from torch import Tensor
 from interpd.sdk import CallerError
 from interpd_attribution.worker.baselines import baseline_ids, vocabulary
 from interpd_attribution.worker.declaration import Found, attribution
-from interpd_attribution.worker.gradient.path import missing
+from interpd_attribution.worker.gradient.path import with_delta
 from interpd_attribution.worker.gradient.quadrature import MOST_STEPS
 from interpd_attribution.worker.gradient.vjp import weighted
 from interpd_attribution.worker.problem import Problem, points
@@ -61,7 +61,7 @@ def discretized_integrated_gradients(
     found = weighted(problem, points(path), columns, lambda chosen: steps[chosen])
     if multiply_by_inputs:
         found = found * (path[-1] - path[0])
-    return Found(found, missing(problem, columns, path[:1], found)) if convergence_delta else found
+    return with_delta(problem, columns, path[:1], found) if convergence_delta else found
 
 
 @dataclass(frozen=True)

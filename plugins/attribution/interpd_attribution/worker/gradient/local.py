@@ -5,7 +5,7 @@ from torch import Tensor
 
 from interpd_attribution.worker.baselines import baselines
 from interpd_attribution.worker.declaration import Found, attribution
-from interpd_attribution.worker.gradient.path import missing
+from interpd_attribution.worker.gradient.path import with_delta
 from interpd_attribution.worker.gradient.vjp import gradients
 from interpd_attribution.worker.problem import Problem, points
 from interpd_attribution.worker.request import Baseline
@@ -54,4 +54,4 @@ def gradient_x_difference(
     """
     starts = baselines(problem, baseline)
     found = gradient(problem, columns) * (problem.inputs - starts).mean(0)
-    return Found(found, missing(problem, columns, starts, found)) if convergence_delta else found
+    return with_delta(problem, columns, starts, found) if convergence_delta else found

@@ -27,11 +27,11 @@ def straight(starts: Tensor, end: Tensor, places: Tensor) -> Points:
     return Points(len(starts) * len(places), at)
 
 
-def missing(problem: Problem, columns: slice, starts: Tensor, found: Tensor) -> Tensor:
-    """How far attributions are from adding up to the target's change from the baselines: ``[column]``."""
+def with_delta(problem: Problem, columns: slice, starts: Tensor, found: Tensor) -> Found:
+    """Attributions with how far they are from adding up to the target's change from the baselines."""
     at_end, at_start = problem.scores(points(problem.inputs[None])), problem.scores(points(starts))
     change = (at_end[0] - at_start.mean(0))[columns]
-    return found.flatten(1).sum(1) - change
+    return Found(found, found.flatten(1).sum(1) - change, change)
 
 
 @attribution("integrated_gradients", paper="arXiv:1703.01365")
@@ -73,7 +73,7 @@ def integrated_gradients(
             return differences[numbers // n_steps] * weights[numbers % n_steps, None, None].to(differences)
 
         found = weighted(problem, at, columns, share_of)
-    return Found(found, missing(problem, columns, starts, found)) if convergence_delta else found
+    return with_delta(problem, columns, starts, found) if convergence_delta else found
 
 
 @attribution("sequential_integrated_gradients", paper="https://aclanthology.org/2023.findings-acl.477")
@@ -120,7 +120,7 @@ def sequential_integrated_gradients(
         own = part.by[0][:, torch.arange(len(numbers)), position] * weights[numbers % n_steps, None]
         found[part.columns] = found[part.columns].index_add(1, position, own)
     found = found * (inputs - start) if multiply_by_inputs else found
-    return Found(found, missing(problem, columns, starts, found)) if convergence_delta else found
+    return with_delta(problem, columns, starts, found) if convergence_delta else found
 
 
 def check_delta(convergence_delta: bool, multiply_by_inputs: bool) -> None:

@@ -71,7 +71,7 @@ def gradient_shap(
         return found
     at_end = problem.scores(Points(n_samples, ends) if stdevs else points(problem.inputs[None]))
     change = at_end.mean(0) - problem.scores(Points(n_samples, lambda rows: starts[chosen[rows]])).mean(0)
-    return Found(found, found.flatten(1).sum(1) - change[columns])
+    return Found(found, found.flatten(1).sum(1) - change[columns], change[columns])
 
 
 @attribution("expected_gradients", paper="arXiv:1906.10670")
