@@ -250,9 +250,18 @@ def test_equal_seeds_draw_equal_masks(gpt2):
 @pytest.mark.parametrize(
     ("method", "options", "said"),
     [
-        ("kernel_shap", {"n_samples": 5, "paired": False}, "too few to tell the features apart: raise n_samples"),
+        ("kernel_shap", {"n_samples": 5, "paired": False}, "n_samples is 5, too few .* 7 features .* to 7 at least"),
+        (
+            "kernel_shap",
+            {"n_samples": 12},
+            r"is 12 \(6 pairs .* raise n_samples to 14 at least",
+        ),
         ("kernel_shap", {"n_samples": 7}, "paired coalitions need an even number"),
-        ("lime", {"alpha": 0.0, "n_samples": 4}, "raise n_samples, or set alpha above 0"),
+        (
+            "lime",
+            {"alpha": 0.0, "n_samples": 4},
+            "4 rows are too few .*: raise n_samples, or set alpha above 0",
+        ),
         ("lime", {"mask_prob": 1.0}, "mask_prob is 1.0, expected a number between"),
         ("lime", {"kernel_width": 0.0}, "kernel_width is 0.0, expected a positive number"),
         ("context_cite", {"target": "logit"}, "the target is 'logit': set output='target'"),

@@ -36,6 +36,8 @@ def kernel_shap(
         raise CallerError(f"n_samples is {n_samples}: paired coalitions need an even number")
     game = Game(problem, baseline)
     is_all = game.n <= MOST_EXACT and (1 << game.n) - 2 <= n_samples
+    if not is_all:
+        _check_draws(game, n_samples, paired)
     kept = _all(game.n) if is_all else _drawn(game, n_samples, paired)
     problem.expect(len(kept) + 2, "rows")
     ways = game.worth(game.ends()).numpy()
@@ -48,6 +50,18 @@ def kernel_shap(
         return _fitted(game, kept[rows], ways, worth[rows].numpy(), n_draws)
 
     return fitted(game.drawn_worth(kept, lambda worth: fitted(worth)["scores"]))
+
+
+def _check_draws(game: Game, n_samples: int, paired: bool) -> None:
+    """Raises ``CallerError`` where fewer coalitions are drawn than there are features, before any is passed."""
+    n_draws, n_features = n_samples // 2 if paired else n_samples, int(game.sees.sum(0).max())
+    if n_draws < n_features:
+        pairs = f" ({n_draws} pairs of coalitions)" if paired else ""
+        least = n_features * 2 if paired else n_features
+        raise CallerError(
+            f"n_samples is {n_samples}{pairs}, too few to tell {n_features} features apart: raise n_samples to "
+            f"{least} at least; several times as many make good estimates"
+        )
 
 
 def _fitted(game: Game, kept: Tensor, ways: Array, worth: Array, n_draws: int) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def ridge(x: Array, y: Array, weights: Array, alpha: float) -> Fit:
     weighted = (x - x_mean) * weights[:, None]
     gram = weighted.T @ (x - x_mean) + alpha * np.eye(x.shape[1])
     if np.linalg.matrix_rank(gram, hermitian=True) < len(gram):
-        raise CallerError(_TOO_FEW.format(f"{len(x)} rows") + ", or set alpha above 0")
+        raise CallerError(_TOO_FEW.format(f"{len(x)} rows", x.shape[1]) + ", or set alpha above 0")
     coefficients = np.linalg.solve(gram, weighted.T @ (y - y_mean))
     return Fit(coefficients, y_mean - x_mean @ coefficients)
 
@@ -98,7 +98,7 @@ class FixedSum:
         weighted = self._free * weights[:, None]
         gram = weighted.T @ self._free
         if np.linalg.matrix_rank(gram, hermitian=True) < len(gram) or 0 < n_draws < x.shape[1]:
-            raise CallerError(_TOO_FEW.format(f"{n_draws or len(x)} draws of coalitions"))
+            raise CallerError(_TOO_FEW.format(f"{n_draws or len(x)} draws of coalitions", x.shape[1]))
         self._solved = np.linalg.solve(gram, weighted.T)
 
     def fit(self, y: Array, total: float) -> tuple[Array, Array]:
@@ -128,7 +128,7 @@ def rank_correlations(one: Array, other: Array) -> Array:
         return np.where(sizes > 0, (first * second).sum(0) / sizes, np.nan)
 
 
-_TOO_FEW = "{} are too few to tell the features apart: raise n_samples"
+_TOO_FEW = "{} are too few to tell {} features apart: raise n_samples"
 
 
 def _ranks(values: Array) -> Array:
