@@ -22,6 +22,7 @@ from interpd.engine.method_plan import MethodPlan, plan_key
 from interpd.engine.method_request import PassRequest, check_seed, handles_of, side
 from interpd.engine.method_share import MethodShare
 from interpd.engine.model_access import ModelAccess
+from interpd.engine.model_config import end_ids_of
 from interpd.engine.planning import Step, filled
 from interpd.engine.runs import Run
 from interpd.engine.tensors import to_data
@@ -61,8 +62,15 @@ class EngineSession:
 
     def special_ids(self, *, target: bool = False) -> dict[str, int]:
         """The tokenizer's special tokens: see ``plugin.method.Session.special_ids``."""
+        return special_ids(self._tokenizer(target))
+
+    def end_ids(self, *, target: bool = False) -> frozenset[int]:
+        """What a text ends with: see ``plugin.method.Session.end_ids``."""
+        return end_ids_of(self._access.resident.model, self._tokenizer(target))
+
+    def _tokenizer(self, target: bool) -> Any:
         resident = self._access.resident
-        return special_ids(resident.target_tokenizer if target else resident.tokenizer)
+        return resident.target_tokenizer if target else resident.tokenizer
 
     def cuts(self, values: Sequence[Recomputed] = ()) -> tuple[str, ...]:
         """Where passes may begin: see ``plugin.method.Session.cuts``."""

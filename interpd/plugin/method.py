@@ -8,7 +8,7 @@ The two protocols below are implemented by the engine (``interpd/engine/session.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -73,6 +73,10 @@ class Session(Protocol):
     def special_ids(self, *, target: bool = False) -> Mapping[str, int]:
         """The ids of the tokenizer's special tokens by role: ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``cls``,
         ``mask``. Roles that it has not are absent. ``target``: those of an encoder-decoder model's target side."""
+
+    def end_ids(self, *, target: bool = False) -> Set[int]:
+        """The ids with which a text of the model ends: those of its configs, which may name several, and that of the
+        tokenizer. ``target``: of an encoder-decoder model's target side."""
 
     def cuts(self, values: Sequence[Recomputed] = ()) -> tuple[str, ...]:
         """The sites at which a pass may begin, in forward order: between blocks and behind the last one, where nothing

@@ -53,10 +53,8 @@ def kept_positions(problem: Problem, asked: Baseline) -> Tensor:
     """Whether each position keeps its token in a baseline: ``[position]``."""
     parts = []
     for side in problem.sequence.sides:
-        end = problem.session.special_ids(target=side is problem.sequence.target).get("eos")
-        is_kept = torch.zeros_like(side.ids, dtype=torch.bool)
-        if end is not None and not asked.include_eos_baseline:
-            is_kept = side.ids == end
+        ends = () if asked.include_eos_baseline else problem.session.end_ids(target=side is problem.sequence.target)
+        is_kept = torch.isin(side.ids, torch.tensor(sorted(ends), dtype=side.ids.dtype, device=side.ids.device))
         if side is problem.sequence.target and problem.sequence.source is not None:
             is_kept[0] = True
         parts.append(is_kept)

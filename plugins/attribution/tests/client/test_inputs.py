@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from interpd_client import CallerError
+from interpd.testing.tiny_models import tiny_model
+from interpd_attribution import worker
+from interpd_client import CallerError, local
 
 METHOD = {"method": "input_x_gradient", "reduce": "sum"}
 
@@ -52,6 +54,25 @@ def test_a_chat_is_what_its_template_makes_of_it(llama):
     assert len(turns.source) < len(out.source)
     unopened = model.attribute(chat, " sat", add_generation_prompt=False, **METHOD)
     assert len(unopened.source) < len(out.source)
+
+
+def test_a_model_with_several_end_tokens_stops_at_each_and_keeps_each_in_baselines():
+    tiny = tiny_model("gpt2")
+    prompt, asked = [5, 40, 77], {"method": "feature_ablation", "baseline": "zeros"}
+    with local(tiny.model, plugins={"attribution": worker}, name="plain", progress=False) as client:
+        likely = ids(client.model("plain").attribute(prompt, generation={"max_new_tokens": 3}, **asked).generated)
+    tiny.model.generation_config.eos_token_id = [320, 40, likely[0]]
+    with local(tiny.model, plugins={"attribution": worker}, name="ends", progress=False) as client:
+        model = client.model("ends")
+        out = model.attribute(prompt, generation={"max_new_tokens": 3}, **asked)
+        assert ids(out.generated) == likely[:1] != likely
+        forced = model.attribute(prompt, likely, **asked)
+        assert ids(forced.generated) == likely
+        changed = model.attribute(prompt, likely, include_eos_baseline=True, **asked)
+    # the end inside the prompt stays as it is, so that nothing is lost without it
+    assert forced.scores[1, 0] == 0.0
+    assert changed.scores[1, 0] != 0.0
+    np.testing.assert_allclose(forced.scores[[0, 2], 0], changed.scores[[0, 2], 0])
 
 
 def test_a_generation_goes_on_behind_a_prefix(t5, gpt2):
