@@ -18,6 +18,7 @@ from interpd_attribution.requests import Call
 from interpd_attribution.results import Outputs, attribution_of, axes_of, outputs_of
 from interpd_attribution.sequences import Exact, running
 from interpd_attribution.under import opened
+from interpd_attribution.views.layers import LAYERS_KEY, layer_names
 from interpd_client import Model, RunHandle, Trace
 
 Pair = tuple[Exact, Call]
@@ -59,6 +60,8 @@ class Running:
         exact, call = pair
         outputs = outputs_of(call.schema, result["out"])
         info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
+        if "layer" in outputs.dims and (names := layer_names(self._model.manifest, call.schema, call.constants)):
+            info[LAYERS_KEY] = names
         info |= {name: _plain(outputs.arrays[name]) for name in TOLD if name in outputs.arrays}
         found = attribution_of(exact, call, result.tokens[0], outputs, info)
         told = unconverged(call.schema, call.constants, outputs.arrays.get("deltas", ()), found.generated)

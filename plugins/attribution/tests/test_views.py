@@ -17,7 +17,7 @@ from rich.console import Console
 from interpd.errors import CallerError
 from interpd_attribution.attribution import Token
 from interpd_attribution.attributions import Attributions
-from interpd_attribution.views import Look, heatmap, highlights, terminal
+from interpd_attribution.views import Look, heatmap, highlights, layers, terminal
 from interpd_attribution.views.colours import BLUE, RED, Scale, over_white, scale
 from interpd_attribution.views.labels import label
 
@@ -254,7 +254,8 @@ def test_panes_that_cannot_be_are_refused(make, dims, options, said):
 
 def test_what_an_aggregator_leaves_is_shown_as_panes(make):
     one = make(dims={"layer": 2, "head": 3})
-    assert len(Read(one.html(aggregator="mean")).all("figcaption")) == 4
+    assert Read(one.html(aggregator="mean")).all("figcaption")[0].text == "1 → ▁die"
+    assert len(Read(one.html(aggregator="mean", show_dim="layer")).all("figcaption")) == 4
     assert Read(one.html(aggregator=["mean", "mean"], normalize=False)).all("figcaption") == []
     assert len(Read(one.html(do_aggregation=False)).all("figcaption")) == 12
 
@@ -370,6 +371,84 @@ def test_panes_without_colours_have_numbers(make):
     assert row[1:] == [str(round(9 * float(score / largest))) for score in scores]
 
 
+@pytest.fixture
+def mapped(make):
+    """Two sites of three layers, one entry each."""
+    sites = [f"layers.{number}.{site}" for site in ("attn.out", "mlp.out") for number in range(3)]
+    return make(dims={"layer": 6}, info={"layers": sites})
+
+
+def test_layers_are_a_map_for_each_generated_token(mapped):
+    read = Read(mapped.show_granular(display=False, return_html=True))
+    names = [item.text for item in read.all("figcaption")]
+    assert names == ["1 → ▁die", "2 → ▁Katz", "3 → en", "4 → </s>"] * 2
+    assert [item.text for item in read.all("small")] == ["→ layers of attn.out, mlp.out, ↓ inputs"] * 2
+    heads = [item.text for item in read.all("th")][:10]
+    assert heads == ["", "attn.out", "mlp.out", "", "0", "1", "2", "0", "1", "2"]
+    cells = [cell for cell in read.all("td") if "title" in cell.attrs]
+    assert len(cells) == int(np.isfinite(mapped.scores).sum())
+    assert cells[4].attrs["title"] == f"layer mlp.out 1, ▁the → ▁die: {mapped.source_attributions[0, 0, 4]!s}"
+    # the rows of inputs that come later are left out
+    assert not [cell for cell in read.all("td") if cell.attrs.get("class") == "x"]
+
+
+def test_a_map_of_layers_has_all_of_them_unless_it_is_told(make):
+    one = make(dims={"layer": 40})
+    heads = [item.text for item in Read(one.show_granular(display=False, return_html=True)).all("th")]
+    assert heads[:42] == ["", *map(str, range(40)), "▁the"]
+    cut = Read(one.show_granular(display=False, return_html=True, slice_dims={"layer": (30, 34)}, max_show_size=2))
+    assert [item.text for item in cut.all("th")][:4] == ["", "30", "31", "▁the"]
+    assert cut.all("p")[0].text == "layer 30 to 31 of 40; slice_dims and max_show_size show others"
+
+
+def test_a_terminal_shows_the_map_of_layers_with_its_heads(mapped, capsys):
+    mapped.show_granular()
+    text = plain(capsys.readouterr().out)
+    lines = [line.strip() for line in text.splitlines()]
+    block = lines[lines.index("1 → ▁die") + 1 :]
+    assert "→ layers of attn.out, mlp.out, ↓ inputs" in " ".join(text.split())
+    assert (block[0].split(), block[1].split()) == (["attn.out", "mlp.out"], list("012012"))
+    assert block[2].split()[0] == "▁the"
+    largest = max(np.nanmax(np.abs(mapped.source_attributions)), np.nanmax(np.abs(mapped.target_attributions)))
+    ninths = [str(round(9 * float(score / largest))) for score in mapped.source_attributions[0, 0]]
+    assert block[2].split()[1:] == ninths
+    narrow = plain(printed(terminal.layer_maps(mapped, Look(), 26), width=26)).splitlines()
+    assert max(map(len, narrow)) <= 26
+
+
+@pytest.mark.parametrize(
+    ("names", "shown", "said"),
+    [
+        (["layers.0.mlp.out", "layers.1.mlp.out"], [("", "0"), ("", "1")], "layers of mlp.out"),
+        (
+            ["encoder.layers.1.mlp.out", "decoder.layers.1.mlp.out"],
+            [("encoder", "1"), ("decoder", "1")],
+            "layers of mlp.out",
+        ),
+        (
+            ["transformer.h.3.mlp.output", "embed.out"],
+            [("", "transformer.h.3.mlp.output"), ("", "embed.out")],
+            "layers",
+        ),
+        (["3", "5"], [("", "3"), ("", "5")], "layers"),
+        (["only one"], [("", "0"), ("", "1")], "layers"),
+    ],
+)
+def test_layers_are_named_by_what_tells_them_apart(make, names, shown, said):
+    one = make(dims={"layer": 2}, info={"layers": names})
+    assert layers.layers(one, 2) == shown
+    assert layers.axis(one, 2) == said
+
+
+def test_inputs_are_named_by_what_was_read(make):
+    """Columns of a contrast are ``foil → target``; what the model was given is the target."""
+    one = make(source=(), target=("<s>", "a", "b → c", "d → e"), start=2, info={"attributed_fn": "contrast_prob_diff"})
+    read = Read(one.html())
+    assert [item.text for item in read.all("bdi")] == ["b → c", "d → e", "<s>", "a", "c", "e"]
+    text = plain(printed(terminal.heatmap(one, Look(), 100)))
+    assert [line.split()[:2] for line in text.splitlines() if line.split()[:1] == ["2"]][-1] == ["2", "c"]
+
+
 def test_show_prints_or_returns_or_both(make, capsys):
     one = make()
     assert one.show() is None
@@ -377,9 +456,9 @@ def test_show_prints_or_returns_or_both(make, capsys):
     text = one.show(display=False, return_html=True)
     assert "<table>" in text
     assert capsys.readouterr().out == ""
-    make(dims={"layer": 2}).show_granular()
+    make(dims={"head": 2}).show_granular()
     one.show_tokens()
-    assert "layer 1" in capsys.readouterr().out
+    assert "head 1" in capsys.readouterr().out
 
 
 def test_a_notebook_gets_html(make, monkeypatch):

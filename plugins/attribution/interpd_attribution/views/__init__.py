@@ -11,6 +11,7 @@ from interpd_attribution.views.heatmap import heatmap_html
 from interpd_attribution.views.highlights import highlights_html
 from interpd_attribution.views.labels import title
 from interpd_attribution.views.look import Look, parted
+from interpd_attribution.views.maps import is_mapped, maps_html
 from interpd_attribution.views.panes import panes_html
 from interpd_attribution.views.style import PAGE, STYLE
 
@@ -53,7 +54,10 @@ class Views:
         return self._seen(_draw, _render, display=display, return_html=return_html, **options)
 
     def show_granular(self, *, display: bool = True, return_html: bool = False, **options: Any) -> str | None:
-        """Shows a small picture for each layer, head or dimension of the result as it is.
+        """Shows the result as it is: a small picture for each layer, head or dimension.
+
+        Where layers are all that it has beside its tokens, there is one map for each generated token instead, inputs
+        down and layers across, of all layers; ``show_dim="layer"`` gives one for each layer.
 
         Args:
             display: Whether it is shown at all.
@@ -63,7 +67,7 @@ class Views:
         return _drawn(
             self._shown(None, False, {}),
             Look(**options),
-            panes_html,
+            _granular_html,
             _panes,
             display=display,
             return_html=return_html,
@@ -119,7 +123,11 @@ def is_plain(console: Console) -> bool:
 
 
 def _draw(attribution: "Attribution", look: Look, heading: str) -> str:
-    return (panes_html if attribution.dims else heatmap_html)(attribution, look, heading)
+    return (_granular_html if attribution.dims else heatmap_html)(attribution, look, heading)
+
+
+def _granular_html(attribution: "Attribution", look: Look, heading: str) -> str:
+    return (maps_html if is_mapped(attribution, look) else panes_html)(attribution, look, heading)
 
 
 def _render(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
@@ -131,7 +139,8 @@ def _table(attribution: "Attribution", look: Look, console: Console) -> Renderab
 
 
 def _panes(attribution: "Attribution", look: Look, console: Console) -> RenderableType:
-    return terminal.panes(attribution, look, console.width, is_plain=is_plain(console))
+    render = terminal.layer_maps if is_mapped(attribution, look) else terminal.panes
+    return render(attribution, look, console.width, is_plain=is_plain(console))
 
 
 def _lines(attribution: "Attribution", look: Look, console: Console) -> RenderableType:

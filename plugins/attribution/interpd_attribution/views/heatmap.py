@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from interpd_attribution.views.colours import DARK_FROM, Scale, is_drawn, scale
-from interpd_attribution.views.labels import labels, title
+from interpd_attribution.views.labels import input_labels, labels, title
 from interpd_attribution.views.look import Look
 from interpd_attribution.views.picture import picture_html
 
@@ -58,7 +58,7 @@ def _side(attribution: "Attribution", look: Look, shared: Scale, side: str) -> s
     if array is not None and array.size > MOST_CELLS:
         parts.append(_picture(array, shared))
     elif array is not None:
-        rows = labels(getattr(attribution, side), look.replace_char)
+        rows = input_labels(attribution, side, look.replace_char)
         n_before = attribution.attr_pos_start if side == "target" else len(rows)
         body = [*_rows(array, rows, columns, shared, n_before), *body]
     if body:

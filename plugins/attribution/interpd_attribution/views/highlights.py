@@ -10,7 +10,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd_attribution.views.colours import Scale, scale
 from interpd_attribution.views.heatmap import exact, legend_html, paint
-from interpd_attribution.views.labels import labels, title
+from interpd_attribution.views.labels import input_labels, labels, title
 from interpd_attribution.views.look import Look
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def explained(attribution: "Attribution", look: Look) -> Iterator[Explained]:
     if wanted is not None and wanted not in attribution.step_scores:
         there = ", ".join(attribution.step_scores) or "none"
         raise CallerError(f"no step score {wanted!r} to highlight; there are: {there}; ask for it with step_scores=")
-    source = tuple(labels(attribution.source, look.replace_char))
-    target = tuple(labels(attribution.target, look.replace_char))
+    source = tuple(input_labels(attribution, "source", look.replace_char))
+    target = tuple(input_labels(attribution, "target", look.replace_char))
     for number, label in enumerate(labels(attribution.generated, look.replace_char)):
         sides = []
         if attribution.source_attributions is not None:

@@ -26,6 +26,17 @@ def labels(tokens: "Sequence[Token]", replaced: Mapping[str, str] | None = None)
     return [label(token, replaced) for token in tokens]
 
 
+def input_labels(attribution: "Attribution", side: str, replaced: Mapping[str, str] | None = None) -> list[str]:
+    """``label`` of each input of a side, what was read: of an attributed token that is contrasted, ``foil → target``,
+    the target."""
+    found = labels(getattr(attribution, side), replaced)
+    if side == "source" or not str(attribution.info.get("attributed_fn", "")).startswith("contrast_"):
+        return found
+    start, stop = attribution.attr_pos_start, attribution.attr_pos_end
+    read = [text.rpartition(" → ")[2] for text in found[start:stop]]
+    return [*found[:start], *read, *found[stop:]]
+
+
 def title(attribution: "Attribution") -> str:
     """One line that says what was attributed: the method, and what it was told to explain."""
     method = str(attribution.info.get("attribution_method", "attribution"))

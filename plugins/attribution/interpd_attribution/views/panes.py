@@ -11,7 +11,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd_attribution.views.colours import Scale, scale
 from interpd_attribution.views.heatmap import cell_html, head_html, legend_html, named_html
-from interpd_attribution.views.labels import labels, title
+from interpd_attribution.views.labels import input_labels, labels, title
 from interpd_attribution.views.look import Look
 
 if TYPE_CHECKING:
@@ -87,8 +87,16 @@ def _figure(pane: Pane, rows: Sequence[str], columns: Sequence[str], used: Scale
 
 
 def _sheet(attribution: "Attribution", look: Look, side: str, array: np.ndarray) -> Sheet:
-    dims, notes = attribution.dims, []
-    entries = [range(size) for size in array.shape[2:]]
+    dims = attribution.dims
+    across = len(dims) - 1 if look.show_dim is None else _dim(look.show_dim, dims)
+    entries, note = entries_of(array, dims, look, look.n_shown)
+    inputs = tuple(input_labels(attribution, side, look.replace_char))
+    return Sheet(side, _grid(array, dims, entries, across), inputs, note)
+
+
+def entries_of(array: np.ndarray, dims: tuple[str, ...], look: Look, n_most: int) -> tuple[list[range], str]:
+    """The entries of each axis beside the tokens that are drawn, ``n_most`` at most, and what of them is not."""
+    notes, entries = [], [range(size) for size in array.shape[2:]]
     for key, (start, stop) in look.slice_dims.items():
         number = _dim(key, dims)
         if not 0 <= start < stop <= array.shape[2 + number]:
@@ -96,21 +104,17 @@ def _sheet(attribution: "Attribution", look: Look, side: str, array: np.ndarray)
                 f"slice_dims has {key!r}: ({start}, {stop}), but {dims[number]} has {array.shape[2 + number]} entries"
             )
         entries[number] = range(start, stop)
-    across = len(dims) - 1 if look.show_dim is None else _dim(look.show_dim, dims)
-    if look.show_dim is not None and len(entries[across]) > look.n_shown:
+    across = None if look.show_dim is None else _dim(look.show_dim, dims)
+    if across is not None and len(entries[across]) > n_most:
         raise CallerError(
-            f"{dims[across]} has {len(entries[across])} entries, more than max_show_size ({look.n_shown}); "
+            f"{dims[across]} has {len(entries[across])} entries, more than max_show_size ({n_most}); "
             "raise it, or cut the axis with slice_dims"
         )
     for number, dim in enumerate(dims):
-        if len(entries[number]) > look.n_shown:
-            notes.append(
-                f"{dim} {entries[number][0]} to {entries[number][look.n_shown - 1]} of {array.shape[2 + number]}"
-            )
-            entries[number] = entries[number][: look.n_shown]
-    note = f"{', '.join(notes)}; slice_dims and max_show_size show others" if notes else ""
-    inputs = tuple(labels(getattr(attribution, side), look.replace_char))
-    return Sheet(side, _grid(array, dims, entries, across), inputs, note)
+        if len(entries[number]) > n_most:
+            notes.append(f"{dim} {entries[number][0]} to {entries[number][n_most - 1]} of {array.shape[2 + number]}")
+            entries[number] = entries[number][:n_most]
+    return entries, f"{', '.join(notes)}; slice_dims and max_show_size show others" if notes else ""
 
 
 def _grid(

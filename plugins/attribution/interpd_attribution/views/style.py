@@ -41,6 +41,9 @@ border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
 .ia .panes th,.ia .row th{font-size:10px;padding:0 4px;line-height:1.15}
 .ia .panes .up th,.ia .row .up th{padding-top:4px}
 .ia .panes bdi,.ia .row bdi{max-width:9em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:9em}
+.ia .maps bdi{max-width:24em}.ia .maps th{font-size:12px;line-height:1.3}.ia .maps thead th{position:static;
+text-align:center;font-size:11px}.ia .maps th[colspan]{border-left:1px solid var(--line)}
+.ia .maps td{width:1.6em}.ia .maps figcaption{font-weight:600;color:var(--fg)}
 .ia .wide{overflow-x:auto}.ia img.px{image-rendering:pixelated;border:1px solid var(--line)}
 .ia .toks{line-height:1.9;margin:.2em 0 .6em 1.2em;white-space:pre-wrap;
 font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12.5px}

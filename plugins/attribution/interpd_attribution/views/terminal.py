@@ -27,8 +27,10 @@ from interpd_attribution.views.colours import (
     scale,
 )
 from interpd_attribution.views.highlights import explained, scales
-from interpd_attribution.views.labels import labels, title
+from interpd_attribution.views.labels import input_labels, labels, title
+from interpd_attribution.views.layers import Layer, grouped
 from interpd_attribution.views.look import Look
+from interpd_attribution.views.maps import Map, maps, maps_scale
 from interpd_attribution.views.panes import Pane, sheet_scale, sheets
 
 if TYPE_CHECKING:
@@ -69,6 +71,21 @@ def panes(attribution: "Attribution", look: Look, width: int, *, is_plain: bool 
     return Group(*parts)
 
 
+def layer_maps(attribution: "Attribution", look: Look, width: int, *, is_plain: bool = False) -> Group:
+    """For each generated token a block of coloured cells, its inputs down and the layers across."""
+    drawn = list(maps(attribution, look))
+    used = maps_scale(drawn, look)
+    across = drawn[0].axis if drawn else ""
+    parts: list[Part] = [_heading(attribution, used, across)]
+    parts[0].append("; 9 is the largest" if is_plain else "", "not bold dim")
+    for side in drawn:
+        parts.append(_side(side.side).append(f"  {side.note}" if side.note else "", "not bold dim"))
+        for one in side.maps:
+            blocks = _map_blocks(one, side.layers, used, width, is_plain=is_plain)
+            parts += [Padding(block, (0, 0, 1, 2)) for block in blocks]
+    return Group(*parts)
+
+
 def highlights(attribution: "Attribution", look: Look) -> Group:
     """Each generated token, and its inputs below it."""
     used, of_steps = scales(attribution, look)
@@ -87,9 +104,9 @@ def highlights(attribution: "Attribution", look: Look) -> Group:
     return Group(*parts)
 
 
-def _heading(attribution: "Attribution", used: Scale) -> Text:
+def _heading(attribution: "Attribution", used: Scale, across: str = "generated tokens") -> Text:
     ends = f"{used.low:.4g} (blue) to {used.high:.4g} (red)" if used.is_signed else f"0 to {used.high:.4g} (red)"
-    return Text(title(attribution), "bold").append(f"  {ends}  → generated tokens, ↓ inputs", "not bold dim")
+    return Text(title(attribution), "bold").append(f"  {ends}  → {across}, ↓ inputs", "not bold dim")
 
 
 def _side(side: str) -> Text:
@@ -98,8 +115,8 @@ def _side(side: str) -> Text:
 
 def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, width: int) -> Iterator[Part]:
     array = getattr(attribution, f"{side}_attributions")
-    tokens = getattr(attribution, side) if array is not None else ()
-    rows = [_short(text, LONGEST_ROW) for text in labels(tokens, look.replace_char)]
+    named = input_labels(attribution, side, look.replace_char) if array is not None else ()
+    rows = [_short(text, LONGEST_ROW) for text in named]
     columns = [_short(text, LONGEST_COLUMN) for text in labels(attribution.generated, look.replace_char)]
     with_steps = side == "target" or attribution.target_attributions is None
     steps = {name: (values, scale((values,))) for name, values in attribution.step_scores.items() if with_steps}
@@ -142,6 +159,33 @@ def _short(text: str, longest: int) -> str:
     return text if cell_len(text) <= longest else f"{set_cell_size(text, longest - 1)}…"
 
 
+def _map_blocks(one: Map, across: Sequence[Layer], used: Scale, width: int, *, is_plain: bool) -> Iterator[Text]:
+    names = [_short(row, LONGEST_ROW) for row in one.inputs]
+    left = max(map(cell_len, names), default=0)
+    groups = grouped(across)
+    # so wide that each group's name fits above its layers
+    needed = [math.ceil((cell_len(group) + 1) / n) for group, n in groups if len(groups) > 1]
+    cell = max(3, *(cell_len(layer.text) + 1 for layer in across), *needed)
+    for start, stop in _cuts([cell] * len(across), width - left - FRAME):
+        text = Text().append(one.name, "bold")
+        if len(groups) > 1:
+            text.append("\n" + " " * (left + 1))
+            for group, n in grouped(across[start:stop]):
+                text.append(" " + set_cell_size(_short(group, n * cell - 1), n * cell - 1), "dim")
+        text.append("\n" + " " * (left + 1) + "".join(layer.text.rjust(cell) for layer in across[start:stop]), "dim")
+        for name, values in zip(names, one.scores[:, start:stop].tolist(), strict=True):
+            text.append("\n" + " " * (left - cell_len(name)) + name + " ")
+            for score in values:
+                text.append(*_cell(score, used, cell, is_plain=is_plain))
+        yield text
+
+
+def _cell(score: float, used: Scale, width: int, *, is_plain: bool) -> tuple[str, Style | str]:
+    none = math.isnan(score)
+    ninths = str(round(9 * used.strength(score))) if is_plain and not none else ""
+    return ("··" if none else ninths).rjust(width), style_of(score, used) or "dim"
+
+
 def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int, *, is_plain: bool) -> Iterator[Text]:
     names = [_short(row, LONGEST_ROW) for row in rows]
     left = max(map(cell_len, names), default=0)
@@ -151,9 +195,7 @@ def _blocks(pane: Pane, rows: Sequence[str], used: Scale, width: int, *, is_plai
         for name, values in zip(names, pane.scores[:, start:stop].tolist(), strict=True):
             text.append("\n" + " " * (left - cell_len(name)) + name + " ")
             for score in values:
-                none = math.isnan(score)
-                ninths = str(round(9 * used.strength(score))) if is_plain and not none else ""
-                text.append("··".rjust(cell) if none else ninths.rjust(cell), style_of(score, used) or "dim")
+                text.append(*_cell(score, used, cell, is_plain=is_plain))
         yield text
 
 

@@ -40,3 +40,32 @@ def test_methods_that_take_logits_apart_do_so_unasked(gpt2, method):
     assert not np.allclose(np.nan_to_num(contrast.target_attributions), np.nan_to_num(asked.target_attributions))
     with pytest.raises(InterpdError, match="entropy"):
         attribute(IDS, REST, method=method, target="entropy")
+
+
+@pytest.mark.parametrize(
+    ("world", "options", "said"),
+    [
+        ("gpt2", {}, [f"layers.{n}.mlp.out" for n in range(3)]),
+        (
+            "gpt2",
+            {"sites": ("layers.{i}.attn.out", "layers.1.mlp.out")},
+            ["layers.0.attn.out", "layers.1.attn.out", "layers.2.attn.out", "layers.1.mlp.out"],
+        ),
+        (
+            "t5",
+            {},
+            [*(f"encoder.layers.{n}.mlp.out" for n in range(2)), *(f"decoder.layers.{n}.mlp.out" for n in range(3))],
+        ),
+    ],
+)
+def test_a_result_knows_what_its_layers_are(request, world, options, said):
+    attribute = request.getfixturevalue(world).client_model.attribute
+    out = attribute(IDS, [50, 60], method="layer_gradient_x_activation", **options)
+    assert out.info["layers"] == said
+    assert out.scores.shape[2] == len(said)
+
+
+def test_chosen_layers_are_named(gpt2):
+    out = gpt2.client_model.attribute(IDS, REST, method="attention", layers=(-1,))
+    assert (out.info["layers"], out.dims) == (["2"], ("layer", "head"))
+    assert "layers" not in gpt2.client_model.attribute(IDS, REST, method="attention").info
