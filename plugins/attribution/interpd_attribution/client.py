@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -19,7 +19,7 @@ from interpd_attribution.requests import Call, call_of
 from interpd_attribution.running import Pair, Running, recorded
 from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
 from interpd_attribution.spelling import Speller
-from interpd_attribution.step_functions import StepFunction, step_functions
+from interpd_attribution.step_functions import StepFunction, check_names, origins, step_functions
 from interpd_attribution.under import record
 from interpd_client import Model, PromptTrace, RunHandle
 from interpd_client.places import pass_over
@@ -109,7 +109,12 @@ class Attribute:
     def explain(self, name: str) -> None:
         """Prints what a method or step function is, where it comes from and what it takes."""
         known = self.step_functions()
-        said = str(known[name]) if name in known else methods.explained(methods.schema_of(self._model.manifest, name))
+        manifest = self._model.manifest
+        if name in known:
+            said = str(known[name])
+        else:
+            schema = methods.schema_of(manifest, name)
+            said = methods.explained(schema, origins(manifest).get(schema.name.removeprefix(methods.FAMILY), ""))
         sys.stdout.write(said + "\n")
 
     def _pairs(self, inputs: Any, generated: Any, asked: Asked) -> list[Pair]:
@@ -118,12 +123,20 @@ class Attribute:
                 "step_scores are of attributed tokens, but a value is attributed: ask for them by themselves"
             )
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
-        known, sequences = self.step_functions(), self.sequences(listed(inputs, generated), asked)
+        known = self._known(asked)
+        sequences = self.sequences(listed(inputs, generated), asked)
         return [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
+
+    def _known(self, asked: Asked) -> dict[str, StepFunction]:
+        """The step functions, those that are asked for among them."""
+        known = self.step_functions()
+        written = asked.step_scores if asked.is_value else (str(asked.target), *asked.step_scores)
+        check_names(known, written, partial(methods.unused_as_hint, self._model.manifest))
+        return known
 
     def _call_in(self, t: PromptTrace, asked: Asked) -> Call:
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
-        return call_of(schema, self.step_functions(), Speller(self._model, recorded_in(self._model, t)), asked)
+        return call_of(schema, self._known(asked), Speller(self._model, recorded_in(self._model, t)), asked)
 
     def sequences(self, pairs: Sequence[tuple[Any, Any]], asked: Asked) -> list[Exact]:
         """The exact token ids of each (input, continuation), generated where they are not given."""

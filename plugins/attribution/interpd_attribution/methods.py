@@ -7,11 +7,13 @@ from typing import Any
 from interpd.errors import CallerError
 from interpd.graph.schema import Manifest, OpSchema
 from interpd_attribution.asked import COMMON, OF_WORKERS
+from interpd_attribution.step_functions import problems
 from interpd_client import UnknownName
 from interpd_client.names import nearest_names
 from interpd_client.options import RunOptions
 
 FAMILY = "attribution."
+PLUGIN = "attribution"
 VECTORS, HEADS = "_vectors", "_heads"
 
 _SOURCE = re.compile(r"\n\nSource: (.*?)(?=\n\n|\Z)", re.DOTALL)
@@ -29,12 +31,11 @@ def schema_of(manifest: Manifest, id_: str, *, granular: bool = False) -> OpSche
     """What a method takes and gives. Raises ``UnknownName``, and ``CallerError`` for vectors of one that has none."""
     known = {name.removeprefix(FAMILY): op for name, op in manifest.ops.items() if _is_method(op)}
     if not known:
-        plugins = "the daemon's plugins: `interpd serve --plugin attribution`"
-        raise CallerError(f"the workers of model {manifest.model.name!r} have no attribution; it is one of {plugins}")
+        raise CallerError(f"the workers of model {manifest.model.name!r} have no attribution{_why_none(manifest)}")
     name = id_.removeprefix(FAMILY)
     if name not in known:
-        near = nearest_names(name, ids(manifest))
-        raise UnknownName(f"no attribution method {id_!r} in {manifest.model.name!r}", name=id_, nearest=near)
+        near, unused = nearest_names(name, ids(manifest)), unused_as_hint(manifest, name)
+        raise UnknownName(f"no attribution method {id_!r} in {manifest.model.name!r}{unused}", name=id_, nearest=near)
     if not granular:
         return known[name]
     if name + VECTORS not in known:
@@ -54,14 +55,34 @@ def check_constants(schema: OpSchema, constants: Mapping[str, Any]) -> None:
             raise CallerError(f"method {id_!r} has no option {name!r}{hint}")
 
 
-def explained(schema: OpSchema) -> str:
-    """What a method is, where it comes from, and what it takes, as text."""
+def unused_as_hint(manifest: Manifest, name: str) -> str:
+    """What the workers could not use of other packages, to stand behind a name that is missed; or nothing."""
+    found = problems(manifest)
+    of_name = [problem for problem in found if problem.startswith(f"entry point {name!r} ")]
+    return "".join(f"; not used: {problem}" for problem in of_name or found)
+
+
+def _why_none(manifest: Manifest) -> str:
+    found = next((one for one in manifest.plugins if one.name == PLUGIN and one.status == "broken"), None)
+    if found:
+        return f": {found.problem}"
+    return f"; it is one of the daemon's plugins: `interpd serve --plugin {PLUGIN}`"
+
+
+def explained(schema: OpSchema, origin: str = "") -> str:
+    """What a method is, where it comes from, and what it takes, as text.
+
+    Args:
+        schema: Of the method.
+        origin: The distribution that brings it, where that is another package.
+    """
     found = _SOURCE.search(schema.doc)
     doc, source = (_SOURCE.sub("", schema.doc, 1), found[1]) if found else (schema.doc or schema.summary, "")
     lines = [f"{schema.name.removeprefix(FAMILY)}: {doc}".rstrip(), ""]
     named = [one for one in (source, schema.paper) if one]
     lines += [f"Source: {' '.join(named)}"] if named else []
-    lines.append(f"Version {schema.version}, of plugin {schema.plugin!r}.")
+    of = f"{origin}, for plugin {schema.plugin!r}" if origin else f"plugin {schema.plugin!r}"
+    lines.append(f"Version {schema.version}, of {of}.")
     for param in schema.params:
         kind = " or ".join(map(repr, param.choices)) or param.kind
         default = "" if param.required else f" = {param.default!r}"

@@ -6,7 +6,7 @@ from typing import Any
 from interpd.sdk import hookimpl
 from interpd_attribution.worker.evaluation.changes import noisy, redrawn
 from interpd_attribution.worker.evaluation.method import evaluate
-from interpd_attribution.worker.registry import methods
+from interpd_attribution.worker.registry import offered
 from interpd_attribution.worker.scoring.listing import listing
 
 
@@ -19,4 +19,5 @@ def interpd_register_ops() -> Sequence[Callable[..., Any]]:
 @hookimpl
 def interpd_register_methods() -> Sequence[Callable[..., Any]]:
     """All attribution methods, ours and those of other packages, and their evaluation."""
-    return (*methods(), listing(), evaluate)
+    found = offered()
+    return (*found.methods, listing(found.origins, found.problems), evaluate)

@@ -10,11 +10,11 @@ import interpd_client
 from interpd.errors import InterpdError
 from interpd.graph.ir import Graph, Node, Ref
 from interpd.graph.run import Cancelled, Progress, Result
-from interpd.sdk import DeclarationError
+from interpd.plugin.discovery import Candidate
 from interpd.testing.in_process import InProcessModel
 from interpd.testing.tiny_models import tiny_model
 from interpd_attribution import worker
-from interpd_attribution.worker import declaration, passes, registry
+from interpd_attribution.worker import declaration, others, passes, registry
 from interpd_attribution.worker.declaration import attribution
 from interpd_attribution.worker.gradient import vjp
 from interpd_attribution.worker.problem import Problem, points
@@ -178,19 +178,9 @@ def doubled(problem: Problem, columns: slice, *, factor: float = 2.0) -> torch.T
     return vjp.weighted(problem, points(problem.inputs[None]), columns, lambda rows: torch.full((1,), factor))
 
 
-class Point:
-    """An installed entry point."""
-
-    def __init__(self, value):
-        self.name, self.value = "mine", value
-
-    def load(self):
-        """What it names."""
-        return self.value
-
-
 def test_another_packages_method_has_all_that_ours_have(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point(doubled)] if group == registry.GROUP else [])
+    mine = Candidate("mine", "my-package", "1.0", "my_package:doubled", lambda: doubled)
+    monkeypatch.setattr(others, "installed", {registry.GROUP: (mine,)}.get)
     names = {one.schema.name: one.schema for one in registry.methods()}
     schema = names["attribution.doubled"]
     constants = {param.name: param for param in schema.params}
@@ -198,12 +188,6 @@ def test_another_packages_method_has_all_that_ours_have(monkeypatch):
     assert constants["factor"].doc == "How many times."
     assert constants["start"].doc.startswith("The first attributed position")
     assert "attribution.doubled_vectors" in names
-
-
-def test_what_is_no_method_is_refused(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point(print)])
-    with pytest.raises(DeclarationError, match="is no attribution method"):
-        registry.methods()
 
 
 def test_the_groups_of_entry_points_are_those_that_are_documented():

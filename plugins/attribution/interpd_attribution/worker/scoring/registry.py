@@ -1,20 +1,24 @@
 """Step functions by name: ours, and those of other packages.
 
 A package offers its own through the entry-point group ``interpd_attribution.step_functions``; each entry point names a
-function marked with ``@step_function``.
+function marked with ``@step_function``. One that cannot be used is left out and told of; everything else stays.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from interpd.errors import InterpdError, OpFailed
+from interpd.plugin.discovery import Candidate
 from interpd.sdk import CallerError, DeclarationError
+from interpd_attribution.worker.others import brought, distribution, place
 
 GROUP = "interpd_attribution.step_functions"
 
@@ -29,10 +33,26 @@ class StepFunction:
     """Whether it needs foils."""
     differentiable: bool
     """Whether it can be a target of methods that take gradients."""
+    origin: str = ""
+    """The distribution of another package that it comes from."""
 
     def __call__(self, *args: Any, **options: Any) -> Tensor:
-        """The scores."""
-        return self.fn(*args, **options)
+        """The scores. Raises ``OpFailed``, with the function's name and its own line, for what it raises."""
+        try:
+            return self.fn(*args, **options)
+        except (InterpdError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # code of another package may raise anything; whoever asked is told whose it is
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OpFailed:
+        code = getattr(self.fn, "__code__", None)
+        declared = f"{code.co_filename}, line {code.co_firstlineno}" if code else self.fn.__module__
+        where = place(self.fn.__module__, error) or declared
+        of = f" of {self.origin}" if self.origin else ""
+        failed = OpFailed(f"step function {self.name!r}{of} raised {type(error).__name__}: {error} (at {where})")
+        failed.trace = "".join(traceback.format_exception(error))
+        return failed
 
     @property
     def options(self) -> Mapping[str, inspect.Parameter]:
@@ -64,12 +84,24 @@ def step_function_named(name: str) -> StepFunction:
     return known[name]
 
 
-@cache
 def step_functions() -> Mapping[str, StepFunction]:
-    """All step functions by name, loaded once."""
+    """All step functions by name."""
+    return offered()[0]
+
+
+@cache
+def offered() -> tuple[Mapping[str, StepFunction], tuple[str, ...]]:
+    """All step functions by name, loaded once; and of each entry point that is not used why."""
     from interpd_attribution.worker.scoring import contrastive, plain
 
-    return by_name([*plain.STEP_FUNCTIONS, *contrastive.STEP_FUNCTIONS, *_of_others()])
+    known = by_name([*plain.STEP_FUNCTIONS, *contrastive.STEP_FUNCTIONS])
+
+    def take(candidate: Candidate, found: object) -> None:
+        if not isinstance(found, StepFunction):
+            raise DeclarationError("it is no step function; mark the function with @step_function")
+        known.update(by_name([*known.values(), replace(found, origin=distribution(candidate))]))
+
+    return known, brought(GROUP, take).problems
 
 
 def by_name(found: Iterable[StepFunction]) -> dict[str, StepFunction]:
@@ -80,13 +112,3 @@ def by_name(found: Iterable[StepFunction]) -> dict[str, StepFunction]:
             raise DeclarationError(f"two step functions are called {one.name!r}; rename one")
         named[one.name] = one
     return named
-
-
-def _of_others() -> Iterable[StepFunction]:
-    for point in entry_points(group=GROUP):
-        found = point.load()
-        if not isinstance(found, StepFunction):
-            raise DeclarationError(
-                f"entry point {point.name!r} of {GROUP} is no step function; mark {point.value} with it"
-            )
-        yield found
