@@ -156,7 +156,7 @@ class Attribute:
         options = {"max_new_tokens": DEFAULT_NEW_TOKENS, **(asked.generation or {}), **running(asked)}
         for one in given:
             g = self._model.generate(one.prompt, **options)
-            record(asked.under, g)
+            record(asked.under, g, one)
             yield g.submit
 
 

@@ -61,6 +61,59 @@ def test_the_generation_before_is_under_the_same_writes(gpt2):
     assert [token.id for token in out.generated] == list(g.result.token_ids)
 
 
+@pytest.mark.parametrize("continuation", [{"generated": " sat."}, {"generation": {"max_new_tokens": 2}}])
+def test_functions_find_texts_in_the_prompt_as_it_was_written(gpt2, continuation):
+    model, prompt, found = gpt2.client_model, "The cat sat on a mat", []
+
+    def forget(t):
+        found.append(t.tokens("cat"))
+        assert t.tokens.ids[: len(own.ids)] == own.ids
+        t.layers[1].mlp.out[:, t.tokens("cat")] *= 0.0
+
+    own = model.tokenize(prompt)
+    expected = model.trace(prompt).tokens("cat")
+    out = model.attribute(prompt, under=forget, **continuation, **METHOD)
+    assert set(found) == {expected}
+    assert len(found) == (2 if "generation" in continuation else 1)
+    generated = [token.id for token in out.generated]
+    plain = model.attribute(prompt, generated, **METHOD)
+    t = model.trace(list(own.ids))
+    t.layers[1].mlp.out[:, expected] *= 0.0
+    by_trace = model.attribute(prompt, generated, under=t, **METHOD)
+    np.testing.assert_array_equal(out.target_attributions, by_trace.target_attributions)
+    assert not np.allclose(plain.scores, out.scores, equal_nan=True)
+
+
+def test_writes_at_the_prompt_and_everywhere_go_together(gpt2):
+    """Those at positions of the prompt are in force in its pass, others in each step."""
+    model, options = gpt2.client_model, {"max_new_tokens": 3}
+
+    def change(t):
+        steer(t)
+        t.layers[0].mlp.out[:, 1:3] *= 0.0
+
+    with model.generate(PROMPT, **options) as g:
+        steer(g)
+        with g.at(0):
+            g.layers[0].mlp.out[:, 1:3] *= 0.0
+    out = model.attribute(PROMPT, under=change, generation=options, **METHOD)
+    assert [token.id for token in out.generated] == list(g.result.token_ids)
+
+
+def test_functions_find_texts_on_each_side(t5):
+    model, found = t5.client_model, []
+
+    def look(t):
+        found.append((t.tokens.source("cat"), t.tokens.target("sat")))
+
+    out = model.attribute("The cat", "A dog sat", under=look, **METHOD)
+    tokens = model.tokenize("The cat", target="A dog sat")
+    source, target = found[0]
+    assert "cat" in "".join(tokens.strings[at] for at in source)
+    assert "sat" in "".join(tokens.target.strings[at] for at in target)
+    assert len(out.source) == len(tokens.ids)
+
+
 def test_writes_that_mean_other_tokens_elsewhere_are_refused(gpt2):
     model = gpt2.client_model
 
