@@ -5,22 +5,24 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from interpd.graph.schema import ModelInfo
+from interpd.graph.schema import Manifest
 from interpd_attribution.aggregation.functions import STEP_SCORES_KEY
+from interpd_attribution.methods import FAMILY
 from interpd_attribution.requests import Call
 from interpd_attribution.results import functions_of
 from interpd_attribution.sequences import Exact
+from interpd_attribution.step_functions import name_of, origins, step_functions
 from interpd_client import Result
 
 DISTRIBUTION = "interpd-attribution"
 
 
-def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_time_s: float) -> dict[str, Any]:
+def info_of(manifest: Manifest, exact: Exact, call: Call, result: Result, exec_time_s: float) -> dict[str, Any]:
     """What an ``Attribution`` knows of itself. Keys of Inseq 0.7 first, in its words."""
-    asked, constants = call.asked, call.constants
+    model, asked, constants = manifest.model, call.asked, call.constants
     tokens = result.tokens[0]
     found: dict[str, Any] = {
-        "attribution_method": call.schema.name.removeprefix("attribution."),
+        "attribution_method": call.schema.name.removeprefix(FAMILY),
         "attributed_fn": "value of the graph" if asked.is_value else constants.get("target", asked.target),
         "attribute_target": asked.attribute_target,
         "attributed_fn_args": {} if asked.is_value else _arguments(str(asked.target)),
@@ -44,14 +46,15 @@ def info_of(model: ModelInfo, exact: Exact, call: Call, result: Result, exec_tim
     }
     if functions := functions_of(asked.step_scores):
         found[STEP_SCORES_KEY] = functions
-    return found | _again(model, call, result)
+    return found | _again(manifest, call, result)
 
 
-def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
+def _again(manifest: Manifest, call: Call, result: Result) -> dict[str, Any]:
     """What Inseq does not tell."""
     provenance, params = result.provenance, {param.name: param for param in call.schema.params}
     foils = call.compared.foils
     versions = {DISTRIBUTION: version(DISTRIBUTION), **dict(provenance.plugins), "engine": provenance.engine}
+    versions |= _others(manifest, call)
     found: dict[str, Any] = {
         "constants": _plain(call.constants),
         "method_version": call.schema.version,
@@ -68,6 +71,15 @@ def _again(model: ModelInfo, call: Call, result: Result) -> dict[str, Any]:
     if "seed" in params:
         found["seed"] = call.constants.get("seed", params["seed"].default)
     return found
+
+
+def _others(manifest: Manifest, call: Call) -> dict[str, str]:
+    """The distributions of other packages that the method and the step functions come from, and their versions."""
+    asked, known = call.asked, step_functions(manifest)
+    scores = asked.step_scores if asked.is_value else (str(asked.target), *asked.step_scores)
+    found = [origins(manifest).get(call.schema.name.removeprefix(FAMILY), "")]
+    found += [known[name].origin for name in map(name_of, scores) if name in known]
+    return dict(origin.rsplit(" ", 1) for origin in found if origin)
 
 
 def _plain(constants: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Running:
     def _made(self, pair: Pair, result: Any) -> Attribution:
         exact, call = pair
         outputs = outputs_of(call.schema, result["out"])
-        info = info_of(self._model.info, exact, call, result, time.monotonic() - self._began_s)
+        info = info_of(self._model.manifest, exact, call, result, time.monotonic() - self._began_s)
         if "layer" in outputs.dims and (names := layer_names(self._model.manifest, call.schema, call.constants)):
             info[LAYERS_KEY] = names
         info |= {name: _plain(outputs.arrays[name]) for name in TOLD if name in outputs.arrays}

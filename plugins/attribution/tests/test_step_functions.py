@@ -84,6 +84,12 @@ def ended():
     raise SystemExit("no licence")
 
 
+@step_function("counted")
+def counted(step):
+    """No tensor."""
+    return len(step.ids)
+
+
 def package(name, target, load):
     """An installed entry point."""
     return Candidate(name, f"{name}-of-hers", "1.2", target, load)
@@ -98,6 +104,7 @@ METHODS = (
 SCORES = (
     package("margin", "her_package:margin", lambda: margin),
     package("oblique", "her_package:oblique", lambda: oblique),
+    package("counted", "her_package:counted", lambda: counted),
     package("closed", "her_package:closed", ended),
     package("entropy", "her_package:entropy", lambda: step_function("entropy")(margin.fn)),
 )
@@ -167,12 +174,24 @@ def test_an_error_in_a_step_function_names_it_and_its_line(installed):
     assert f"(at {__file__}, line {oblique.fn.__code__.co_firstlineno + 3}: return step.logits @" in str(told.value)
 
 
+def test_what_is_no_tensor_of_scores_is_refused(installed):
+    with pytest.raises(CallerError, match=r"step function 'counted' gave 'int', expected \[1, 3\]: row, step"):
+        installed.attribute([5, 40], CONTINUATION, method="dummy", step_scores=["counted"])
+
+
 def test_other_packages_are_named_where_their_work_is_told_of(installed, capsys):
     installed.attribute.explain("twice")
     installed.attribute.explain("margin")
     said = capsys.readouterr().out
     assert "Version 1, of twice-of-hers 1.2, for plugin 'attribution'." in said
     assert "Of margin-of-hers 1.2." in said
+
+
+def test_results_know_which_other_packages_made_them(installed):
+    out = installed.attribute([5, 40], CONTINUATION, method="twice", granular=True, target="margin")
+    assert out.info["versions"].items() >= {"twice-of-hers": "1.2", "margin-of-hers": "1.2"}.items()
+    plain = installed.attribute([5, 40], CONTINUATION, method="dummy")
+    assert not [name for name in plain.info["versions"] if name.endswith("-of-hers")]
 
 
 def test_without_attribution_the_problem_is_repeated():

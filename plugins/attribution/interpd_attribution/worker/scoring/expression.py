@@ -25,10 +25,9 @@ class Score:
         """The score of each step, ``[row step]``."""
         scores = self.function(step, **self.options)
         expected = step.logits.shape[:2]
-        if scores.shape != expected:
-            raise CallerError(
-                f"step function {self.text!r} gave {list(scores.shape)}, expected {list(expected)}: row, step"
-            )
+        if not isinstance(scores, Tensor) or scores.shape != expected:
+            gave = list(scores.shape) if isinstance(scores, Tensor) else repr(type(scores).__name__)
+            raise CallerError(f"step function {self.text!r} gave {gave}, expected {list(expected)}: row, step")
         return scores
 
 

@@ -46,9 +46,9 @@ class StepFunction:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> OpFailed:
-        code = getattr(self.fn, "__code__", None)
-        declared = f"{code.co_filename}, line {code.co_firstlineno}" if code else self.fn.__module__
-        where = place(self.fn.__module__, error) or declared
+        code, module = getattr(self.fn, "__code__", None), str(getattr(self.fn, "__module__", ""))
+        declared = f"{code.co_filename}, line {code.co_firstlineno}" if code else module
+        where = place(module, error) or declared
         of = f" of {self.origin}" if self.origin else ""
         failed = OpFailed(f"step function {self.name!r}{of} raised {type(error).__name__}: {error} (at {where})")
         failed.trace = "".join(traceback.format_exception(error))
