@@ -10,6 +10,7 @@ from interpd.errors import CallerError
 from interpd_attribution.aggregation import Chosen, aggregate
 from interpd_attribution.aggregation.slices import slices
 from interpd_attribution.dictionaries import Scores, scores_dict
+from interpd_attribution.numbers import with_done
 from interpd_attribution.shapes import check_shapes
 from interpd_attribution.views import Views
 
@@ -162,7 +163,8 @@ class Attribution(Views):
             raise CallerError(f"no step score {step_score!r}; there are: {', '.join(self.step_scores) or 'none'}")
         whole, weight = self.aggregate(), self.step_scores[step_score]
         parts = {name: getattr(whole, name) for name in ("source_attributions", "target_attributions")}
-        return replace(whole, **{name: None if part is None else part * weight for name, part in parts.items()})
+        weighted = {name: None if part is None else part * weight for name, part in parts.items()}
+        return replace(whole, info=with_done(whole, f"times {step_score}"), **weighted)
 
     def decode_tokens(self, tokenizer: Decoder) -> Self:
         """This result with each token as ``tokenizer`` decodes its id: readable for byte-level vocabularies."""

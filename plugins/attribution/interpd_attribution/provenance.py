@@ -23,7 +23,7 @@ def info_of(manifest: Manifest, exact: Exact, call: Call, result: Result, exec_t
     tokens = result.tokens[0]
     found: dict[str, Any] = {
         "attribution_method": call.schema.name.removeprefix(FAMILY),
-        "attributed_fn": "value of the graph" if asked.is_value else constants.get("target", asked.target),
+        "attributed_fn": _target(call),
         "attribute_target": asked.attribute_target,
         "attributed_fn_args": {} if asked.is_value else _arguments(str(asked.target)),
         "attribution_args": dict(asked.constants),
@@ -71,6 +71,14 @@ def _again(manifest: Manifest, call: Call, result: Result) -> dict[str, Any]:
     if "seed" in params:
         found["seed"] = call.constants.get("seed", params["seed"].default)
     return found
+
+
+def _target(call: Call) -> Any:
+    """What was attributed; ``None`` of a method that attributes nothing in particular, such as attention."""
+    if call.asked.is_value:
+        return "value of the graph"
+    takes_one = any(param.name == "target" for param in call.schema.params)
+    return call.constants.get("target", call.asked.target) if takes_one else None
 
 
 def _others(manifest: Manifest, call: Call) -> dict[str, str]:

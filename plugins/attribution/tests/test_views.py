@@ -19,7 +19,7 @@ from interpd_attribution.attribution import Token
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.views import Look, heatmap, highlights, layers, terminal
 from interpd_attribution.views.colours import BLUE, RED, Scale, over_white, scale
-from interpd_attribution.views.labels import label
+from interpd_attribution.views.labels import label, title
 
 EVIL = (
     '<script>alert("x")</script>',
@@ -181,7 +181,10 @@ def pixels(file):
 def test_each_of_several_results_has_its_table_and_heading(make):
     several = Attributions((make(), make(dims={"head": 2})), {"attribution_method": "ig", "attributed_fn": "logit_fn"})
     read = Read(several.html())
-    assert [item.text for item in read.all("h3")] == ["1 of 2: ig of logit", "2 of 2: ig of logit"]
+    assert [item.text for item in read.all("h3")] == [
+        "1 of 2: ig of logit; raw scores",
+        "2 of 2: ig of logit; mean over heads, shares of each column",
+    ]
     assert len(read.all("style")) == 1
     assert several._repr_html_() == several.html()
 
@@ -364,7 +367,7 @@ def test_panes_and_tokens_have_a_terminal_view(make):
 def test_panes_without_colours_have_numbers(make):
     one = make(dims={"layer": 2})
     panes = plain(printed(terminal.panes(one, Look(), 100, is_plain=True)))
-    assert "; 9 is the largest" in panes
+    assert "; 9 is the largest" in " ".join(panes.split())
     row = next(line for line in panes.splitlines() if "▁the" in line).split()
     scores = one.source_attributions[0, :, 0]
     largest = max(np.nanmax(np.abs(one.source_attributions)), np.nanmax(np.abs(one.target_attributions)))
@@ -438,6 +441,38 @@ def test_layers_are_named_by_what_tells_them_apart(make, names, shown, said):
     one = make(dims={"layer": 2}, info={"layers": names})
     assert layers.layers(one, 2) == shown
     assert layers.axis(one, 2) == said
+
+
+@pytest.mark.parametrize(
+    ("dims", "options", "said"),
+    [
+        ({}, {}, "raw scores"),
+        ({}, {"normalize": True}, "shares of each column"),
+        ({}, {"rescale": True}, "divided by the largest"),
+        ({"d_model": 2}, {}, "vnorm over d_model, shares of each column"),
+        ({"layer": 2}, {"normalize": False}, "mean over layers"),
+        ({"layer": 2}, {"aggregate_fn": "max", "normalize": False}, "max over layers"),
+        ({"layer": 2}, {"aggregator": "scores", "select_idx": 1, "normalize": False}, "layer 1"),
+        ({"layer": 2}, {"do_aggregation": False}, "raw scores"),
+        ({}, {"aggregator": "spans", "source_spans": [(0, 2)], "aggregate_fn": "sum"}, "spans by sum"),
+        ({}, {"aggregator": "slices", "source_spans": [(0, 2)]}, "raw scores"),
+    ],
+)
+def test_titles_say_what_the_numbers_are(make, dims, options, said):
+    one = make(dims=dims, info={"attribution_method": "saliency_vectors", "attributed_fn": "probability"})
+    heading = f"saliency of probability; {said}"
+    aggregation = dict(options)
+    assert [item.text for item in Read(one.html(**options)).all("h3")] == [heading]
+    if aggregation.pop("do_aggregation", True) and (dims or aggregation):
+        assert title(one.aggregate(**aggregation)) == heading
+
+
+def test_titles_name_no_target_where_there_is_none(make):
+    one = make(info={"attribution_method": "attention", "attributed_fn": None})
+    assert title(one) == "attention; raw scores"
+    assert title(make() - make(seed=1)) == "attribution; difference of two results"
+    assert title(make().weight_attributions("entropy")) == "attribution; times entropy"
+    assert title(make(source_attributions=None, target_attributions=None)) == "attribution"
 
 
 def test_inputs_are_named_by_what_was_read(make):

@@ -9,6 +9,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd_attribution.aggregation.functions import AggregationFunction
 from interpd_attribution.aggregation.registry import aggregator
+from interpd_attribution.numbers import with_done
 
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution, Token
@@ -33,8 +34,10 @@ def pair(
     def both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
         return None if one is None else change(one, other)
 
+    what = f"{aggregate_fn.name} of two results" if aggregate_fn else "difference of two results"
     return replace(
         attribution,
+        info=with_done(attribution, what),
         source=_labels(attribution.source, paired_attr.source),
         target=_labels(attribution.target, paired_attr.target),
         source_attributions=both(attribution.source_attributions, paired_attr.source_attributions),

@@ -1,12 +1,13 @@
 """Aggregators in turn: which ones are meant, and who gets which option."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Union
 
 from interpd.errors import CallerError
 from interpd_attribution.aggregation.functions import AggregationFunction, function_for_dim
 from interpd_attribution.aggregation.registry import Aggregator, find, find_function
+from interpd_attribution.numbers import done, with_done
 
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
@@ -16,6 +17,9 @@ One = Union[str, Aggregator, AggregationFunction]
 Chosen = Union[None, One, "AggregatorPipeline", Sequence[One], Sequence[tuple[One, Function | None]]]
 
 SCALING = frozenset(("normalize", "rescale"))
+
+UNCHANGED = frozenset(("scores", "slices"))
+"""Aggregators that say themselves what they do to numbers, or do nothing to them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,11 @@ class Stage:
             raise CallerError(
                 f"the aggregator {self.aggregator.name!r} takes no function, but {function.name!r} is given"
             )
-        return self.aggregator(attribution, **given), its_own | of_function
+        found = self.aggregator(attribution, **given)
+        if self.aggregator.name not in UNCHANGED and done(found) == done(attribution):
+            by = f" by {function.name}" if function is not None else ""
+            found = replace(found, info=with_done(found, f"{self.aggregator.name}{by}"))
+        return found, its_own | of_function
 
 
 class AggregatorPipeline:

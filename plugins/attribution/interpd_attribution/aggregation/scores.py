@@ -9,6 +9,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd_attribution.aggregation.functions import AggregationFunction, function_for_dim
 from interpd_attribution.aggregation.registry import aggregator
+from interpd_attribution.numbers import COLUMN, LARGEST, over, with_done
 
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution
@@ -47,8 +48,8 @@ def scores(
         picked = int(select_idx) if isinstance(select_idx, np.integer) else select_idx
         attribution = _without_last(attribution, aggregate_fn, picked)
     if rescale:
-        return _scaled(attribution, _largest)
-    return _scaled(attribution, _sums) if normalize is not False else attribution
+        return _scaled(attribution, _largest, LARGEST)
+    return _scaled(attribution, _sums, COLUMN) if normalize is not False else attribution
 
 
 def _without_last(
@@ -60,8 +61,11 @@ def _without_last(
         chosen = selected(array, select_idx, attribution.dims[-1])
         return chosen if isinstance(select_idx, int) or function is None else function(_told(chosen), -1)
 
+    dim = attribution.dims[-1]
+    what = f"{dim} {select_idx}" if isinstance(select_idx, int) or function is None else over(function.name, dim)
     return replace(
         attribution,
+        info=with_done(attribution, what),
         dims=attribution.dims[:-1],
         source_attributions=reduced(attribution.source_attributions),
         target_attributions=reduced(attribution.target_attributions),
@@ -113,13 +117,14 @@ def _index(number: int, size: int, dim: str) -> int:
     return number % size
 
 
-def _scaled(attribution: "Attribution", divisor: Callable[[np.ndarray], np.ndarray]) -> "Attribution":
+def _scaled(attribution: "Attribution", divisor: Callable[[np.ndarray], np.ndarray], what: str) -> "Attribution":
     """Source and target together, divided by what ``divisor`` finds in their magnitudes; NaN counts as zero."""
     if not attribution.has_scores:
         return attribution
     by = divisor(np.abs(np.nan_to_num(attribution.scores, posinf=np.inf, neginf=-np.inf)))
     parts = {name: getattr(attribution, name) for name in ("source_attributions", "target_attributions")}
-    return replace(attribution, **{name: None if part is None else part / by for name, part in parts.items()})
+    scaled = {name: None if part is None else part / by for name, part in parts.items()}
+    return replace(attribution, info=with_done(attribution, what), **scaled)
 
 
 def _sums(magnitudes: np.ndarray) -> np.ndarray:

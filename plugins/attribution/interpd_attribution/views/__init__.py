@@ -154,8 +154,9 @@ def _fragment(shown: "Sequence[Attribution]", look: Look, draw: Draw) -> str:
 
 def _heading(attribution: "Attribution", number: int, n_all: int) -> str:
     row = attribution.info.get("dataset_row")
-    name = title(attribution) if row is None else f"{title(attribution)}, row {row}"
-    return f"{number} of {n_all}: {name}" if n_all > 1 else name
+    places = [f"{number} of {n_all}"] if n_all > 1 else []
+    where = ", ".join(places if row is None else [*places, f"row {row}"])
+    return f"{where}: {title(attribution)}" if where else title(attribution)
 
 
 def _drawn(

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from interpd_attribution.numbers import numbers
+
 if TYPE_CHECKING:
     from interpd_attribution.attribution import Attribution, Token
 
@@ -38,10 +40,13 @@ def input_labels(attribution: "Attribution", side: str, replaced: Mapping[str, s
 
 
 def title(attribution: "Attribution") -> str:
-    """One line that says what was attributed: the method, and what it was told to explain."""
-    method = str(attribution.info.get("attribution_method", "attribution"))
-    target = attribution.info.get("attributed_fn")
-    return f"{method} of {str(target).removesuffix('_fn')}" if target else method
+    """One line that says what was attributed: the method, what it was told to explain, and what the numbers are."""
+    info = attribution.info
+    # that a method gave vectors is seen in what was done to them, or in the axes
+    method = str(info.get("attribution_method", "attribution")).removesuffix("_vectors").removesuffix("_heads")
+    target = info.get("attributed_fn")
+    name = f"{method} of {str(target).removesuffix('_fn')}" if target else method
+    return f"{name}; {numbers(attribution)}" if attribution.has_scores else name
 
 
 def _is_visible(character: str) -> bool:

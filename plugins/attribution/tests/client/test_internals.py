@@ -65,6 +65,11 @@ def test_a_result_knows_what_its_layers_are(request, world, options, said):
     assert out.scores.shape[2] == len(said)
 
 
+def test_a_method_without_a_target_names_none(gpt2):
+    assert gpt2.client_model.attribute(IDS, REST, method="attention").info["attributed_fn"] is None
+    assert gpt2.client_model.attribute(IDS, REST, method="saliency").info["attributed_fn"] == "probability"
+
+
 def test_chosen_layers_are_named(gpt2):
     out = gpt2.client_model.attribute(IDS, REST, method="attention", layers=(-1,))
     assert (out.info["layers"], out.dims) == (["2"], ("layer", "head"))
