@@ -17,7 +17,7 @@ from interpd_attribution.provenance import info_of
 from interpd_attribution.requests import Call
 from interpd_attribution.results import Outputs, attribution_of, axes_of, outputs_of
 from interpd_attribution.sequences import Exact, running
-from interpd_attribution.under import opened
+from interpd_attribution.under import opened, written
 from interpd_attribution.views.layers import LAYERS_KEY, layer_names
 from interpd_client import Model, RunHandle, Trace
 
@@ -36,6 +36,8 @@ class Running:
         self._is_batch = is_batch
         self._began_s = began_s
         self._tokens: dict[int, Tokens] = {}
+        self._written: list[list[str]] = []
+        """Of each request that was sent, the writes that are in force."""
         self._result: Attribution | Attributions | None = None
         wants_parts = any(call.asked.on_partial is not None for _, call in pairs)
         self._flights = Flights(self._starts(), self._feed if wants_parts else None)
@@ -44,7 +46,7 @@ class Running:
     def result(self) -> Attribution | Attributions:
         """The attributions, once they are there. Ctrl-C ends the requests, and so does any error."""
         if self._result is None:
-            made = [self._made(pair, result) for pair, result in zip(self._pairs, self._flights, strict=True)]
+            made = [self._made(number, result) for number, result in enumerate(self._flights)]
             self._result = Attributions(tuple(made), shared(made)) if self._is_batch else made[0]
         return self._result
 
@@ -54,14 +56,17 @@ class Running:
 
     def _starts(self) -> Iterator[Callable[[], RunHandle]]:
         for exact, call in self._pairs:
-            yield recorded(self._model, exact, call).submit
+            t = recorded(self._model, exact, call)
+            self._written.append(written(t))
+            yield t.submit
 
-    def _made(self, pair: Pair, result: Any) -> Attribution:
-        exact, call = pair
+    def _made(self, number: int, result: Any) -> Attribution:
+        exact, call = self._pairs[number]
         outputs = outputs_of(call.schema, result["out"])
         info = info_of(self._model.manifest, exact, call, result, time.monotonic() - self._began_s)
         if "layer" in outputs.dims and (names := layer_names(self._model.manifest, call.schema, call.constants)):
             info[LAYERS_KEY] = names
+        info |= {"under": self._written[number]} if self._written[number] else {}
         info |= {name: _plain(outputs.arrays[name]) for name in TOLD if name in outputs.arrays}
         found = attribution_of(exact, call, result.tokens[0], outputs, info)
         told = unconverged(call.schema, call.constants, outputs.arrays.get("deltas", ()), found.generated)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from interpd.errors import CallerError
-from interpd.graph.ir import Graph, Node, Prompt, Steps, node_references
+from interpd.graph.ir import Graph, Node, Prompt, Slice, Steps, node_references
 from interpd.graph.order import WRITE
 from interpd.graph.run import Tokens
 from interpd_attribution.features.covering import offsets
@@ -46,6 +46,26 @@ def record(under: Any, g: Any, exact: Exact) -> None:
         raise CallerError(f"{AT_THE_END}, and at each step of a generation: give generated")
 
 
+def written(t: Trace) -> list[str]:
+    """What a trace writes, in order, a line for each: the site, and the positions where it names some."""
+    nodes = t._recording.nodes
+    lines = []
+    for node in nodes:
+        if node.op == WRITE:
+            (value,) = node_references(node) or (None,)
+            places = [] if value is None else [place for place in _places(nodes[value.node]) if place is not None]
+            lines.append(str(node.params["site"]) + "".join(f" at {_spelled(place)}" for place in places))
+    return list(dict.fromkeys(lines))
+
+
+def _spelled(place: Any) -> str:
+    if isinstance(place, Slice):
+        return ":".join("" if at is None else str(at) for at in (place.start, place.stop))
+    if isinstance(place, tuple):
+        return ", ".join(map(_spelled, place))
+    return str(place) if isinstance(place, int) else "positions of a value"
+
+
 def _at_the_prompt(nodes: list[Node], n_prompt: int) -> None:
     """Lets writes at positions of the prompt act in its pass only, which the steps behind it remember."""
     for number in range(len(nodes)):
@@ -72,7 +92,7 @@ def _made_of(nodes: Sequence[Node], number: int) -> list[int]:
 
 def _is_within(place: Any, n: int) -> bool:
     """Whether a place names some of the first ``n`` positions, counted from the beginning."""
-    if isinstance(place, slice):
+    if isinstance(place, Slice):
         return isinstance(place.stop, int) and 0 <= place.stop <= n and (place.start is None or place.start >= 0)
     if isinstance(place, tuple):
         return all(_is_within(one, n) for one in place)
@@ -153,7 +173,7 @@ def _places(node: Any) -> Iterator[Any]:
 
 
 def _is_from_end(place: Any) -> bool:
-    if isinstance(place, slice):
+    if isinstance(place, Slice):
         return any(isinstance(at, int) and at < 0 for at in (place.start, place.stop))
     if isinstance(place, tuple):
         return any(map(_is_from_end, place))

@@ -53,6 +53,20 @@ def test_so_is_what_a_recorded_trace_writes(gpt2, steered, prompt):
     np.testing.assert_allclose(out.target_attributions, steered, rtol=1e-4, atol=1e-6)
 
 
+def test_results_tell_which_writes_were_in_force(gpt2, tmp_path):
+    def change(t):
+        steer(t)
+        t.layers[0].mlp.out[:, 1:3] *= 0.0
+        t.layers[0].resid_post[:, (0, 2)] = t.layers[0].resid_pre[:, (0, 2)]
+
+    out = gpt2.client_model.attribute([PROMPT] * 2, [CONTINUATION] * 2, under=change, **METHOD)
+    told = ["layers.1.mlp.out", "layers.0.mlp.out at 1:3", "layers.0.resid_post at 0, 2"]
+    assert out.info["under"] == out[0].info["under"] == told
+    out.save(tmp_path / "out.json")
+    assert type(out).load(tmp_path / "out.json").info["under"] == told
+    assert "under" not in gpt2.client_model.attribute(PROMPT, CONTINUATION, **METHOD).info
+
+
 def test_the_generation_before_is_under_the_same_writes(gpt2):
     model, options = gpt2.client_model, {"max_new_tokens": 4}
     with model.generate(PROMPT, **options) as g:
@@ -90,12 +104,12 @@ def test_writes_at_the_prompt_and_everywhere_go_together(gpt2):
 
     def change(t):
         steer(t)
-        t.layers[0].mlp.out[:, 1:3] *= 0.0
+        t.layers[0].mlp.out[:, :3] *= -9.0
 
     with model.generate(PROMPT, **options) as g:
         steer(g)
         with g.at(0):
-            g.layers[0].mlp.out[:, 1:3] *= 0.0
+            g.layers[0].mlp.out[:, :3] *= -9.0
     out = model.attribute(PROMPT, under=change, generation=options, **METHOD)
     assert [token.id for token in out.generated] == list(g.result.token_ids)
 
@@ -114,11 +128,12 @@ def test_functions_find_texts_on_each_side(t5):
     assert len(out.source) == len(tokens.ids)
 
 
-def test_writes_that_mean_other_tokens_elsewhere_are_refused(gpt2):
+@pytest.mark.parametrize("place", [-1, slice(-2, None), slice(None, -1)])
+def test_writes_that_mean_other_tokens_elsewhere_are_refused(gpt2, place):
     model = gpt2.client_model
 
     def at_the_end(t):
-        t.layers[1].mlp.out[:, -1] += DIRECTION
+        t.layers[1].mlp.out[:, place] += DIRECTION
 
     with pytest.raises(CallerError, match="give generated"):
         model.attribute(PROMPT, under=at_the_end)
