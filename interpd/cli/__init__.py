@@ -1,14 +1,14 @@
 """The command line ``interpd``: one file per group of commands, each a thin face on the daemon or the client.
 
 What commands of plugins use is here, too: ``connect`` for a client of the daemon that the flags name, ``the_model`` for
-the model that is meant, and the two ways to speak, ``print_table`` and ``print_json``. A ``Reproduction`` is what
-``interpd reproduce`` hands to a plugin.
+the model that is meant, ``checking`` for what is wrong with the options themselves, and the two ways to speak,
+``print_table`` and ``print_json``. A ``Reproduction`` is what ``interpd reproduce`` hands to a plugin.
 """
 
-from interpd.cli.ask import connect
+from interpd.cli.ask import checking, connect
 from interpd.cli.inspect import the_model
 from interpd.cli.main import main
 from interpd.cli.output import print_json, print_table
 from interpd.cli.reproduce import Reproduction
 
-__all__ = ["Reproduction", "connect", "main", "print_json", "print_table", "the_model"]
+__all__ = ["Reproduction", "checking", "connect", "main", "print_json", "print_table", "the_model"]

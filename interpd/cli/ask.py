@@ -1,9 +1,12 @@
 """How commands reach a daemon: through the client package, which the light base does not require."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from interpd.config import Config
+from interpd.errors import CallerError
 
 if TYPE_CHECKING:
     from interpd_client import Client
@@ -15,6 +18,23 @@ class PackageMissing(Exception):
 
 class BadAddress(Exception):
     """What ``--address`` says is no address."""
+
+
+class WrongCommandLine(Exception):
+    """Options that cannot be, whatever the daemon has; ``error`` says why."""
+
+    def __init__(self, error: CallerError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """A block that looks at options alone: its ``CallerError`` comes out as ``WrongCommandLine``, exit code 2."""
+    try:
+        yield
+    except CallerError as error:
+        raise WrongCommandLine(error) from error
 
 
 def flags(*, is_nested: bool = False) -> argparse.ArgumentParser:

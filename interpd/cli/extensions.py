@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from interpd import zoo
-from interpd.cli.ask import PackageMissing
+from interpd.cli.ask import BadAddress, PackageMissing, WrongCommandLine
 from interpd.errors import Broken
 from interpd.plugin import parts
 
@@ -64,7 +64,7 @@ def parser_of(name: str, common: argparse.ArgumentParser) -> argparse.ArgumentPa
     if not callable(run):
         raise Broken(f"{one}: {one.target} sets no run; it needs parser.set_defaults(run=function)")
     # what the command line says in its own way passes
-    passing = (PackageMissing, OSError, SystemExit)
+    passing = (PackageMissing, BadAddress, WrongCommandLine, OSError, SystemExit)
     parser.set_defaults(run=lambda args: parts.guarded(one, lambda: run(args), passing=passing))
     return parser
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interpd.cli.ask import connect
+from interpd.cli.ask import checking, connect
 from interpd.cli.inspect import the_model
 from interpd.cli.output import EXIT_OK, EXIT_REFUSED, print_json, print_table
 from interpd.errors import InvalidRequest
@@ -68,8 +68,9 @@ def _request(client: "Client", args: argparse.Namespace) -> RunRequest:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"cannot read the graph file {args.graph!r}: {error}") from None
     targets = args.target or [None] * len(args.prompt)
-    if len(targets) != len(args.prompt):
-        raise InvalidRequest(f"{len(targets)} --target for {len(args.prompt)} --prompt: give one for each, or none")
+    with checking():
+        if len(targets) != len(args.prompt):
+            raise InvalidRequest(f"{len(targets)} --target for {len(args.prompt)} --prompt: give one for each, or none")
     return RunRequest(
         run_id=uuid.uuid4().hex,
         model=the_model(client, args.model),
@@ -103,8 +104,9 @@ def check(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Runs a graph file and shows or writes its results."""
-    if args.out and not Path(args.out).absolute().parent.is_dir():
-        raise InvalidRequest(f"--out {args.out!r}: there is no such folder; nothing was run")
+    with checking():
+        if args.out and not Path(args.out).absolute().parent.is_dir():
+            raise InvalidRequest(f"--out {args.out!r}: there is no such folder; nothing was run")
     with connect(args) as client:
         result = client.run(_request(client, args))
     if args.out:

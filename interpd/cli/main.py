@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ask.PackageMissing, ask.BadAddress) as error:
         sys.stderr.write(f"interpd: {error}\n")
         return output.EXIT_USAGE
+    except ask.WrongCommandLine as error:
+        output.print_error(error.error, as_json="--json" in argv)
+        return output.EXIT_USAGE
     except InterpdError as error:
         return output.print_error(error, as_json="--json" in argv)
     except KeyboardInterrupt:

@@ -71,6 +71,11 @@ def test_an_unknown_command_is_a_usage_error(capsys):
         main(["serv"])
 
 
+def test_options_that_cannot_be_are_a_usage_error_too(capsys):
+    assert main(["run", "graph.json", "--prompt", "x", "--out", "no/such/folder/x.npz", "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"] == "INVALID_REQUEST"
+
+
 def test_json_has_no_nan(capsys):
     output.print_json({"x": np.array([1.0, np.nan, -np.inf], dtype="float32"), "y": (1, None, True)})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {

@@ -10,7 +10,7 @@ from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from interpd.cli import print_json, print_table
+from interpd.cli import checking, print_json, print_table
 from interpd.errors import CallerError, InvalidRequest
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.commands import arguments, asking, delivering
@@ -84,11 +84,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Attributes the texts, or looks something up."""
     is_look_up = args.list_methods or args.list_step_functions or args.explain
-    if not is_look_up:
-        asking.check_request(args)
-        asking.check_generated(args, is_given=args.generated_texts is not None)
-        delivering.check_outputs(args)
-    rows = [] if is_look_up else rows_of(args)
+    with checking():
+        rows = [] if is_look_up else _checked(args)
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
         if is_look_up:
             return _look_up(args, model)
@@ -102,6 +99,13 @@ def run(args: argparse.Namespace) -> int:
         log.info("%d results after %.1f s", len(out), time.monotonic() - began_s)
     deliver(args, out)
     return 0
+
+
+def _checked(args: argparse.Namespace) -> list[Row]:
+    asking.check_request(args)
+    asking.check_generated(args, is_given=args.generated_texts is not None)
+    delivering.check_outputs(args)
+    return rows_of(args)
 
 
 def rows_of(args: argparse.Namespace) -> list[Row]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interpd.cli import checking
 from interpd.errors import InvalidRequest
 from interpd_attribution.commands import arguments, asking, delivering
 from interpd_attribution.commands.opening import opened
@@ -92,21 +93,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Attributes an output to its contexts."""
-    from interpd_attribution.pecore import ContextArguments, attribute_context  # the client is not needed to declare
+    from interpd_attribution.pecore import attribute_context  # the client is not needed to declare
 
-    delivering.check_outputs(args)
-    asking.check_elsewhere(args)
-    if args.output_current_text is None and "max_new_tokens" not in asking.generation(args):
-        raise InvalidRequest(
-            "the output is generated: say how much at most, --max-new-tokens N, or give it, --output-current-text TEXT"
-        )
-    if args.normalize and args.rescale:
-        raise InvalidRequest("--normalize-attributions and --rescale-attributions exclude each other")
-    names = [one.name for one in dataclasses.fields(ContextArguments)]
-    asked = ContextArguments(**{name: value for name, value in _given(args).items() if name in names})
     terminal = Terminal() if Terminal.is_there() else None
-    if args.prompts_for_tokens and terminal is None:
-        raise InvalidRequest("--prompt-user-for-contextless-output-next-tokens asks at a terminal, and this is none")
+    with checking():
+        asked = _checked(args, has_terminal=terminal is not None)
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
         asked = _in_our_words(model, asked)
         log.info("%r is asked: %s", model, asked)
@@ -120,6 +111,23 @@ def run(args: argparse.Namespace) -> int:
         )
     _deliver(args, found)
     return 0
+
+
+def _checked(args: argparse.Namespace, *, has_terminal: bool) -> "ContextArguments":
+    from interpd_attribution.pecore import ContextArguments
+
+    delivering.check_outputs(args)
+    asking.check_elsewhere(args)
+    if args.output_current_text is None and "max_new_tokens" not in asking.generation(args):
+        raise InvalidRequest(
+            "the output is generated: say how much at most, --max-new-tokens N, or give it, --output-current-text TEXT"
+        )
+    if args.normalize and args.rescale:
+        raise InvalidRequest("--normalize-attributions and --rescale-attributions exclude each other")
+    if args.prompts_for_tokens and not has_terminal:
+        raise InvalidRequest("--prompt-user-for-contextless-output-next-tokens asks at a terminal, and this is none")
+    names = [one.name for one in dataclasses.fields(ContextArguments)]
+    return ContextArguments(**{name: value for name, value in _given(args).items() if name in names})
 
 
 def _add_sensitivity(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interpd.cli import checking
 from interpd.errors import InvalidRequest
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
@@ -54,13 +55,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Attributes the rows; the exit code is 1 when some failed."""
-    asking.check_request(args)
-    asking.check_generated(args, is_given=args.generated_field is not None)
-    delivering.check_outputs(args, is_resumed=args.resume)
-    if args.resume and not args.save_path:
-        raise InvalidRequest("--resume goes on with the file of --save-path: say which, -o FILE")
-    if args.save_path and not args.resume:
-        Partial.refuse_left(Path(args.save_path), overwrite=args.overwrite)
+    with checking():
+        _check(args)
     rows = reading.rows_of(args)
     failures: list[Failure] = []
     with delivering.logged(args) as log, opened(args) as model, asking.refusing(model):
@@ -76,6 +72,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         delivering.print_document(out, failed=told)
     return _ending(args, len(out), failures)
+
+
+def _check(args: argparse.Namespace) -> None:
+    asking.check_request(args)
+    asking.check_generated(args, is_given=args.generated_field is not None)
+    delivering.check_outputs(args, is_resumed=args.resume)
+    if args.resume and not args.save_path:
+        raise InvalidRequest("--resume goes on with the file of --save-path: say which, -o FILE")
+    if args.save_path and not args.resume:
+        Partial.refuse_left(Path(args.save_path), overwrite=args.overwrite)
+    reading.check(args)
 
 
 def _attributed(

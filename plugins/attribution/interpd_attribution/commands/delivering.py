@@ -43,7 +43,7 @@ def logged(args: argparse.Namespace) -> Iterator[logging.Logger]:
 
 def check_outputs(args: argparse.Namespace, *, is_resumed: bool = False) -> None:
     """Raises ``InvalidRequest`` for files that cannot be written, before anything is computed."""
-    for name, path in (("--save-path", args.save_path), ("--viz-path", args.viz_path)):
+    for name, path in (("-o/--save-path", args.save_path), ("--viz-path", args.viz_path)):
         if path is None:
             continue
         if not Path(path).absolute().parent.is_dir():

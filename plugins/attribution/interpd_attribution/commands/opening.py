@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from interpd.cli import connect, the_model
+from interpd.cli import checking, connect, the_model
 from interpd.errors import InvalidRequest, ModelNotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ WAY_OUT = "-m MODEL --in-process loads one into this process instead"
 def opened(args: argparse.Namespace) -> Iterator["Model"]:
     """The model that ``args`` of ``add_model`` name, until the block ends; what still runs then is ended.
 
-    Raises ``InvalidRequest`` for options that contradict one another, and what connecting or loading raises.
+    Raises ``WrongCommandLine`` for options that contradict one another, and what connecting or loading raises.
     """
-    check_place(args)
+    with checking():
+        check_place(args)
     if args.in_process:
         with _loaded(args) as client:
             yield client.model(client.models()[0].name)

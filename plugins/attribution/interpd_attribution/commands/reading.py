@@ -85,9 +85,6 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
         known = {name: value for name, value in given.items() if value is not None}
         fields = Fields(args.input_field, args.generated_field, args.contrast_field)
         return rows_of_records(hub_records(args.dataset, {**known, **args.dataset_kwargs}), fields, args.dataset)
-    of_hub = {"--config": args.config, "--split": args.split, "--revision": args.revision, "--auth": args.auth}
-    if unused := [name for name, value in of_hub.items() if value is not None]:
-        raise InvalidRequest(f"{unused[0]} is for datasets of the hub, and these are files: {', '.join(files)}")
     return read_rows(
         *files,
         input_field=args.input_field,
@@ -96,6 +93,14 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
         kind=kind,
         options=args.dataset_kwargs,
     )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises ``InvalidRequest`` for options that say no dataset, or more than one."""
+    files, _ = _files(args)
+    of_hub = {"--config": args.config, "--split": args.split, "--revision": args.revision, "--auth": args.auth}
+    if files and (unused := [name for name, value in of_hub.items() if value is not None]):
+        raise InvalidRequest(f"{unused[0]} is for datasets of the hub, and these are files: {', '.join(files)}")
 
 
 def name_of(args: argparse.Namespace) -> str:

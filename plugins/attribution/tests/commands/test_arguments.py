@@ -1,6 +1,7 @@
 """Command lines that cannot be meant: refused before a model is asked, in words that say what to do."""
 
 import argparse
+import json
 
 import pytest
 
@@ -59,6 +60,7 @@ def test_values_that_cannot_be_read_are_refused(words, said, capsys):
         (["-i", "a", "b", "-g", "c"], "1 -g for 2 -i: give one for each, or none"),
         (["-i", "a", "b", "c", "--contrast", "d", "e"], "2 --contrast for 3 -i"),
         (["-i", "a", "--attribution-kwargs", '{"method": "lime"}'], "'method' has an option of its own, -a"),
+        (["-i", "a", "--attribution-kwargs", '{"show_progress": false}'], "cannot stand there; a terminal shows it"),
         (["-i", "a", "--normalize-attributions", "--rescale-attributions"], "exclude each other"),
         (["-i", "a", "--attribution-selectors", "1"], "1 --attribution-selectors for 0 --attribution-aggregators"),
         (["-i", "a", "--reduce", "sum", "--granular"], "before --granular could; choose one"),
@@ -75,7 +77,11 @@ def test_values_that_cannot_be_read_are_refused(words, said, capsys):
         (["-i", "a", "--generation-kwargs", '{"max_new_tokens": 3}', "--max-new-tokens", "3"], "is given twice"),
         (["-i", "a", "-g", "b", "--max-new-tokens", "3"], "what is attributed is given, so that nothing is generated"),
         (["-i", "a", "--generate-from-target-prefix"], "say what is continued, -g TEXT"),
-        (["-i", "a", "-o", "no/such/folder/out.json"], "there is no such folder; nothing was run"),
+        (
+            ["-i", "a", "-o", "no/such/folder/out.json"],
+            "-o/--save-path 'no/such/folder/out.json': there is no such folder; nothing was run",
+        ),
+        (["-i", "a", "--save_path", "."], "-o/--save-path '.' is a folder; nothing was run"),
         (["-i", "a", "--viz-path", "."], "is a folder; nothing was run"),
         (["-i", "a", "--device", "cpu"], "--device is for loading a model, which the daemon has done"),
         (["-i", "a", "--model-kwargs", '{"dtype": "float16"}'], "--model-kwargs is for loading a model"),
@@ -84,7 +90,7 @@ def test_values_that_cannot_be_read_are_refused(words, said, capsys):
 )
 def test_what_contradicts_itself_is_refused_before_a_model_is_asked(line, words, said):
     code, out, err = line("attribute", *words)
-    assert code == 3
+    assert code == 2
     assert said in err
     assert out == ""
 
@@ -94,7 +100,6 @@ def test_what_contradicts_itself_is_refused_before_a_model_is_asked(line, words,
     [
         ([], "say which dataset: -d FILE"),
         (["-d", "json"], "say which dataset: -d FILE"),
-        (["-d", "nothing.jsonl"], "there is no file 'nothing.jsonl'"),
         (["-d", "owner/name", "--files", "a.txt"], "'owner/name' is neither"),
         (["--files", "a.txt", "--split", "test"], "--split is for datasets of the hub, and these are files: a.txt"),
         (["-d", ".", "--dir", "."], "'.' is a file or folder; give --files and --dir without it"),
@@ -104,5 +109,23 @@ def test_what_contradicts_itself_is_refused_before_a_model_is_asked(line, words,
 )
 def test_what_is_no_dataset_is_refused(line, words, said):
     code, _, err = line("attribute-dataset", *words)
-    assert code == 3
+    assert code == 2
     assert said in err
+
+
+def test_a_file_that_is_not_there_is_refused(line):
+    code, _, err = line("attribute-dataset", "-d", "nothing.jsonl")
+    assert code == 3
+    assert "there is no file 'nothing.jsonl'" in err
+
+
+def test_a_wrong_command_line_is_told_to_programs_too(line):
+    code, out, err = line("attribute", "-i", "a", "b", "-g", "c", "--json")
+    assert (code, out) == (2, "")
+    assert json.loads(err)["message"] == "1 -g for 2 -i: give one for each, or none"
+
+
+def test_what_is_no_address_is_refused(line):
+    code, _, err = line("attribute", "-i", "a", "--address", "nowhere")
+    assert code == 2
+    assert "argument --address: " in err

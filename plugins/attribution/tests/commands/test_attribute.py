@@ -167,7 +167,7 @@ def test_files_are_replaced_only_where_that_is_said_and_before_anything_is_run(l
     path.write_text("mine")
     ask = ("attribute", "-i", TEXT, "-g", CONTINUATION, "--hide", "-o", path)
     code, _, err = line_gpt2(*ask)
-    assert code == 3
+    assert code == 2
     assert "exists; --overwrite replaces it; nothing was run" in err
     assert path.read_text() == "mine"
     assert line_gpt2(*ask, "--overwrite")[0] == 0
@@ -239,7 +239,6 @@ def test_deeplift_is_called_what_it_is(line_gpt2, gpt2, tmp_path):
     ("method", "given", "said"),
     [
         ("deeplift", {"multiply_by_inputs": False}, "gradients by themselves are method='saliency'"),
-        ("occlusion", {"show_progress": False}, "'show_progress' cannot stand there; a terminal shows it"),
         ("integrated_gradients", {"method": "simpson"}, "simpson"),
         ("saliency", {"internal_batch": 3}, "no option 'internal_batch'"),
         ("integrated_gradients", {"n_steps": "many"}, "interpd: param 'n_steps' wants an integer, got 'many'"),
