@@ -46,6 +46,8 @@ def title(attribution: "Attribution") -> str:
     method = str(info.get("attribution_method", "attribution")).removesuffix("_vectors").removesuffix("_heads")
     target = info.get("attributed_fn")
     name = f"{method} of {str(target).removesuffix('_fn')}" if target else method
+    under = info.get("under")
+    name += f" under writes at {', '.join(map(str, under))}" if isinstance(under, list) and under else ""
     return f"{name}; {numbers(attribution)}" if attribution.has_scores else name
 
 

@@ -62,6 +62,7 @@ def test_results_tell_which_writes_were_in_force(gpt2, tmp_path):
     out = gpt2.client_model.attribute([PROMPT] * 2, [CONTINUATION] * 2, under=change, **METHOD)
     told = ["layers.1.mlp.out", "layers.0.mlp.out at 1:3", "layers.0.resid_post at 0, 2"]
     assert out.info["under"] == out[0].info["under"] == told
+    assert "under writes at layers.1.mlp.out, layers.0.mlp.out at 1:3, " in out[1].html()
     out.save(tmp_path / "out.json")
     assert type(out).load(tmp_path / "out.json").info["under"] == told
     assert "under" not in gpt2.client_model.attribute(PROMPT, CONTINUATION, **METHOD).info
