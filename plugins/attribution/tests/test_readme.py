@@ -6,7 +6,7 @@ import inspect
 import re
 import shlex
 from argparse import ArgumentParser
-from itertools import groupby, takewhile
+from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,14 @@ def test_commands_of_the_readme_are_understood():
         said = list(takewhile(lambda word: not word.startswith("#"), words))
         options = {option for action in parser._actions for option in action.option_strings}
         assert {word for word in said if word.startswith("-")} <= options | {"--address"}
+
+
+def test_the_daemon_of_the_page_has_its_models():
+    asked = {name for _, code in blocks("python") for name in re.findall(r'client\.model\("(\w+)"\)', code)}
+    serve = re.search(r"`interpd serve ([^`]+)`", TEXT)[1].split()
+    served = {value for option, value in pairwise(serve) if option == "--model"}
+    assert {"facts", "translate"} <= asked <= served
+    assert serve[-2:] == ["--plugin", "attribution"]
 
 
 def names(begin, column=0):
