@@ -84,7 +84,7 @@ def html(evaluation: "Evaluation", *, is_page: bool = False) -> str:
         cells = ""
         for method in evaluation.methods:
             found = evaluation[method, metric]
-            hover = f"{method}, {metric}: {found.mean:.9g} ± {found.standard_error:.3g}, {found.n} inputs"
+            hover = f"{method}, {metric}: {found}"
             text = escape(_cell(evaluation, method, metric))
             cells += f'<td title="{escape(hover)}">{f"<b>{text}</b>" if method in best else text}</td>'
         about = escape(METRICS[metric].says) if metric in METRICS else ""

@@ -19,7 +19,7 @@ WITHIN = 1.96
 """Standard errors on either side of a mean that make an interval of 95 %, by the normal approximation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Figure:
     """The mean of a metric over inputs, and how sure it is."""
 
@@ -33,6 +33,13 @@ class Figure:
     def interval(self) -> tuple[float, float]:
         """An interval of 95 %, by the normal approximation."""
         return self.mean - WITHIN * self.standard_error, self.mean + WITHIN * self.standard_error
+
+    def __str__(self) -> str:
+        error = "" if math.isnan(self.standard_error) else f" ± {self.standard_error:.3g}"
+        return f"{self.mean:.9g}{error}, {self.n} input{'s' * (self.n != 1)}"
+
+    def __repr__(self) -> str:
+        return f"<figure: {self}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -41,6 +41,17 @@ def test_methods_are_compared_input_by_input(table):
     found = table.difference("saliency", "random", "comprehensiveness")
     assert (round(found.mean, 6), found.n) == (-0.15, 2)
     assert found.standard_error == pytest.approx(0.25)
+    assert str(found) == "-0.15 ± 0.25, 2 inputs"
+
+
+def test_one_input_has_no_standard_error_to_show():
+    table = Evaluation(("saliency",), ("infidelity",), [[[2.5]]])
+    assert repr(table["saliency", "infidelity"]) == "<figure: 2.5, 1 input>"
+    console = Console(file=io.StringIO(), width=60)
+    console.print(terminal(table, 60))
+    for shown in (console.file.getvalue(), table.html()):
+        assert "2.5" in shown
+        assert "nan" not in shown
 
 
 def test_the_best_follows_from_the_metric(table):
