@@ -342,6 +342,21 @@ def test_long_labels_are_cut_in_a_terminal(make):
     assert "a sentence a sentence a sentenc…" in text
 
 
+def test_long_labels_of_columns_are_whole_where_there_is_room(make):
+    one = make(source=(), target=("<s>", "▁Glimmer → ▁Mirefield", "▁Jorvik → ▁Mirefield"))
+    wide, narrow = (plain(printed(terminal.heatmap(one, Look(), width), width=width)) for width in (100, 60))
+    assert "▁Glimmer → ▁Mirefield   ▁Jorvik → ▁Mirefield" in wide
+    assert "▁Glimmer → ▁Mir…" in narrow
+
+
+def test_what_writes_no_numbers_tells_no_unit_of_them(make):
+    small = make(dims={"layer": 2}, source_attributions=None)
+    small = dataclasses.replace(small, target_attributions=small.target_attributions * 1e-7)
+    for options in ({}, {"show_dim": "layer"}):
+        assert "numbers ×10" not in small.show_granular(display=False, return_html=True, **options)
+    assert "numbers ×10" in small.html(normalize=False)
+
+
 def test_the_terminal_is_not_steered_by_tokens(evil):
     """Neither rich's markup nor escape sequences in a token have an effect."""
     one = dataclasses.replace(evil, source=tuple(Token("[red]\x1b[2J", 0) for _ in evil.source))

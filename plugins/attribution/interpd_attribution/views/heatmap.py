@@ -41,10 +41,10 @@ def heatmap_html(attribution: "Attribution", look: Look, heading: str = "") -> s
     return f'<div class="ia">{"".join(parts)}</div>'
 
 
-def legend_html(used: Scale) -> str:
-    """The ends of the colours."""
+def legend_html(used: Scale, *, is_written: bool = True) -> str:
+    """The ends of the colours, and the unit of numbers where these are written."""
     ends = [f"{end:.4g}" for end in (used.low, used.high)]
-    unit = f"<span>numbers {used.unit}</span>" if used.unit else ""
+    unit = f"<span>numbers {used.unit}</span>" if used.unit and is_written else ""
     middle = '<span class="bar signed"></span>' if used.is_signed else '<span class="bar plain"></span>'
     return f'<div class="legend"><span>{ends[0]}</span>{middle}<span>{ends[1]}</span>{unit}</div>'
 

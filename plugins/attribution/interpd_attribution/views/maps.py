@@ -64,7 +64,7 @@ def maps_html(attribution: "Attribution", look: Look, heading: str = "") -> str:
     """The maps as tables; the exact score is where the pointer is."""
     drawn = list(maps(attribution, look))
     used = maps_scale(drawn, look)
-    parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(Scale(used.low, used.high))]
+    parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(used, is_written=False)]
     for side in drawn:
         said = f"{side.side.capitalize()} attribution <small>→ {escape(side.axis)}, ↓ inputs</small>"
         parts.append(f"<h4>{said}</h4>")

@@ -58,7 +58,7 @@ def panes_html(attribution: "Attribution", look: Look, heading: str = "") -> str
     drawn = list(sheets(attribution, look))
     used = sheet_scale(drawn, look)
     columns = labels(attribution.generated, look.replace_char)
-    parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(Scale(used.low, used.high))]
+    parts = [f"<h3>{escape(heading or title(attribution))}</h3>", legend_html(used, is_written=False)]
     for sheet in drawn:
         parts.append(f"<h4>{sheet.side.capitalize()} attribution <small>→ generated tokens, ↓ inputs</small></h4>")
         parts.append(f'<p class="note">{escape(sheet.note)}</p>' if sheet.note else "")

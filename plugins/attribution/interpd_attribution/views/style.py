@@ -40,7 +40,7 @@ border-right:1px solid var(--line)}.ia thead th:first-child{z-index:3}
 .ia .panes td,.ia .row td{min-width:0;width:1.15em;height:1.15em;padding:0}
 .ia .panes th,.ia .row th{font-size:10px;padding:0 4px;line-height:1.15}
 .ia .panes .up th,.ia .row .up th{padding-top:4px}
-.ia .panes bdi,.ia .row bdi{max-width:9em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:9em}
+.ia .panes bdi,.ia .row bdi{max-width:14em}.ia .panes .up bdi,.ia .row .up bdi{max-width:none;max-height:14em}
 .ia .maps bdi{max-width:24em}.ia .maps th{font-size:12px;line-height:1.3}.ia .maps thead th{position:static;
 text-align:center;font-size:11px}.ia .maps th[colspan]{border-left:1px solid var(--line)}
 .ia .maps td{width:1.6em}.ia .maps figcaption{font-weight:600;color:var(--fg)}

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FRAME = 3
 """What the lines and blanks of a column take; the table takes one more."""
 LONGEST_ROW, LONGEST_COLUMN = 32, 16
-"""Longer labels are cut."""
+"""Longer labels are cut, those of columns where the table has no room for them."""
 
 Part = Text | Padding | Table
 
@@ -117,7 +117,7 @@ def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, widt
     array = getattr(attribution, f"{side}_attributions")
     named = input_labels(attribution, side, look.replace_char) if array is not None else ()
     rows = [_short(text, LONGEST_ROW) for text in named]
-    columns = [_short(text, LONGEST_COLUMN) for text in labels(attribution.generated, look.replace_char)]
+    columns = [_short(text, LONGEST_ROW) for text in labels(attribution.generated, look.replace_char)]
     with_steps = side == "target" or attribution.target_attributions is None
     steps = {name: (values, scale((values,))) for name, values in attribution.step_scores.items() if with_steps}
     written = [] if array is None else [[used.written(value) for value in row] for row in array.tolist()]
@@ -127,7 +127,10 @@ def _tables(attribution: "Attribution", look: Look, used: Scale, side: str, widt
     heads += [Text(f"{name} {of_step.unit}".rstrip(), "bold") for name, (_, of_step) in steps.items()]
     left = max((head.cell_len for head in heads), default=0) + FRAME
     yield _side(side).append(f" {used.unit}".rstrip())
-    for start, stop in _cuts([max(cell_len(text), digits) + FRAME for text in columns], width - left - 1):
+    room = width - left - 1
+    if sum(max(cell_len(text), digits) + FRAME for text in columns) > room:
+        columns = [_short(text, LONGEST_COLUMN) for text in columns]
+    for start, stop in _cuts([max(cell_len(text), digits) + FRAME for text in columns], room):
         table = _empty(columns[start:stop], attribution.attr_pos_start + start)
         for number, (head, texts) in enumerate(zip(heads, (*written, *below), strict=True)):
             values = array[number, start:stop].tolist() if number < len(rows) else ()
