@@ -38,14 +38,20 @@ class Speller:
         return self.whole(what) if isinstance(what, str) else (exact.target_ids[0], *what)
 
     def whole(self, what: TextOrIds) -> Sequence[int]:
-        """A whole target sequence; texts with what the tokenizer puts before them."""
+        """A whole target sequence; texts with what the tokenizer puts before them, and with the target's end token."""
         if not isinstance(what, str):
             return tuple(what)
         if not self.exact.has_encoder:
             return self._model.tokenize(what).ids
         target = self._model.tokenize(Prompt(token_ids=self.exact.source.ids), target=what).target
         assert target is not None
-        return target.ids
+        return (*target.ids, *self._end(what, target.ids))
+
+    def _end(self, what: str, ids: Sequence[int]) -> Sequence[int]:
+        """The end token that a target of that text needs, where the attributed one, as models write them, has one."""
+        alone, last = self._model.tokenize(what), self.exact.target_ids[-1]
+        is_end = bool(alone.ids) and alone.offsets[-1] == (0, 0) and alone.ids[-1] == last
+        return (last,) if is_end and len(self.exact.target_ids) > 1 and ids[-1] != last else ()
 
     def source(self, what: TextOrIds) -> Sequence[int]:
         """A prompt or source."""

@@ -181,6 +181,19 @@ def test_a_foil_stands_beside_the_token(gpt2):
         model.attribute(PROMPT, CONTINUATION, contrast=[7, 7, 7])
 
 
+def test_a_foil_of_an_encoder_decoder_model_ends_as_the_target_does(t5):
+    model, asked = t5.client_model, {**SIGNED, "target": "contrast_prob_diff", "attribute_target": True}
+    end = model.tokenize("The cat").ids[-1]
+    target, foil = (model.tokenize("The cat", target=text).target.ids[1:] for text in ("A dog sat", "A dog mat"))
+    assert target[-1] != end != foil[-1]
+    by_text = model.attribute("The cat", [*target, end], contrast="A dog mat", **asked)
+    by_ids = model.attribute("The cat", [*target, end], contrast=[*foil, end], **asked)
+    np.testing.assert_array_equal(by_text.scores, by_ids.scores)
+    assert (by_text.generated[-1].id, by_text.info["warnings"]) == (end, [])
+    without = model.attribute("The cat", target, contrast="A dog mat", **asked)
+    assert without.info["constants"]["contrast_ids"][-1] == foil[-1]
+
+
 def test_several_foils_are_their_mean(gpt2):
     asked = {**SIGNED, "target": "contrast_logits_diff"}
     foils = [[*CONTINUATION[:2], 7], [8, *CONTINUATION[1:]]]
