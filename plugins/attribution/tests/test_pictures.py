@@ -133,10 +133,12 @@ def test_a_table_on_a_dark_page(large, tmp_path):
     assert (said["background"], said["text"]) == ("rgb(28, 28, 30)", "rgb(232, 232, 232)")
 
 
-def test_panes_and_tokens_in_a_browser(make, tmp_path):
+def test_panes_maps_and_tokens_in_a_browser(make, tmp_path):
     one = make(source=(EVIL, "b"), dims={"layer": 2, "head": 2})
     tokens = one.show_tokens(display=False, return_html=True, step_score_highlight="probability")
-    said = asked(tmp_path, tokens + one.show_granular(display=False, return_html=True))
+    layers = make(source=(EVIL, "b"), dims={"layer": 12}, info={"layers": [f"layers.{n}.{EVIL}" for n in range(12)]})
+    panes = [shown.show_granular(display=False, return_html=True) for shown in (one, layers)]
+    said = asked(tmp_path, tokens + "".join(panes))
     assert said["harmed"] == 0
     assert not said["overflow"]
 
