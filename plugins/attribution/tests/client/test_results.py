@@ -184,13 +184,13 @@ def test_a_foil_stands_beside_the_token(gpt2):
 def test_a_foil_of_an_encoder_decoder_model_ends_as_the_target_does(t5):
     model, asked = t5.client_model, {**SIGNED, "target": "contrast_prob_diff", "attribute_target": True}
     end = model.tokenize("The cat").ids[-1]
-    target, foil = (model.tokenize("The cat", target=text).target.ids[1:] for text in ("A dog sat", "A dog mat"))
+    target, foil = (model.tokenize("The cat", target=text).target.ids[1:] for text in ("A dog sat", "A dig sat"))
     assert target[-1] != end != foil[-1]
-    by_text = model.attribute("The cat", [*target, end], contrast="A dog mat", **asked)
+    by_text = model.attribute("The cat", [*target, end], contrast="A dig sat", **asked)
     by_ids = model.attribute("The cat", [*target, end], contrast=[*foil, end], **asked)
     np.testing.assert_array_equal(by_text.scores, by_ids.scores)
     assert (by_text.generated[-1].id, by_text.info["warnings"]) == (end, [])
-    without = model.attribute("The cat", target, contrast="A dog mat", **asked)
+    without = model.attribute("The cat", target, contrast="A dig sat", **asked)
     assert without.info["constants"]["contrast_ids"][-1] == foil[-1]
 
 
