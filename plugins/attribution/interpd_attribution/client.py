@@ -14,7 +14,7 @@ from interpd_attribution.asked import Asked, asked_of
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.costs import Estimate, estimated
-from interpd_attribution.flights import Flights
+from interpd_attribution.flights import Flights, of_input
 from interpd_attribution.requests import Call, call_of
 from interpd_attribution.running import Pair, Running, recorded
 from interpd_attribution.sequences import Exact, begun, continued, forced, is_batch, listed, recorded_in, running
@@ -125,7 +125,11 @@ class Attribute:
         schema = methods.schema_of(self._model.manifest, asked.method, granular=asked.granular)
         known = self._known(asked)
         sequences = self.sequences(listed(inputs, generated), asked)
-        return [(one, call_of(schema, known, Speller(self._model, one), asked)) for one in sequences]
+        found = []
+        for number, one in enumerate(sequences):
+            with of_input(number, len(sequences)):
+                found.append((one, call_of(schema, known, Speller(self._model, one), asked)))
+        return found
 
     def _known(self, asked: Asked) -> dict[str, StepFunction]:
         """The step functions, those that are asked for among them."""
@@ -141,15 +145,16 @@ class Attribute:
     def sequences(self, pairs: Sequence[tuple[Any, Any]], asked: Asked) -> list[Exact]:
         """The exact token ids of each (input, continuation), generated where they are not given."""
         given, generates = [], []
-        for one, continuation in pairs:
+        for number, (one, continuation) in enumerate(pairs):
             generates.append(_is_generated(continuation, asked))
-            if generates[-1]:
-                given.append(begun(self._model, one, continuation, asked))
-            else:
-                given.append(forced(self._model, one, () if continuation is None else continuation, asked))
+            with of_input(number, len(pairs)):
+                if generates[-1]:
+                    given.append(begun(self._model, one, continuation, asked))
+                else:
+                    given.append(forced(self._model, one, () if continuation is None else continuation, asked))
         if not any(generates):
             return given
-        results = Flights(self._generations(given, asked))
+        results = Flights(self._generations(given, asked), count=len(given))
         return [continued(one, result.token_ids) for one, result in zip(given, results, strict=True)]
 
     def _generations(self, given: Sequence[Exact], asked: Asked) -> Iterator[Callable[[], RunHandle]]:

@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from interpd.errors import CallerError
 from interpd.graph.run import Event
 from interpd_client import Result, RunHandle
 
@@ -12,12 +14,25 @@ MOST = 4
 holds the memory of its own gradients."""
 
 
+@contextmanager
+def of_input(number: int, count: int) -> Iterator[None]:
+    """Inside the block, errors of the caller's say which of several inputs they are about."""
+    try:
+        yield
+    except CallerError as error:
+        if count > 1:
+            error.message = f"input {number}: {error.message}"
+            error.args = (error.message,)
+        raise
+
+
 class Flights:
     """Requests that are sent one after the other, never more than ``most`` ahead of the one that is waited for.
 
     Args:
         starts: Each sends a request.
         on_event: Called with the number of a request and each event of it.
+        count: How many there are in all; errors name the number of a request where it is more than one.
         most: How many are under way at once.
     """
 
@@ -25,10 +40,13 @@ class Flights:
         self,
         starts: Iterable[Callable[[], RunHandle]],
         on_event: Callable[[int, Event], Any] | None = None,
+        *,
+        count: int = 1,
         most: int = MOST,
     ) -> None:
         self._starts = enumerate(starts)
         self._on_event = on_event
+        self._count = count
         self._most = most
         self._flying: deque[tuple[int, RunHandle]] = deque()
 
@@ -36,7 +54,8 @@ class Flights:
         """Sends as many as may be under way."""
         while len(self._flying) < self._most and (found := next(self._starts, None)) is not None:
             number, start = found
-            self._flying.append((number, start()))
+            with of_input(number, self._count):
+                self._flying.append((number, start()))
 
     def cancel(self) -> None:
         """Ends what is under way, and sends no more; from any thread."""
@@ -57,6 +76,7 @@ class Flights:
     def _landed(self) -> Result:
         number, handle = self._flying[0]
         told = self._on_event
-        result = handle.result(None if told is None else lambda event: told(number, event))
+        with of_input(number, self._count):
+            result = handle.result(None if told is None else lambda event: told(number, event))
         self._flying.popleft()
         return result

@@ -12,7 +12,7 @@ from interpd.graph.run import Result as ResultEvent
 from interpd_attribution.attribution import Attribution
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.convergence import unconverged
-from interpd_attribution.flights import Flights
+from interpd_attribution.flights import Flights, of_input
 from interpd_attribution.provenance import info_of
 from interpd_attribution.requests import Call
 from interpd_attribution.results import Outputs, attribution_of, axes_of, outputs_of
@@ -40,7 +40,7 @@ class Running:
         """Of each request that was sent, the writes that are in force."""
         self._result: Attribution | Attributions | None = None
         wants_parts = any(call.asked.on_partial is not None for _, call in pairs)
-        self._flights = Flights(self._starts(), self._feed if wants_parts else None)
+        self._flights = Flights(self._starts(), self._feed if wants_parts else None, count=len(pairs))
         self._flights.fill()
 
     def result(self) -> Attribution | Attributions:
@@ -55,8 +55,9 @@ class Running:
         self._flights.cancel()
 
     def _starts(self) -> Iterator[Callable[[], RunHandle]]:
-        for exact, call in self._pairs:
-            t = recorded(self._model, exact, call)
+        for number, (exact, call) in enumerate(self._pairs):
+            with of_input(number, len(self._pairs)):
+                t = recorded(self._model, exact, call)
             self._written.append(written(t))
             yield t.submit
 

@@ -1,6 +1,6 @@
 """Inputs and continuations as exact token ids, once and for all: nothing is tokenised again behind this."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +63,9 @@ def listed(inputs: Any, generated: Any) -> list[tuple[Any, Any]]:
             raise CallerError("inputs is empty: give a text, token ids, chat messages, or a list of them")
         return [(inputs, generated)]
     inputs = list(inputs)
+    empty = [number for number, one in enumerate(inputs) if isinstance(one, Sized) and not len(one)]
+    if empty:
+        raise CallerError(f"input {empty[0]} is empty: give a text, token ids or chat messages")
     if generated is None:
         return [(one, None) for one in inputs]
     if isinstance(generated, str) or all(map(_is_id, generated)):

@@ -90,3 +90,20 @@ def test_one_continuation_for_several_inputs_is_refused(gpt2):
         gpt2.client_model.attribute(["a", "b"], "c")
     with pytest.raises(CallerError, match="3 of them for 2 inputs"):
         gpt2.client_model.attribute(["a", "b"], ["c", "d", "e"])
+
+
+def test_errors_say_which_of_several_inputs_they_are_about(gpt2):
+    model = gpt2.client_model
+    long = [5] * (model.info.max_positions + 1)
+    with pytest.raises(CallerError, match=r"input 1: the prompt has .* tokens"):
+        model.attribute([[5, 40], long], [[7], [7]], **METHOD)
+    with pytest.raises(CallerError, match=r"input 1: the prompt has .* tokens"):
+        model.attribute([[5, 40], long], generation={"max_new_tokens": 1}, **METHOD)
+    with pytest.raises(CallerError, match=r"input 1: .*put the border between two tokens"):
+        model.attribute(["The cat", "The ca"], [" sat", "t sat"], **METHOD)
+    with pytest.raises(CallerError, match=r"input 1: .*attributed are positions"):
+        model.attribute([[5, 40], [5]], [[7, 8], [7]], attr_pos_start=2, **METHOD)
+    with pytest.raises(CallerError, match="input 1 is empty"):
+        model.attribute(["The cat", "", "A dog"], generation={"max_new_tokens": 1}, **METHOD)
+    with pytest.raises(CallerError, match=r"^the prompt has"):
+        model.attribute(long, [7], **METHOD)
