@@ -1,7 +1,7 @@
 """The methods that a model's workers offer, and what they take: read from the manifest, nothing is asked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -50,7 +50,7 @@ def schema_of(manifest: Manifest, id_: str, *, granular: bool = False) -> OpSche
     if name not in known:
         theirs = METHODS.get(name)
         near = (theirs.id,) if theirs else nearest_names(name, ids(manifest))
-        said = f"; {theirs.note}" if theirs else unused_as_hint(manifest, name)
+        said = f"; {theirs.note}" if theirs else unused_as_hint(manifest, name, near)
         raise UnknownName(f"no attribution method {id_!r} in {manifest.model.name!r}{said}", name=id_, nearest=near)
     if not granular:
         return known[name]
@@ -89,11 +89,14 @@ def _is_said_otherwise(name: str) -> bool:
     return name in OF_WORKERS or name.startswith("contrast_") or (name in COMMON and name not in _OWN)
 
 
-def unused_as_hint(manifest: Manifest, name: str) -> str:
-    """What the workers could not use of other packages, to stand behind a name that is missed; or nothing."""
+def unused_as_hint(manifest: Manifest, name: str, near: Collection[str]) -> str:
+    """What the workers could not use of other packages, to stand behind a name that is missed; or nothing.
+
+    All of it where no name is ``near``; otherwise only an entry point of that very name.
+    """
     found = problems(manifest)
     of_name = [problem for problem in found if problem.startswith(f"entry point {name!r} ")]
-    return "".join(f"; not used: {problem}" for problem in of_name or found)
+    return "".join(f"; not used: {problem}" for problem in (of_name if of_name or near else found))
 
 
 def _why_none(manifest: Manifest) -> str:

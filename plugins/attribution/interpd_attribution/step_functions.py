@@ -57,14 +57,16 @@ def name_of(written: str) -> str:
 
 
 def check_names(
-    known: Mapping[str, StepFunction], written: Iterable[str], hint: Callable[[str], str] = lambda name: ""
+    known: Mapping[str, StepFunction],
+    written: Iterable[str],
+    hint: Callable[[str, list[str]], str] = lambda name, near: "",
 ) -> None:
-    """Raises ``CallerError`` for a name that there is not; ``hint`` has more to say of such a name."""
+    """Raises ``CallerError`` for a name that there is not; ``hint`` has more to say of it and the names near it."""
     for name in map(name_of, written):
         if known and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             said = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise CallerError(f"no step function {name!r}; {said}{hint(name)}")
+            raise CallerError(f"no step function {name!r}; {said}{hint(name, near)}")
 
 
 def check_step_functions(known: Mapping[str, StepFunction], written: Iterable[str], *, has_foil: bool) -> None:

@@ -166,6 +166,13 @@ def test_who_misses_something_is_told_what_is_not_used(installed, asked, said):
         installed.attribute([5, 40], CONTINUATION, **asked)
 
 
+def test_who_only_misspelt_something_is_told_that_alone(installed):
+    with pytest.raises(UnknownName, match="no attribution method 'saliensy' in 'm'; did you mean 'saliency'"):
+        installed.attribute([5, 40], CONTINUATION, method="saliensy")
+    with pytest.raises(CallerError, match=r"did you mean 'entropy'\?$"):
+        installed.attribute([5, 40], CONTINUATION, target="entropi")
+
+
 def test_an_error_in_a_step_function_names_it_and_its_line(installed):
     with pytest.raises(
         OpFailed, match=r"step function 'oblique' of oblique-of-hers 1.2 raised RuntimeError: .*"
