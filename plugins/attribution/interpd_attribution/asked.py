@@ -9,7 +9,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_client import Trace
-from interpd_client.options import RunOptions
+from interpd_client.options import RunOptions, SamplingOptions
 from interpd_client.value import Value
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
     "a mapping of options": ((Mapping, type(None)), ("generation",)),
 }
 """What is expected, the kinds that it may have, and of which options."""
+
+
+GENERATION = ("max_new_tokens", *SamplingOptions.__annotations__)
+"""Options of a generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,9 @@ class Asked:
                 value = getattr(self, name)
                 if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                     raise CallerError(f"{name} is {value!r}, expected {expected}")
+        unknown = [name for name in self.generation or {} if name not in {*GENERATION, *RunOptions.__annotations__}]
+        if unknown:
+            raise CallerError(f"generation has no option {unknown[0]!r}; it takes {', '.join(GENERATION)}")
         for name in ("under", "on_partial"):
             value = getattr(self, name)
             if value is not None and not callable(value) and not (name == "under" and isinstance(value, Trace)):

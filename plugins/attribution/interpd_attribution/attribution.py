@@ -203,6 +203,12 @@ class Attribution(Views):
 
         Attributions((self,), self.info).save(path, **options)
 
+    def save_inseq(self, path: "str | Path", **options: Any) -> None:
+        """Writes this result to a file that Inseq loads; ``Attributions.save_inseq`` says all about ``options``."""
+        from interpd_attribution.attributions import Attributions  # as above
+
+        Attributions((self,), self.info).save_inseq(path, **options)
+
 
 def _float32(array: np.ndarray | None) -> np.ndarray | None:
     """A read-only view; a copy only where the dtype differs."""

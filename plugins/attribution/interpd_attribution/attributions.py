@@ -62,7 +62,11 @@ class Attributions(Views):
     @overload
     def __getitem__(self, which: slice) -> Self: ...
     def __getitem__(self, which: int | slice) -> "Attribution | Self":
-        found = self.sequence_attributions[which]
+        try:
+            found = self.sequence_attributions[which]
+        except IndexError:
+            # still an ``IndexError``: it ends loops that count
+            raise IndexError(f"there is no attribution {which}: there are {len(self)}, from 0 on") from None
         if isinstance(found, Attribution):
             return found
         texts = files.texts_of_each(self.info, len(self))

@@ -77,7 +77,7 @@ def call_of(schema: OpSchema, known: Mapping[str, StepFunction], speller: Spelle
     columns = _columns(length, whole, start, stop)
     found = compared(speller, asked, start, stop)
     constants = _merged(
-        asked.constants,
+        _listed(schema, asked.constants),
         {
             "step_scores": asked.step_scores,
             "inputs": "source" if exact.has_encoder and not asked.attribute_target else "all",
@@ -133,6 +133,14 @@ def positions(asked: Asked, first: int, length: int) -> tuple[int, int]:
 
 def _numbers(columns: Partition) -> tuple[int, ...]:
     return tuple(number for number, group in enumerate(columns.groups) for _ in range(group.start, group.stop))
+
+
+def _listed(schema: OpSchema, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's constants, where one text alone is a list of one for those that take several (``sites``)."""
+    several = {param.name for param in schema.params if param.kind == "strs"}
+    return {
+        name: (value,) if name in several and isinstance(value, str) else value for name, value in constants.items()
+    }
 
 
 def _merged(given: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,25 @@ def test_each_sequence_may_have_its_file(several, tmp_path):
         several.save(tmp_path / "out.json", split_sequences=True)
 
 
+def test_one_result_is_saved_for_inseq(make, tmp_path):
+    one = make()
+    one.save_inseq(tmp_path / "one.json")
+    Attributions((one,), one.info).save_inseq(tmp_path / "several.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "several.json").read_bytes()
+
+
+def test_a_folder_that_is_missing_is_told_of(several, tmp_path):
+    for save in (several.save, several.save_inseq, several[0].save):
+        with pytest.raises(CallerError, match=r"there is no folder .*nowhere; make it first"):
+            save(tmp_path / "nowhere" / "out.json")
+
+
+def test_a_number_beyond_the_last_one_is_told_of(several):
+    with pytest.raises(IndexError, match=f"no attribution 99: there are {len(several)}, from 0 on"):
+        several[99]
+    assert len(several[5:99]) == max(0, len(several) - 5)
+
+
 def test_a_file_that_is_there_stays(several, tmp_path):
     path = tmp_path / "out.json"
     path.write_text("mine")

@@ -24,7 +24,10 @@ def write_json(path: Path, value: object, *, compress: bool, overwrite: bool, fo
     if compress:
         data = gzip.compress(data, compresslevel=5, mtime=0)
     refuse_existing((path,), overwrite)
-    path.write_bytes(data)
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError as error:
+        raise CallerError(f"{path} cannot be written: there is no folder {path.parent}; make it first") from error
 
 
 def read_json(path: Path) -> object:

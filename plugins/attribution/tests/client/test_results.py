@@ -222,6 +222,16 @@ def test_a_span_is_contrasted_with_another_of_any_length(gpt2):
     assert label.endswith(f" → {own.generated[0].text}")
 
 
+def test_one_site_may_be_given_as_it_is(gpt2):
+    asked = {"method": "layer_gradient_x_activation", "target": "logit"}
+    alone, listed = (
+        gpt2.client_model.attribute(PROMPT, CONTINUATION, sites=sites, **asked)
+        for sites in ("layers.1.resid_post", ("layers.1.resid_post",))
+    )
+    np.testing.assert_array_equal(alone.scores, listed.scores)
+    assert alone.info["constants"] == listed.info["constants"]
+
+
 def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
     attribute = gpt2.client_model.attribute
     assert {"saliency", "integrated_gradients"} <= set(attribute.methods())
@@ -244,6 +254,10 @@ def test_what_is_offered_is_listed_and_explained(gpt2, capsys):
     ("given", "said"),
     [
         ({"method": 3}, "method is 3, expected the id of a method"),
+        (
+            {"generation": {"max_length": 3}},
+            "generation has no option 'max_length'; it takes max_new_tokens, do_sample",
+        ),
         ({"span": "yes"}, "span is 'yes', expected True or False"),
         ({"attr_pos_start": True}, "attr_pos_start is True, expected an integer"),
         ({"attr_pos_end": 1.5}, "attr_pos_end is 1.5, expected an integer"),
