@@ -104,6 +104,8 @@ class Attribution(Views):
         method = self.info.get("attribution_method", "attribution")
         named = " ".join(("input", "generated", *self.dims))
         extra = f", step scores: {', '.join(self.step_scores)}" if self.step_scores else ""
+        told = self.info.get("warnings")
+        extra += f", {len(told)} in info['warnings']: {told[0]}" if isinstance(told, list) and told else ""
         return f"<{method}: {len(self.generated)} tokens attributed, [{named}] = [{sizes}]{extra}>"
 
     @property

@@ -14,6 +14,11 @@ from interpd_attribution.attribution import Attribution, Token
 from interpd_attribution.attributions import Attributions
 
 
+def test_warnings_are_shown_with_the_result(make):
+    assert repr(make(info={"warnings": ["too few steps"]})).endswith("1 in info['warnings']: too few steps>")
+    assert "warnings" not in repr(make(info={"warnings": []}))
+
+
 def test_a_result_says_what_it_holds(make):
     one = make(dims={"layer": 2}, info={"attribution_method": "attention"})
     assert repr(one) == (
