@@ -93,7 +93,7 @@ def test_a_graph_file_runs(run, graph_file, tmp_path):
 
 def test_a_folder_that_does_not_exist_is_found_before_the_run(run, graph_file, tmp_path):
     out = str(tmp_path / "nowhere" / "results.npz")
-    assert "nothing was run" in run("run", graph_file, "--model", "facts", "--prompt", PROMPT, "--out", out, code=3)
+    assert "nothing was run" in run("run", graph_file, "--model", "facts", "--prompt", PROMPT, "--out", out, code=2)
 
 
 def test_a_prompt_is_continued(run):
@@ -127,7 +127,7 @@ def test_an_encoder_decoder_model_is_served_with_targets(run, daemon, tmp_path):
     file.write_text(graph_to_json(Graph(tuple(reads), {"enc": Ref(0), "dec": Ref(1)})))
     asked = ("run", str(file), "--model", "bart", "--prompt", "The cat", "--target", "sat on the mat")
     run(*asked, "--out", str(out))
-    assert "give one for each, or none" in run(*asked, "--target", "twice", code=3)
+    assert "give one for each, or none" in run(*asked, "--target", "twice", code=2)
     with interpd_client.connect(daemon.address) as client, np.load(out) as arrays:
         model = client.model("bart")
         with model.trace("The cat", target="sat on the mat") as t:
