@@ -14,6 +14,9 @@ from interpd_client.service_transport import Messages, ServiceTransport
 
 _T = TypeVar("_T")
 
+ENDS_WITHIN_S = 2.0
+"""How long is waited for gRPC to be done with a call that has ended; it takes less than a millisecond."""
+
 
 @final
 class GrpcTransport(ServiceTransport):
@@ -65,16 +68,24 @@ class GrpcTransport(ServiceTransport):
 
 @final
 class _Call(Messages):
-    """A streaming call."""
+    """A streaming call.
+
+    Whoever has ended one may be at the end of the program. gRPC's thread must have done with the call by then: stopped
+    in the middle, it would keep the call's lock, for which the call's finalizer waits for ever.
+    """
 
     def __init__(self, call: Any, errors: Callable[[], Any]) -> None:
         self._call, self._errors = call, errors
         self._is_closed = False
+        self._is_done = threading.Event()
+        if not call.add_callback(self._is_done.set):
+            self._is_done.set()
 
     def __iter__(self) -> Iterator[Any]:
         try:
             with self._errors():
                 yield from self._call
+            self._is_done.wait(ENDS_WITHIN_S)
         except Cancelled:
             if not self._is_closed:
                 raise
@@ -83,3 +94,4 @@ class _Call(Messages):
         """Ends the call."""
         self._is_closed = True
         self._call.cancel()
+        self._is_done.wait(ENDS_WITHIN_S)

@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import grpc
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import interpd_client as interpd
 from interpd.testing.fake_engine import activation
 from interpd.testing.fake_workers import fake_front
+from interpd_client.grpc_transport import _Call
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,23 @@ def test_values_come_back_as_the_engine_made_them(model):
     assert t.result.tokens[0].strings == ("a", "b", "c")
     assert t.result.cost.bytes_returned == 2 * 48 + 24
     assert t.result.provenance.model == "fake"
+
+
+def test_a_stream_is_over_for_grpc_too_when_it_is_closed():
+    told = []
+
+    class Late:
+        """A call of gRPC, whose thread hears of the end after a while."""
+
+        def add_callback(self, callback):
+            self.callback = callback
+            return True
+
+        def cancel(self):
+            threading.Timer(0.05, lambda: (told.append("over"), self.callback())).start()
+
+    _Call(Late(), nullcontext).close()
+    assert told == ["over"]
 
 
 def test_large_results_arrive_whole(model):
