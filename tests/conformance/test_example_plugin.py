@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "interpd-tuned-lens"
 sys.path.append(str(EXAMPLE))
 
@@ -10,10 +12,12 @@ from interpd_tuned_lens import worker  # noqa: E402, found through the path abov
 
 from interpd.testing import conformance  # noqa: E402
 
-test_the_tuned_lens_conforms = conformance(
-    worker,
-    examples={"tuned_lens.apply": {"at_layer": 1}, "tuned_lens.fit": {"name": "lens", "n_steps": 3}},
-    refuses={"tuned_lens.apply": [{"at_layer": -1}, {"at_layer": 99}]},
+test_the_tuned_lens_conforms = pytest.mark.slow(
+    conformance(
+        worker,
+        examples={"tuned_lens.apply": {"at_layer": 1}, "tuned_lens.fit": {"name": "lens", "n_steps": 3}},
+        refuses={"tuned_lens.apply": [{"at_layer": -1}, {"at_layer": 99}]},
+    )
 )
 
 

@@ -214,6 +214,7 @@ def test_x11_sizes_of_nuclei_of_several_texts(gpt2, bare):
         np.testing.assert_array_equal(one.step_scores[name], sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["integrated_gradients", "gradient_shap"])
 def test_x12_contrasts_go_with_paths_and_with_batches(gpt2, method):
     """Inseq raises for both."""
@@ -294,6 +295,7 @@ def test_x16_options_of_the_command_do_what_they_say(gpt2, tmp_path, monkeypatch
     assert "texts under way at once (4)" in said
 
 
+@pytest.mark.slow
 def test_x17_methods_that_fail_on_t5_and_sdpa(t5, gpt2, bare):
     """Inseq fails with the default layer, with ReAGent of a source, with sequential paths of both sides, and with
     attention of an SDPA model."""

@@ -1,5 +1,6 @@
 """Every method behaves as the engine relies on."""
 
+import pytest
 import torch
 
 from interpd.testing import conformance
@@ -47,7 +48,9 @@ def names_of(name):
     return [one.schema.name for one in methods() if one.schema.name in own]
 
 
-test_conforms = conformance(
-    worker,
-    examples={schema: given for name, given in EXAMPLES.items() for schema in names_of(name)} | OF_EVALUATIONS,
+test_conforms = pytest.mark.slow(
+    conformance(
+        worker,
+        examples={schema: given for name, given in EXAMPLES.items() for schema in names_of(name)} | OF_EVALUATIONS,
+    )
 )

@@ -120,6 +120,7 @@ def test_only_the_attributed_side_is_varied(t5):
     assert np.isnan(found[len(source) :]).all()
 
 
+@pytest.mark.slow
 def test_sequential_integrated_gradients_move_one_position_at_a_time(gpt2):
     (end,) = gpt2.embedded()
     expected = []
@@ -184,6 +185,7 @@ def test_variance_is_mean_square_less_squared_mean(gpt2):
     np.testing.assert_allclose(variance, square - mean**2, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sampled_paths_approach_the_integral(gpt2):
     ids = {"baseline": "ids", "baseline_ids": (7,)}
     exact = gpt2.trace("integrated_gradients", **ids, **SIGNED, n_steps=60).scores
@@ -223,6 +225,7 @@ def test_equal_seeds_draw_equal_numbers_in_chunks_of_any_size(gpt2):
     assert np.nanmax(np.abs(one - other)) > 1e-4
 
 
+@pytest.mark.slow
 def test_expected_gradients_take_each_baseline_equally_often(gpt2):
     ids = (*(7,) * 8, *(9,) * 8)
     found = gpt2.trace("expected_gradients", baseline="ids", baseline_ids=ids, n_samples=300, **SIGNED).scores
