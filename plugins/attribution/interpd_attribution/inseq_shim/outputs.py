@@ -20,25 +20,29 @@ CHECKS = ("do_pre_aggregation_checks", "do_post_aggregation_checks")
 """Options of Inseq's ``aggregate``; here shapes are always checked, since a result that does not fit cannot be made."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class FeatureAttributionSequenceOutput(Attribution):
-    """An ``Attribution`` that takes the options of Inseq's."""
+class _InseqsOptions:
+    """What results take of Inseq's options, one or several; stands before the class whose methods it calls."""
 
-    def aggregate(self, aggregator: Any = None, aggregate_fn: Any = None, **options: Any) -> Self:
-        """``Attribution.aggregate``; by default columns of vectors then sum to one, as Inseq has it."""
+    def aggregate(self: Any, aggregator: Any = None, aggregate_fn: Any = None, **options: Any) -> Any:
+        """The result's ``aggregate``; by default columns of vectors then sum to one, as Inseq has it."""
         return super().aggregate(aggregator, aggregate_fn, **_checked(options))
 
-    def show_granular(self, **options: Any) -> str | None:
-        """``Attribution.show_granular``."""
+    def show_granular(self: Any, **options: Any) -> str | None:
+        """The result's ``show_granular``."""
         return super().show_granular(**without_figure(options))
 
-    def show_tokens(self, **options: Any) -> str | None:
-        """``Attribution.show_tokens``."""
+    def show_tokens(self: Any, **options: Any) -> str | None:
+        """The result's ``show_tokens``."""
         return super().show_tokens(**without_figure(options))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FeatureAttributionOutput(Attributions):
+class FeatureAttributionSequenceOutput(_InseqsOptions, Attribution):
+    """An ``Attribution`` that takes the options of Inseq's."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureAttributionOutput(_InseqsOptions, Attributions):
     """``Attributions`` that take the options of Inseq's."""
 
     def __post_init__(self) -> None:
@@ -49,18 +53,6 @@ class FeatureAttributionOutput(Attributions):
     def __add__(self, other: Attributions) -> "FeatureAttributionOutput":
         """Both, one behind the other."""
         return merge_attributions([self, other]) if isinstance(other, Attributions) else NotImplemented
-
-    def aggregate(self, aggregator: Any = None, aggregate_fn: Any = None, **options: Any) -> Self:
-        """``Attributions.aggregate``."""
-        return super().aggregate(aggregator, aggregate_fn, **_checked(options))
-
-    def show_granular(self, **options: Any) -> str | None:
-        """``Attributions.show_granular``."""
-        return super().show_granular(**without_figure(options))
-
-    def show_tokens(self, **options: Any) -> str | None:
-        """``Attributions.show_tokens``."""
-        return super().show_tokens(**without_figure(options))
 
     def save(self, path: str | Path, **options: Any) -> tuple[Path, ...]:
         """``Attributions.save``: a file of ours; ``save_inseq`` writes one for Inseq."""
