@@ -15,11 +15,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml clients/python/pyproject.toml plugins/attribution/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml clients/python/pyproject.toml plugins/attribution/pyproject.toml plugins/backpack/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "interpd needs Python 3.11 to 3.13, found %d.%d: make PYTHON=/path/to/python3.11" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]' -e clients/python -e plugins/attribution
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]' -e clients/python -e plugins/attribution -e plugins/backpack
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -1,0 +1,1 @@
+"""Checkpoints of Backpacks: their names, their variants, their conversion."""

@@ -1,0 +1,1 @@
+"""``interpd backpack``: what the plugin does, from the command line."""

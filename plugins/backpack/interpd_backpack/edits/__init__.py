@@ -1,0 +1,1 @@
+"""Edits of senses as data: what they are, their files, what of them contradicts what."""

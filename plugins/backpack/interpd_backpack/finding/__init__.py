@@ -1,0 +1,1 @@
+"""Edits that nobody has to think of: ranked, solved for, trained."""

@@ -1,0 +1,1 @@
+"""The Backpack itself, as published, and the forms that others gave it."""

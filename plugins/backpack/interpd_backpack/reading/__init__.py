@@ -1,0 +1,1 @@
+"""Senses of words: what they predict, how alike they are."""

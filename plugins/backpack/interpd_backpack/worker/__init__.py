@@ -1,0 +1,28 @@
+"""The workers' part: Backpacks as models of a daemon, their sites, operations, methods and kinds of artifacts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interpd.sdk import hookimpl
+
+OPS: tuple[Callable[..., Any], ...] = ()
+METHODS: tuple[Callable[..., Any], ...] = ()
+ARTIFACTS: tuple[type, ...] = ()
+
+
+@hookimpl
+def interpd_register_ops() -> Sequence[Callable[..., Any]]:
+    """Operations on senses and sense weights."""
+    return OPS
+
+
+@hookimpl
+def interpd_register_methods() -> Sequence[Callable[..., Any]]:
+    """What reads, explains, finds and evaluates."""
+    return METHODS
+
+
+@hookimpl
+def interpd_register_artifacts() -> Sequence[type]:
+    """Edits, as they are written and as they are applied."""
+    return ARTIFACTS
