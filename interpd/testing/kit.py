@@ -51,6 +51,7 @@ def conformance(
     examples: Examples | None = None,
     refuses: Refusals | None = None,
     artifacts: Artifacts | None = None,
+    marks: Mapping[str, pytest.MarkDecorator] | None = None,
 ) -> Callable[..., None]:
     """A parametrised test function: assign it to a name that begins with ``test_``.
 
@@ -60,10 +61,20 @@ def conformance(
             random numbers make no sense.
         refuses: For each operation constants that it must refuse with ``CallerError``.
         artifacts: For each artifact kind an instance to use; random weights otherwise.
+        marks: For checks by their names: ``{"imports_without_effects": pytest.mark.slow}`` keeps the one that starts
+            a process (seconds) out of a quick run.
+
+    Raises:
+        ValueError: A mark for a check that there is not.
     """
+    marks = marks or {}
     checks = list(_Kit(module, examples or {}, refuses or {}, artifacts or {}).checks())
 
-    @pytest.mark.parametrize("check", [pytest.param(check, id=check.name) for check in checks])
+    if unknown := sorted(marks.keys() - {check.name for check in checks}):
+        raise ValueError(f"marks: there is no check {unknown[0]!r}")
+    cases = [pytest.param(check, id=check.name, marks=marks.get(check.name, ())) for check in checks]
+
+    @pytest.mark.parametrize("check", cases)
     def test_conforms(check: Check) -> None:
         if said := _failure(check):
             # the message says all: what pytest would print besides is the kit's own source

@@ -29,8 +29,18 @@ def module_at(path):
 sound = module_at(Path(__file__).with_name("sound_plugin.py"))
 
 test_a_sound_plugin_conforms = conformance(
-    sound, examples={"sae.clamp": {"feature": 1}}, refuses={"sae.clamp": [{"feature": 10_000}, {"feature": -1}]}
+    sound,
+    examples={"sae.clamp": {"feature": 1}},
+    refuses={"sae.clamp": [{"feature": 10_000}, {"feature": -1}]},
+    marks={"imports_without_effects": pytest.mark.slow},
 )
+
+
+def test_a_mark_is_that_of_one_check():
+    (mark,) = test_a_sound_plugin_conforms.pytestmark
+    assert [case.id for case in mark.args[1] if case.marks] == ["imports_without_effects"]
+    with pytest.raises(ValueError, match="no check 'imports'"):
+        conformance(sound, marks={"imports": pytest.mark.slow})
 
 
 def module_of(*ops, kinds=()):
