@@ -23,7 +23,7 @@ class Sampler:
 
     Args:
         options: Of the request.
-        invoke: Of the prompt; equal seeds give different prompts different draws.
+        invoke: Of the prompt; one seed gives different prompts different draws, ``seeds`` gives each its own.
         device: Of the logits.
     """
 
@@ -32,7 +32,9 @@ class Sampler:
         """Whether it draws; otherwise it takes the greatest."""
         self._options = options
         self._generator = torch.Generator(device)
-        if options.seed is None:
+        if options.seeds:
+            self._generator.manual_seed(options.seeds[invoke])
+        elif options.seed is None:
             self._generator.seed()
         else:
             self._generator.manual_seed((options.seed + invoke) % (1 << 63))

@@ -63,7 +63,9 @@ def _generation(generation: Generation) -> dict[str, Any]:
     names = ("max_new_tokens", "do_sample", "top_k", "seed", "stop_strings", "stop_token_ids", "ignore_eos")
     # a temperature of 1 is that of 1.0
     floats = {name: _arg(float(getattr(generation, name))) for name in ("temperature", "top_p")}
-    return {name: _arg(getattr(generation, name)) for name in names} | floats
+    # without seeds for the prompts the digest is what it was before there were any
+    seeds = {"seeds": _arg(generation.seeds)} if generation.seeds else {}
+    return {name: _arg(getattr(generation, name)) for name in names} | floats | seeds
 
 
 def _node(node: Node) -> dict[str, Any]:

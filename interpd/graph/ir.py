@@ -132,6 +132,9 @@ class Generation:
     stop_strings: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    seeds: tuple[int, ...] = ()
+    """One for each prompt, in place of ``seed``: equal ones draw equal numbers, so that two texts differ by what was
+    written to one of them and not by chance."""
 
 
 def references(arg: Arg) -> Iterator[Ref]:

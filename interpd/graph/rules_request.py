@@ -182,6 +182,20 @@ def bad_generation(subject: Subject) -> Iterator[Violation]:
     if generation is not None:
         for name, message in _generation_problems(generation, subject.manifest.model.sizes.get("d_vocab")):
             yield Violation("BAD_GENERATION", f"generation.{name}", message)
+        for message in _bad_seeds(generation, len(subject.request.prompts)):
+            yield Violation("BAD_GENERATION", "generation.seeds", message)
+
+
+def _bad_seeds(generation: Generation, n_prompts: int) -> Iterator[str]:
+    if not generation.seeds:
+        return
+    if generation.seed is not None:
+        yield "seeds are given and seed as well: give one of them"
+    if len(generation.seeds) != n_prompts:
+        yield f"wants one for each prompt, {n_prompts}, got {len(generation.seeds)}"
+    for seed in generation.seeds:
+        if not 0 <= seed < 1 << 63:
+            yield f"wants 0 <= seed < 2**63, got {seed}"
 
 
 def _generation_problems(generation: Generation, d_vocab: int | None) -> Iterator[tuple[str, str]]:

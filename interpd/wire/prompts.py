@@ -85,6 +85,7 @@ def generation_from_proto(proto: pb.Generation, problems: Problems) -> Generatio
         stop_strings=tuple(proto.stop_strings),
         stop_token_ids=tuple(proto.stop_token_ids),
         ignore_eos=proto.ignore_eos,
+        seeds=tuple(proto.seeds),
     )
 
 

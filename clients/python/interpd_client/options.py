@@ -41,6 +41,8 @@ class SamplingOptions(TypedDict, total=False):
     """Draw among the fewest tokens whose probability reaches this sum."""
     seed: int | None
     """Starts the random numbers of each prompt."""
+    seeds: tuple[int, ...]
+    """One for each prompt, in place of ``seed``: prompts of equal seeds draw equal numbers."""
     stop_strings: tuple[str, ...]
     """Texts after which a prompt ends."""
     stop_token_ids: tuple[int, ...]
@@ -70,7 +72,7 @@ def split_options(max_new_tokens: int, options: GenerateOptions) -> tuple[Genera
     _refuse_unknown(options, (*RunOptions.__annotations__, *SamplingOptions.__annotations__))
     run: RunOptions = {name: value for name, value in options.items() if name in RunOptions.__annotations__}  # pyright: ignore
     sampling = {name: value for name, value in options.items() if name not in run}
-    for name in ("stop_strings", "stop_token_ids"):
+    for name in ("stop_strings", "stop_token_ids", "seeds"):
         given = sampling.get(name, ())
         sampling[name] = (given,) if isinstance(given, (str, int)) else tuple(given)  # pyright: ignore
     return Generation(max_new_tokens, **sampling), run  # pyright: ignore[reportArgumentType]

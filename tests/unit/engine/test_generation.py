@@ -52,6 +52,13 @@ def test_the_draws_of_a_seed_differ_between_prompts_and_not_between_calls():
     assert draws[0][0] != draws[1][0]
 
 
+def test_prompts_of_equal_seeds_draw_equal_numbers():
+    logits, options = torch.zeros(1000), Generation(1, do_sample=True, seeds=(4, 4, 5))
+    samplers = [Sampler(options, invoke, CPU) for invoke in range(3)]
+    first, second, third = ([chosen(sampler, logits) for _ in range(3)] for sampler in samplers)
+    assert first == second != third
+
+
 def test_a_low_temperature_is_nearly_greedy_and_top_k_of_one_exactly():
     logits = torch.tensor([0.0, 1.0, 0.9])
     cold = Sampler(Generation(1, do_sample=True, temperature=0.01, seed=0), 0, CPU)
