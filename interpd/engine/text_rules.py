@@ -1,9 +1,12 @@
-"""What the generation config of an encoder-decoder model demands of the texts that it writes.
+"""What the generation config of a model demands of the texts that it writes.
 
-Such models are trained for rules: a first token that is forced (a language), a last one, tokens that must not be chosen
-(Marian's padding), a least length, no repeated n-grams. The rules are carried out by transformers' own processors, in
-the order of its ``generate``, on the logits of each row before its token is chosen; so the result is that of
-``generate`` with one beam. Beams themselves, and whatever scores whole texts, are not.
+Encoder-decoder models are trained for rules: a first token that is forced (a language), a last one, tokens that must
+not be chosen (Marian's padding), a least length, no repeated n-grams. The rules are carried out by transformers' own
+processors, in the order of its ``generate``, on the logits of each row before its token is chosen; so the result is
+that of ``generate`` with one beam. Beams themselves, and whatever scores whole texts, are not.
+
+Of a decoder-only model one setting counts: ``suppress_tokens``, ids that no text can have (rows of a vocabulary that
+was padded to a round number). The others are tastes there, and the caller's to choose.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,9 +55,13 @@ class TextRules:
 def rules_of(resident: ResidentModel, options: Generation, tokens: Tokens, n_new: int) -> TextRules | None:
     """The rules for a text of at most ``n_new`` new tokens behind ``tokens``; ``None`` where there are none."""
     config = getattr(resident.model, "generation_config", None)
-    if tokens.target is None or config is None:
+    if config is None:
         return None
-    n_prompt, device = len(tokens.target.ids), resident.model.device
+    device = resident.model.device
+    if tokens.target is None:
+        never = config.suppress_tokens
+        return TextRules((processors.SuppressTokensLogitsProcessor(never, device=str(device)),)) if never else None
+    n_prompt = len(tokens.target.ids)
     source = torch.tensor([tokens.ids], device=device)
     steps = tuple(_steps(_Texts(config, options, Limits(n_prompt, n_prompt + n_new), source, device)))
     return TextRules(steps) if steps else None

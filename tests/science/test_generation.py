@@ -60,6 +60,16 @@ def test_greedy_tokens_are_those_of_transformers(generating):
         assert tokens(generating.run(generate(prompt))) == of_transformers(generating, prompt)
 
 
+def test_tokens_that_the_config_suppresses_are_never_chosen(generating, monkeypatch):
+    plain = tokens(generating.run(generate()))
+    monkeypatch.setattr(generating.model.generation_config, "suppress_tokens", sorted(set(plain)))
+    without = tokens(generating.run(generate()))
+    assert not set(without) & set(plain)
+    assert without == of_transformers(generating, PROMPTS[0])
+    drawn = tokens(generating.run(generate(do_sample=True, seed=0, temperature=0.01)))
+    assert not set(drawn) & set(plain)
+
+
 def test_prompts_of_all_lengths_step_together_and_get_the_tokens_they_get_alone(generating):
     request = ask([], {}, *PROMPTS, generation=Generation(N, ignore_eos=True))
     result = generating.run(request)
