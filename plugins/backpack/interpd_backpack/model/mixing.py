@@ -1,0 +1,65 @@
+"""The sum of senses by their weights, which is all that the predictions are made of."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from interpd_backpack.model.weighting import SenseMemory
+
+
+class SenseMixing(nn.Module):
+    """o: the weighted sum of the senses.
+
+    Whatever the senses of a row need comes in as arguments here, behind the blocks of the transformer, so that rows
+    that were moved between the blocks find theirs.
+
+    Args:
+        config: Of the Backpack.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.scale = config.sense_output_scale
+
+    def forward(
+        self,
+        hidden: Tensor,
+        embeds: Tensor,
+        token_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        *,
+        parts: Any,
+        memory: SenseMemory,
+        is_untouched: bool = False,
+    ) -> Tensor:
+        """The mix ``[batch, pos, d_model]``.
+
+        Args:
+            hidden: Last states of the transformer, ``[batch, pos, d_model]``.
+            embeds: Embeddings of the tokens, ``[batch, pos, d_model]``.
+            token_ids: Whose embeddings they are, or were.
+            attention_mask: Zero for padding, those before included.
+            parts: Has ``sense_weight_net``, ``sense_network`` and ``sense_table``.
+            memory: Keys and senses of the positions before.
+            is_untouched: Whether the embeddings are known to be those of the tokens.
+        """
+        weights = parts.sense_weight_net(hidden, attention_mask, memory)
+        memory.weights = weights
+        known = parts.sense_table.known(embeds, token_ids, is_untouched=is_untouched)
+        mixed = mixed_senses(weights, memory.senses(parts.sense_network(embeds, known)))
+        return mixed if self.scale == 1.0 else mixed * self.scale
+
+
+def mixed_senses(weights: Tensor, senses: Tensor) -> Tensor:
+    """``sum_lj weights[b,l,i,j] senses[b,l,j]``, ``[batch, pos, d_model]``.
+
+    Args:
+        weights: ``[batch, sense, query, key]``.
+        senses: ``[batch, sense, key, d_model]``.
+    """
+    if weights.shape[2] == 1:
+        return (weights @ senses).sum(1)
+    # one product over all senses and positions, in the order in which the senses lie in memory
+    if senses.is_contiguous():
+        return weights.transpose(1, 2).flatten(2) @ senses.flatten(1, 2)
+    return weights.permute(0, 2, 3, 1).flatten(2) @ senses.transpose(1, 2).flatten(1, 2)

@@ -1,0 +1,169 @@
+"""The senses of tokens, computed once per token: they depend on nothing else."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHUNK = 256
+"""Tokens whose senses are computed at a time."""
+MAX_BYTES = 4 << 30
+"""What a table may take before it begins anew."""
+
+Weights = tuple[tuple[int, int, torch.dtype, torch.device], ...]
+
+
+class SenseTable(nn.Module):
+    """Senses of token ids, kept once they were computed.
+
+    The table serves as long as the weights that it was computed with are in place: those that were written to, moved
+    or cast make it begin anew. (What is written through ``.data`` leaves no trace: call ``clear``.) While the model
+    trains, or gradients of its weights are asked for, nothing is looked up.
+
+    Args:
+        parts: Has ``sense_network`` and ``embeddings()``.
+    """
+
+    def __init__(self, parts: Any) -> None:
+        super().__init__()
+        # in a tuple it is no submodule of this one
+        self._parts = (parts,)
+        self.max_bytes = MAX_BYTES
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._slots: Tensor | None = None
+        self._rows: Tensor | None = None
+        self._weights: Weights = ()
+        self._n_rows = 0
+
+    @property
+    def n_known(self) -> int:
+        """How many tokens have their senses here."""
+        return self._n_rows
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The senses ``[..., sense, d_model]`` of token ids ``[...]``."""
+        (parts,) = self._parts
+        table = parts.embeddings()
+        if not self._may_serve():
+            return parts.sense_network(table(ids.reshape(1, -1)))[0].transpose(0, 1).unflatten(0, ids.shape)
+        with torch.no_grad():
+            return self._looked_up(ids)
+
+    def known(self, embeds: Tensor, ids: Tensor | None, *, is_untouched: bool) -> Tensor | None:
+        """The senses ``[batch, pos, sense, d_model]`` of a text, if they need not come from its own embeddings.
+
+        Args:
+            embeds: Its embeddings, ``[batch, pos, d_model]``.
+            ids: Its tokens.
+            is_untouched: Whether the embeddings are known to be those of the tokens; otherwise they are compared, and
+                those that were written to get senses of their own.
+        """
+        if ids is None or not self._may_serve() or (torch.is_grad_enabled() and embeds.requires_grad):
+            return None
+        with torch.no_grad():
+            if is_untouched:
+                return self._looked_up(ids)
+            (parts,) = self._parts
+            own = (parts.embeddings().weight[ids] == embeds).all(-1)
+            senses = self._looked_up(ids)
+            if not own.all():
+                senses[~own] = parts.sense_network.unheard(embeds[~own])
+            return senses
+
+    def fill(self, report: Callable[[int, int], None] | None = None) -> None:
+        """Computes the senses of the whole vocabulary.
+
+        Args:
+            report: Called with (tokens done, all tokens) after each chunk.
+        """
+        (parts,) = self._parts
+        total = parts.embeddings().num_embeddings
+        self.max_bytes = max(self.max_bytes, total * self._row_bytes())
+        ids = torch.arange(total, device=parts.embeddings().weight.device)
+        with torch.no_grad():
+            self._renew()
+            self._reserve(total)
+            for first in range(0, total, CHUNK):
+                self._learn(ids[first : first + CHUNK])
+                if report is not None:
+                    report(min(first + CHUNK, total), total)
+
+    def _may_serve(self) -> bool:
+        (parts,) = self._parts
+        if parts.training:
+            return False
+        return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self._sources()))
+
+    def _sources(self) -> Sequence[Tensor]:
+        (parts,) = self._parts
+        return (parts.embeddings().weight, *parts.sense_network.parameters())
+
+    def _renew(self) -> None:
+        """Forgets everything if it was computed with other weights."""
+        weights = tuple((one.data_ptr(), _version(one), one.dtype, one.device) for one in self._sources())
+        if weights != self._weights or self._slots is None:
+            self.clear()
+            self._weights = weights
+            (parts,) = self._parts
+            table = parts.embeddings()
+            self._slots = torch.full((table.num_embeddings,), -1, device=table.weight.device)
+
+    def _looked_up(self, ids: Tensor) -> Tensor:
+        self._renew()
+        assert self._slots is not None
+        if self._n_rows < len(self._slots):
+            unknown = ids[self._slots[ids] < 0].unique()
+            if len(unknown):
+                self._make_room(len(unknown))
+                # all of them again, should there have been no room
+                self._learn(ids[self._slots[ids] < 0].unique())
+        assert self._rows is not None
+        return self._rows[self._slots[ids]]
+
+    def _make_room(self, n_new: int) -> None:
+        if (self._n_rows + n_new) * self._row_bytes() > self.max_bytes:
+            self.clear()
+            self._renew()
+
+    def _row_bytes(self) -> int:
+        (parts,) = self._parts
+        weight = parts.embeddings().weight
+        return parts.sense_network.num_senses * weight.shape[1] * weight.element_size()
+
+    def _learn(self, ids: Tensor) -> None:
+        """Adds the senses of these tokens; those that are known stay."""
+        (parts,) = self._parts
+        assert self._slots is not None
+        ids = ids[self._slots[ids] < 0]
+        for chunk in ids.split(CHUNK):
+            if not len(chunk):
+                continue
+            senses = parts.sense_network.unheard(parts.embeddings().weight[chunk])
+            end = self._n_rows + len(chunk)
+            self._reserve(end)
+            assert self._rows is not None
+            self._rows[self._n_rows : end] = senses
+            self._slots[chunk] = torch.arange(self._n_rows, end, device=chunk.device)
+            self._n_rows = end
+
+    def _reserve(self, n_rows: int) -> None:
+        (parts,) = self._parts
+        weight = parts.embeddings().weight
+        have = 0 if self._rows is None else len(self._rows)
+        if n_rows <= have:
+            return
+        # twice as many as there are, so that a token at a time does not copy them all each time
+        size = min(max(n_rows, 2 * have), parts.embeddings().num_embeddings)
+        rows = weight.new_empty((size, parts.sense_network.num_senses, weight.shape[1]))
+        if self._rows is not None:
+            rows[: self._n_rows] = self._rows[: self._n_rows]
+        self._rows = rows
+
+
+def _version(weight: Tensor) -> int:
+    # what was made in inference mode counts no writes
+    return 0 if weight.is_inference() else weight._version
