@@ -2,12 +2,13 @@
 
 Proved at load, on the very model: a padded pass whose rows are moved, doubled and dropped at every boundary gives
 each row the logits that it has otherwise. Masks are made once, for the rows of the start, so they have to follow as
-arguments of each block. A model that does not bear it (one that hands its blocks something per row inside a tuple, or
-keeps something beside the stream) runs its passes with the rows of their start.
+arguments of each block; so have embeddings that a model takes up again behind its blocks, where its site table says
+which modules are given them. A model that does not bear it (one that hands its blocks something per row inside a
+tuple, or keeps something beside the stream) runs its passes with the rows of their start.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -34,14 +35,31 @@ class Boundaries:
     places: tuple[Location, ...] = ()
     """The residual stream before the first block and after each, in forward order."""
     companions: tuple[Location, ...] = ()
-    """Further arguments of the blocks, such as masks, that have the rows of the start; by order."""
+    """Further arguments, such as masks, of the blocks and of what follows them, that have the rows of the start; by
+    order."""
     stale: frozenset[Location] = frozenset()
     """Places whose rows do not change with the stream's: whoever reads there gets a pass in which none do."""
+
+    @property
+    def behind(self) -> tuple[Location, ...]:
+        """The companions behind the last block."""
+        return tuple(place for place in self.companions if place.order > self.places[-1].order)
+
+    @property
+    def last(self) -> "Boundaries":
+        """The one behind the last block alone; empty: there is none."""
+        return replace(self, places=self.places[-1:])
 
 
 @torch.no_grad()
 def find_boundaries(
-    model: nn.Module, switch: AttentionSwitch, probe: Probe, blocks: Sequence[str], *, eager: bool
+    model: nn.Module,
+    switch: AttentionSwitch,
+    probe: Probe,
+    blocks: Sequence[str],
+    *,
+    eager: bool,
+    follows: Sequence[str] = (),
 ) -> Boundaries:
     """The boundaries of a model. Two short passes for each attention; leaves the model with its own.
 
@@ -51,11 +69,12 @@ def find_boundaries(
         probe: What it does in a pass.
         blocks: Module paths of its layers.
         eager: Whether passes may run eager attention.
+        follows: Module paths behind the blocks whose arguments have the rows of the start, unless made by the blocks.
     """
     places = _streams(probe, blocks)
     if not places or getattr(model.config, "is_encoder_decoder", False):
         return Boundaries()
-    trial = _Trial(model, probe, blocks, places)
+    trial = _Trial(model, probe, blocks, places, follows)
     try:
         trial.run()
         if eager:
@@ -66,7 +85,7 @@ def find_boundaries(
         return Boundaries()
     finally:
         switch.set(False)
-    companions = sorted(trial.companions, key=lambda place: place.order)
+    companions = sorted(trial.companions.keys() - trial.moved, key=lambda place: place.order)
     return Boundaries(places, tuple(companions), frozenset(trial.stale))
 
 
@@ -91,7 +110,10 @@ class _Trial:
     probe: Probe
     blocks: Sequence[str]
     places: tuple[Location, ...]
+    follows: Sequence[str] = ()
     companions: dict[Location, None] = field(default_factory=dict)
+    moved: set[Location] = field(default_factory=set)
+    """Those of ``companions`` that were made of the stream: they come with its rows."""
     stale: set[Location] = field(default_factory=set)
 
     def run(self) -> None:
@@ -103,7 +125,7 @@ class _Trial:
         expected = self._recorded(inputs)
         edits = {place: self._looked_at(place) for place in map(_location, self.probe.places.values())}
         edits |= {place: self._moved(at) for at, place in enumerate(self.places)}
-        edits |= {place: self._followed(place.order) for place in self.companions}
+        edits |= {place: self._followed(place) for place in self.companions}
         named = {str(place): edit for place, edit in edits.items()}
         bindings = {str(place): Binding(_schema(place), place) for place in edits}
         _compare(run_with_edits(self.model, inputs, bindings, named), expected, self._rows(len(self.places) - 1))
@@ -111,8 +133,8 @@ class _Trial:
     def _recorded(self, inputs: dict[str, object]) -> Tensor:
         """The model's logits; what its blocks are given beside the stream is found on the way."""
         hooks = [
-            self.model.get_submodule(path).register_forward_pre_hook(self._recorder(path), with_kwargs=True)
-            for path in self.blocks
+            self.model.get_submodule(path).register_forward_pre_hook(self._recorder(path, known), with_kwargs=True)
+            for path, known in self._inputs()
         ]
         try:
             return self.model(**inputs).logits
@@ -120,13 +142,19 @@ class _Trial:
             for hook in hooks:
                 hook.remove()
 
-    def _recorder(self, path: str) -> Callable[..., None]:
-        stream = self.probe.first(path, "input")
+    def _inputs(self) -> Iterator[tuple[str, Place | None]]:
+        """(module path, the place of an argument) of each block, which is its stream, and of each that follows them."""
+        yield from ((path, self.probe.first(path, "input")) for path in self.blocks)
+        yield from ((path, self.probe.first(path, "input")) for path in self.follows)
+
+    def _recorder(self, path: str, known: Place | None) -> Callable[..., None]:
+        stream = None if known is None or path in self.follows else known.item
 
         def record(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             for item, value in (*enumerate(args), *kwargs.items()):
-                if stream and item != stream.item and isinstance(value, Tensor) and len(value) == len(_LENGTHS):
-                    self.companions[Location(path, "input", item, stream.order)] = None
+                has_rows = isinstance(value, Tensor) and value.ndim and len(value) == len(_LENGTHS)
+                if known and has_rows and item != stream:
+                    self.companions[Location(path, "input", item, known.order)] = None
 
         return record
 
@@ -146,8 +174,17 @@ class _Trial:
         before = self._rows(at - 1)
         return lambda full: full[[before.index(row) for row in self._rows(at)]]
 
-    def _followed(self, order: int) -> Edit:
-        return lambda full: full[list(self._rows_at(order))]
+    def _followed(self, place: Location) -> Edit:
+        rows = list(self._rows_at(place.order))
+
+        def follow(full: Tensor) -> Tensor:
+            if place.order > self.places[-1].order and len(full) == len(rows):
+                # the last boundary drops a row, so this one was made of what came behind it
+                self.moved.add(place)
+                return full
+            return full[rows]
+
+        return follow
 
     def _looked_at(self, place: Location) -> Edit:
         known = self.probe.places[place.path, place.port, place.item]

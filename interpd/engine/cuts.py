@@ -45,6 +45,9 @@ def _between_blocks(resident: ResidentModel) -> list[Binding]:
         if binding.view is None and not binding.folded:
             # canonical names come first
             at.setdefault(binding.location, binding)
+    if resident.boundaries.behind:
+        # what follows the blocks takes up more than the stream: gradients would lack its other way
+        return []
     return [at[place] for place in resident.boundaries.places[1:] if place in at]
 
 

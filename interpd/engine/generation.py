@@ -10,6 +10,10 @@ one forward pass carries both. Steps are counted per member, so each request goe
 own steps. A batch that failed, though each of its requests goes well alone, is taken apart for good (``apart``): what
 was too big for the device once would be so again.
 
+Prompts of equal tokens are prefilled as one row, unless one of them writes in the blocks; behind the last block, or
+where nobody writes behind the whole prefill, each takes a copy of the cache and goes its own way. So variants of one
+prompt cost one prefill.
+
 Of an encoder-decoder model the rows are those of the decoder: its start token and the target. The sources are encoded
 in the prefill and kept beside the cache.
 """
@@ -24,15 +28,17 @@ from torch import Tensor
 from interpd.engine.batching import PassClass, reason_apart
 from interpd.engine.decoder_positions import told
 from interpd.engine.kv_cache import RowCache
+from interpd.engine.lineup import Lineup, Part
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import visits_of
-from interpd.engine.passes import Share, SharedPass, keep_argument, with_kept_logits
+from interpd.engine.passes import Share, SharedPass, boundaries_for, keep_argument, with_kept_logits
 from interpd.engine.rows import Frame, Row
 from interpd.engine.runs import Phase, Run
 from interpd.engine.sampling import Continuation, Sampler, choose, end_ids
 from interpd.engine.text_rules import TextRules, rules_of
 from interpd.engine.two_sided_cache import TwoSidedCache
 from interpd.graph.ir import Generation
+from interpd.graph.order import AFTER
 from interpd.graph.run import Event, Generated, Progress, TokenGenerated, Tokens
 
 PROGRESS_S = 0.1
@@ -93,6 +99,8 @@ class GenerationBatch:
         self.kind = kind
         self.apart = False
         """Whether it must stay as it is, because it is part of a batch that failed as a whole."""
+        self.shares_rows = len(self.members) > 1
+        """Whether equal prompts, if it has any, are prefilled as one row."""
         self._access = access
         two_sided = access.resident.target_side is not None
         self._cache = (TwoSidedCache if two_sided else RowCache)(access.resident.model.config)
@@ -124,38 +132,61 @@ class GenerationBatch:
 
     def _forward(self) -> tuple[list[Share], Tensor]:
         frame = self._frame()
-        shares = self._shares(frame)
+        lineup = self._lineup()
+        shares = self._shares(lineup)
         steps = [(share.run.program, step, share.execution.rows) for share in shares for step in share.steps]
         frame = with_kept_logits(self._access, frame, steps, last=True)
-        visits = visits_of(place for share in shares for place in share.run.program.places(share.steps))
+        places_seen = [place for share in shares for place in share.run.program.places(share.steps)]
+        visits = visits_of([*places_seen, *(() if lineup is None else lineup.places(AFTER))])
         self._access.resident.set_attention(self.kind.eager_attention)
-        inputs, places = self._inputs(frame)
+        fed = self.members if lineup is None else [self.members[number] for number in lineup.start.sources]
+        inputs, places = self._inputs(frame, fed)
         inputs.update(keep_argument(frame, self._access.index_device))
         with told(self._access.driver.model, places):
-            output = self._access.driver.run(inputs, visits, SharedPass(shares, frame).on_visit)
+            output = self._access.driver.run(inputs, visits, SharedPass(shares, frame, lineup).on_visit)
+        logits = output.logits[:, -1]
+        if lineup is not None:
+            rows = [[stage.rows[number] for number in range(len(self.members))] for stage in lineup.stages]
+            self._cache.spread(rows)
+            logits = logits[rows[-1]]
         self._cache.filled(frame.n_pos, output)
-        return shares, output.logits[:, -1]
+        return shares, logits
+
+    def _lineup(self) -> Lineup | None:
+        """How the rows of a prefill change; ``None``: each prompt has its own."""
+        if not self.shares_rows or self.is_under_way or isinstance(self._cache, TwoSidedCache) or self._cache.obstacle:
+            return None
+        parts = [Part(member.tokens.ids, self._first_write(member)) for member in self.members]
+        lineup = Lineup(parts, boundaries_for(self._access, self.runs).last)
+        self.shares_rows = len(lineup.start.sources) < len(parts)
+        return lineup if self.shares_rows else None
+
+    @staticmethod
+    def _first_write(member: Member) -> int:
+        program = member.run.program
+        writes = [program.steps[index] for index in program.order.invokes[member.invoke].writes]
+        return min((step.plan.order for step in writes if step.runs_at(0)), default=AFTER)
 
     def _frame(self) -> Frame:
         longest = max(1 if member.step else len(member.prompt) for member in self.members)
         return Frame(longest, padded_left=True)
 
-    def _inputs(self, frame: Frame) -> tuple[dict[str, object], Tensor | None]:
+    def _inputs(self, frame: Frame, members: Sequence[Member]) -> tuple[dict[str, object], Tensor | None]:
         """(arguments, positions of decoders that have to be told them in another way)."""
         device = self._access.device
-        fed = [member.continuation.ids[-1:] if member.step else member.prompt for member in self.members]
+        fed = [member.continuation.ids[-1:] if member.step else member.prompt for member in members]
         padded = [[*([0] * (frame.n_pos - len(ids))), *ids] for ids in fed]
         ids = torch.tensor(padded, dtype=torch.int64, device=device)
         inputs: dict[str, object] = {"past_key_values": self._cache.for_model, "use_cache": True}
         total = self._cache.n_columns + frame.n_pos
-        n_padding = [total - member.n_keys for member in self.members]
+        n_padding = [total - member.n_keys for member in members]
         mask = places = None
         if any(n_padding) or (self.is_under_way and self._access.resident.steps_need_positions):
             columns, first = torch.arange(total, device=device), torch.tensor(n_padding, device=device)[:, None]
             places = (columns[-frame.n_pos :] - first).clamp(min=0)
             mask = (columns >= first).long() if any(n_padding) else None
         if isinstance(self._cache, TwoSidedCache):
-            inputs.update(self._cache.source_inputs([member.tokens.ids for member in self.members], device))
+            inputs.update(self._cache.source_inputs([member.tokens.ids for member in members], device))
             inputs.update(decoder_input_ids=ids, decoder_attention_mask=mask)
             return inputs, None if mask is None else places
         inputs["input_ids"] = ids
@@ -165,12 +196,13 @@ class GenerationBatch:
             inputs["position_ids"] = places
         return inputs, None
 
-    def _shares(self, frame: Frame) -> list[Share]:
+    def _shares(self, lineup: Lineup | None) -> list[Share]:
         by_run: dict[str, dict[int, Row]] = {}
         first_step: dict[str, int] = {}
         for index, member in enumerate(self.members):
             n_pos = 1 if member.step else len(member.prompt)
-            by_run.setdefault(member.run.id, {})[member.invoke] = Row(index, n_pos, member.n_keys, member.n_src)
+            row = Row(index if lineup is None else lineup.start.rows[index], n_pos, member.n_keys, member.n_src)
+            by_run.setdefault(member.run.id, {})[member.invoke] = row
             first_step[member.run.id] = member.step
         return [self._share(run, by_run[run.id], first_step[run.id]) for run in self.runs]
 

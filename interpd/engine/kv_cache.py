@@ -84,6 +84,18 @@ class RowCache:
             elif is_filled(layer):
                 layer.keys, layer.values = (kept[..., : self.n_columns, :] for kept in (layer.keys, layer.values))
 
+    def spread(self, rows: Sequence[Sequence[int]]) -> None:
+        """Gives each prompt of a prefill, in which some shared a row, a row of its own.
+
+        Args:
+            rows: The row of each prompt before rows were added in the middle of the pass, and behind that if they were.
+        """
+        n_rows = [max(stage) + 1 for stage in rows]
+        for layer in filter(is_filled, self.past.layers):
+            # a row that joined stands behind those that were there, so equally many are the same
+            stage = rows[n_rows.index(len(layer.keys))]
+            layer.batch_select_indices(torch.tensor(stage, device=layer.keys.device))
+
     def take_in(self, others: Sequence["RowCache"]) -> None:
         """Appends the rows of ``others``, which are used up. Changes nothing when it raises."""
         stacked = [

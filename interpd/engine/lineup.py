@@ -97,7 +97,9 @@ class Lineup:
         self.rows_leave = bool(boundaries.places)
         """Whether no row goes on further than it is needed."""
         self._changes = {stage.place.order: stage for stage in self.stages if stage.place is not None}
-        self._companions = boundaries.companions if len(self.start.sources) > 1 else ()
+        # one row of a mask is right for any number of rows; what a module behind the blocks makes of its row is not
+        is_one = len(self.start.sources) == 1
+        self._companions = boundaries.behind if is_one else boundaries.companions
         self._origins: tuple[int, ...] | None = None
         """Of the rows that the blocks see now; ``None``: as they were at the start."""
         self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}

@@ -341,7 +341,11 @@ class NnsightEngine:
         runs, is_prefill = batch.runs, not batch.is_under_way
         self._busy(runs, "pass")
         error = _tried(lambda: self._events.extend(batch.step()))
-        if error is not None and len(runs) == 1:
+        if error is not None and is_prefill and batch.shares_rows and len(runs) == 1:
+            # as with plain passes: rows that change fail nobody
+            batch.shares_rows = False
+            self._step_batch(batch)
+        elif error is not None and len(runs) == 1:
             runs[0].fail(blamed_on(error, runs[0].program))
         elif error is not None:
             parts = batch.split()

@@ -110,12 +110,17 @@ def _tokens(seat: Seat) -> Tokens:
 
 
 def _lineup(access: ModelAccess, seats: Sequence[Seat]) -> Lineup:
+    return Lineup([_part(seat) for seat in seats], boundaries_for(access, [run for run, _ in seats]))
+
+
+def boundaries_for(access: ModelAccess, runs: Iterable[Run]) -> Boundaries:
+    """Where the rows of a pass of ``runs`` may change; nowhere, if one looks at what does not change with them."""
     boundaries = access.resident.boundaries
     if boundaries.stale:
-        programs = {run.id: run.program for run, _ in seats}
+        programs = {run.id: run.program for run in runs}
         if any(not boundaries.stale.isdisjoint(program.places(program.steps)) for program in programs.values()):
-            boundaries = Boundaries()
-    return Lineup([_part(seat) for seat in seats], boundaries)
+            return Boundaries()
+    return boundaries
 
 
 def _part(seat: Seat) -> Part:

@@ -173,7 +173,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         table=table,
         eager_obstacle=obstacle,
         tokenizer_problem=loaded.tokenizer_problem,
-        boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle),
+        boundaries=find_boundaries(model, switch, probe, blocks, eager=not obstacle, follows=table.follows),
         target_side=target_side(model, loaded.target_tokenizer or loaded.tokenizer, loaded.tokenizer_problem),
         can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
         goes_on_from_its_cache=goes_on_from_its_cache(model),

@@ -72,6 +72,12 @@ class SiteTable:
     activation: str = ""
     """Module path, with ``{i}``, of what turns ``mlp.pre`` (or ``mlp.gate``, before it multiplies ``mlp.up``) into
     ``mlp.post``, which the self-test proves."""
+    follows: tuple[str, ...] = ()
+    """Module paths behind the last block that are given more than what the blocks give: embeddings, masks. When rows
+    of a pass join between blocks, those arguments of theirs that have the rows of the start follow, which is proved at
+    load. Such a model is not cut in two between its blocks."""
+    lookups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Module paths, beside embeddings, that turn token ids ``[...]`` into vectors ``[..., *axes]``, and these axes."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """Canonical names that this family cannot offer, and why."""
     when: Mapping[str, object] = field(default_factory=dict)

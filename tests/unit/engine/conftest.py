@@ -1,11 +1,19 @@
-"""Resident tiny models, made once."""
+"""Resident tiny models, made once, and a module of the tests made importable."""
 
+import importlib.util
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# import mode importlib gives test modules no package to import from
+_spec = importlib.util.spec_from_file_location("side_reader", Path(__file__).with_name("side_reader.py"))
+sys.modules["side_reader"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["side_reader"])
 
 
 @cache
