@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from interpd_backpack.model import BackpackConfig, BackpackForCausalLM
 
 BOS, EOS, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
-WORDS = (
+_TEXT = (
     "The the a nurse doctor developer teacher said that he she they his her was is happy tired late good bad because "
     "in on at Paris London Rome France cat dog robot sat ran ate fish bread music film and not . ,"
-).split()
+)
+WORDS = _TEXT.split()
 N_PADDING = 3
 """Rows of the embedding behind the tokenizer's last token, as the published model has them."""
 
