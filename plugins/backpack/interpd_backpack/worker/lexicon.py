@@ -13,6 +13,8 @@ SENSES, WEIGHTS = "senses", "sense_weights"
 TABLE = "backpack.sense_table"
 """The module that gives the senses of token ids, kept once they were computed."""
 HEAD = "lm_head"
+MOST_PADDING = 1024
+"""Rows behind the tokens that are looked for; embeddings are padded to a multiple of some power of two."""
 
 
 class Lexicon:
@@ -28,7 +30,7 @@ class Lexicon:
         self._session = ctx.session
         if SENSES not in self._session.sites:
             raise CallerError(
-                f"the model {self._session.info.id!r} has no senses: it is no Backpack, or was loaded without "
+                f"the model {self._session.info.name!r} has no senses: it is no Backpack, or was loaded without "
                 "the plugin (--plugin backpack)"
             )
 
@@ -40,7 +42,12 @@ class Lexicon:
     @cached_property
     def n_tokens(self) -> int:
         """How many tokens the tokenizer has; rows of the embedding behind them are padding."""
-        return self._session.info.sizes["d_vocab"]
+        session, n_rows = self._session, self._session.info.sizes["d_vocab"]
+        if not session.info.tokenizer:
+            return n_rows
+        # rows that no token has are behind all others, and decode to nothing
+        n_padding = next((n for n in range(min(n_rows, MOST_PADDING)) if session.decode([n_rows - 1 - n])), 0)
+        return n_rows - n_padding
 
     @cached_property
     def n_senses(self) -> int:
