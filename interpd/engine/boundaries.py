@@ -85,7 +85,7 @@ def find_boundaries(
         return Boundaries()
     finally:
         switch.set(False)
-    companions = sorted(trial.companions.keys() - trial.moved, key=lambda place: place.order)
+    companions = sorted((one for one in trial.companions if one not in trial.moved), key=lambda place: place.order)
     return Boundaries(places, tuple(companions), frozenset(trial.stale))
 
 

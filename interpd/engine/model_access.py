@@ -17,9 +17,19 @@ from interpd.engine.resident import ResidentModel
 from interpd.engine.store import Store
 from interpd.engine.weights import Weights
 from interpd.errors import CallerError
-from interpd.graph.schema import OpSchema
+from interpd.graph.schema import ModuleSchema, OpSchema
 
 _ARTIFACT = "artifact:"
+
+
+def _checked_ids(ids: Tensor, module: ModuleSchema) -> Tensor:
+    """Token ids that the module knows: others end the context of a GPU, and everybody's work there."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise CallerError(f"module {module.path!r} takes token ids, int64, got {str(ids.dtype).removeprefix('torch.')}")
+    if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < (module.n_ids or 0)):
+        wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+        raise CallerError(f"module {module.path!r} knows the token ids 0..{(module.n_ids or 0) - 1}, got {wrong}")
+    return ids.long()
 
 
 @dataclass(slots=True)
@@ -98,7 +108,10 @@ class ModelAccess:
         return self.resident.parameter(name).to(self.device)
 
     def call(self, module: str, x: Tensor) -> Tensor:
-        """A module applied to ``x``, also in the middle of a pass. Raises ``CallerError``."""
+        """A module applied to ``x``, activations or token ids, also in the middle of a pass. Raises ``CallerError``."""
+        known = self.resident.modules.get(module)
+        if known is not None and known.n_ids is not None:
+            x = _checked_ids(x, known)
         with self.driver.stood_down():
             output = self.driver.model.get_submodule(module)(x)
         if not isinstance(output, Tensor):

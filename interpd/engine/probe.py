@@ -268,3 +268,22 @@ def acts_on_last_dim(module: nn.Module, d_in: int, like: Tensor) -> bool:
     scale = float(whole.abs().max()) or 1.0
     tolerance = 100 * torch.finfo(like.dtype).eps * scale
     return all(torch.allclose(a, b, rtol=0, atol=tolerance) for a, b in ((whole[0], flat), (flat[1], alone)))
+
+
+@torch.no_grad()
+def looks_up_ids(module: nn.Module, appended: tuple[int, ...], device: torch.device) -> bool:
+    """Whether ``module`` turns token ids ``[...]`` into vectors ``[..., *appended]``, each id for itself."""
+    ids = torch.tensor([[2, 0, 1]], device=device)
+    try:
+        whole, flat, alone = module(ids), module(ids[0]), module(ids[0, 1])
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        # as above
+        return False
+    found = (whole, flat, alone)
+    if not all(isinstance(one, Tensor) and one.is_floating_point() for one in found):
+        return False
+    shapes = [tuple(one.shape) for one in found]
+    if shapes != [(1, 3, *appended), (3, *appended), appended]:
+        return False
+    tolerance = 100 * torch.finfo(whole.dtype).eps * (float(whole.abs().max()) or 1.0)
+    return all(torch.allclose(a, b, rtol=0, atol=tolerance) for a, b in ((whole[0], flat), (flat[1], alone)))

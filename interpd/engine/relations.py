@@ -9,7 +9,8 @@ by, so that the values of one layer at a time are kept:
 * at the first position, which rotary embedding turns by no angle, ``q_rot`` and ``k_rot`` are ``q`` and ``k``, times
   one factor per dimension; without rotary embedding ``scores`` (or the logarithm of ``pattern``) are in proportion to
   the products of ``q`` and ``k``;
-* ``mlp.post`` is the activated ``mlp.pre``, or the activated ``mlp.gate`` times ``mlp.up``.
+* ``mlp.post`` is the activated ``mlp.pre``, or the activated ``mlp.gate`` times ``mlp.up``;
+* a site, of a layer or of the whole model, is what its row says that it is made of others by.
 
 A relation that fails speaks against those of its sites that no other relation confirms.
 """
@@ -63,6 +64,10 @@ class Relations:
             if found := _LAYER.match(name):
                 self._awaited[found.group()] = self._awaited.get(found.group(), 0) + 1
         self._seen: dict[str, dict[str, Tensor | None]] = {}
+        self._made = [row for row in table.rows if row.made_by is not None]
+        self._outside = {name for row in self._made for name in (row.name, *row.made_of) if not _LAYER.match(name)}
+        self._whole: Values = {}
+        """What is needed of those that belong to no layer."""
         self._ends: dict[str, tuple[str, Tensor]] = {}
         """The last ``resid_post``, by stack of layers."""
         self._verdicts: list[_Verdict] = []
@@ -71,6 +76,7 @@ class Relations:
         """Takes what is at a site (``None``: not what it should be); judges a layer when it has seen all of it."""
         found = _LAYER.match(name)
         if found is None:
+            self._see_outside(name, value)
             return
         layer = found.group()
         seen = self._seen.setdefault(layer, {})
@@ -83,6 +89,14 @@ class Relations:
                 device = next(reversed(good.values())).device
                 good = {name: one.to(device) for name, one in good.items()}
             self._verdicts += self._judge(layer, found[1], int(found[2]), good)
+
+    def _see_outside(self, name: str, value: Tensor | None) -> None:
+        if value is None or name not in self._outside:
+            return
+        self._whole[name] = value
+        for row in self._made:
+            if name in (row.name, *row.made_of) and _has(self._whole, row.name, *row.made_of):
+                self._verdicts.append(_made(row, row.name, row.made_of, self._whole))
 
     def failures(self) -> dict[str, str]:
         """Why each site to blame is to blame."""
@@ -99,6 +113,10 @@ class Relations:
         for row in self._table.rows:
             if row.sum_of and _has(values, row.name.format(i=index), *(part.format(i=index) for part in row.sum_of)):
                 yield self._sum(row, index, values)
+        for row in self._made:
+            name, parts = row.name.format(i=index), tuple(part.format(i=index) for part in row.made_of)
+            if "{i}" in row.name and _has(values, name, *parts):
+                yield _made(row, name, parts, values)
         if self._table.activation:
             yield from _activated(f"{layer}mlp", self._forward(self._table.activation.format(i=index)), values)
         for stem in sorted({name.rpartition(".")[0] for name in values if name.endswith((".q", ".z", ".scores"))}):
@@ -158,6 +176,13 @@ def _close(
         # shapes that do not fit, or no such module: the table means other sites than these names stand for
         return _Verdict(False, members, blame or members, f"{text}: {str(cause).splitlines()[0]}")
     return _Verdict(error <= CLOSE[value.dtype], members, blame or members, f"{text} (relative error {error:.1e})")
+
+
+def _made(row: SiteRow, name: str, parts: tuple[str, ...], values: Values) -> _Verdict:
+    assert row.made_by is not None
+    made_by, device = row.made_by, values[name].device
+    text = f"{name} is not what is made of {' and '.join(parts)}"
+    return _close(lambda: made_by(*(values[part].to(device) for part in parts)), values[name], (name, *parts), text)
 
 
 def _activated(stem: str, activation: Callable[[Tensor], Tensor], values: Values) -> Iterator[_Verdict]:

@@ -13,8 +13,8 @@ from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
 from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache, steps_need_positions
 from interpd.engine.families import table_of
-from interpd.engine.model_config import devices_of, dtype_of, n_vocab, text_config
-from interpd.engine.probe import Probe, acts_on_last_dim, probe_model, with_taps
+from interpd.engine.model_config import device_of, devices_of, dtype_of, n_vocab, text_config
+from interpd.engine.probe import Probe, acts_on_last_dim, looks_up_ids, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
 from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, raw_bindings
 from interpd.engine.stacks import Stack, plain_table, stacks_of
@@ -26,6 +26,9 @@ from interpd.graph.run import Tokens
 from interpd.graph.schema import AbsentSite, ModelInfo, ModuleSchema, SiteSchema
 from interpd.graph.types import ITEM_BYTES, Dim, TensorType
 from interpd.plugin.site_table import SiteTable
+from interpd.telemetry import Log
+
+log = Log("engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         info=_info(loaded, stacks, sizes[-1]),
         bindings={**dict(in_order), **dict(raw_bindings(probe, stacks, sizes[-1]))},
         absent_sites=tuple(absent),
-        modules=_modules(model, probe, sizes[-1]),
+        modules=_modules(model, probe, sizes[-1]) | _lookups(model, table, sizes[-1]),
         parameters=_parameters(model, sizes[-1]),
         attention=switch,
         table=table,
@@ -244,6 +247,25 @@ def _modules(model: nn.Module, probe: Probe, sizes: Mapping[str, int]) -> dict[s
             d_in = d_out = None
         schemas[path] = ModuleSchema(path, type(module).__name__, d_in, d_out, words.get(d_out, ""))
     return schemas
+
+
+def _lookups(model: nn.Module, table: SiteTable, sizes: Mapping[str, int]) -> dict[str, ModuleSchema]:
+    """The modules that turn token ids into vectors: embeddings, and those that the table declares."""
+    words, n_ids = axis_words(sizes), n_vocab(model)
+    declared = {path: (n_ids, tuple((axis, sizes[axis]) for axis in axes)) for path, axes in table.lookups.items()}
+    embeddings = {
+        path: (module.num_embeddings, ((words.get(size, ""), size),))
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and (size := module.embedding_dim)
+    }
+    found = {}
+    for path, (known, appends) in (embeddings | declared).items():
+        module = model.get_submodule(path)
+        if looks_up_ids(module, tuple(size for _, size in appends), device_of(model)):
+            found[path] = ModuleSchema(path, type(module).__name__, n_ids=known, appends=appends)
+        elif path in declared:
+            log.info("a declared look-up is not one", module=path)
+    return found
 
 
 def _parameters(model: nn.Module, sizes: Mapping[str, int]) -> dict[str, TensorType]:

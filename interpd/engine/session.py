@@ -116,10 +116,11 @@ class EngineSession:
             known = module in self._access.resident.modules
             raise Misuse(str(error) if known else _unknown("module", module, self._access.resident.modules)) from error
 
-    def parameter(self, name: str) -> Tensor:
-        """A copy of a weight or buffer of the model: everybody's passes use the original."""
+    def parameter(self, name: str, *, copy: bool = True) -> Tensor:
+        """A weight or buffer of the model: see ``plugin.method.Session.parameter``."""
         try:
-            return self._access.parameter(name).clone()
+            value = self._access.parameter(name)
+            return value.clone() if copy else value
         except AttributeError as error:
             raise Misuse(_unknown("weight", name, self._access.resident.parameters)) from error
 

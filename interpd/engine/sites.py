@@ -28,9 +28,10 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def axis_sizes(stack: Stack, probe: Probe) -> dict[str, int]:
-    """The size of each axis of a stack: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``."""
+    """The size of each axis of a stack: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``, and
+    those that its table adds."""
     config = stack.config
-    names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads"}
+    names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads", **stack.table.sizes}
     sizes = {axis: size for axis, name in names.items() if isinstance(size := getattr(config, name, None), int)}
     if sizes.keys() >= {"head", "d_model"}:
         sizes["kv_head"] = getattr(config, "num_key_value_heads", None) or sizes["head"]

@@ -276,7 +276,7 @@ def unknown_places(subject: Subject) -> Iterator[Violation]:
         if name not in manifest.modules:
             hint = subject.suggestions.near(name, "module", manifest.modules)
             yield subject.fault("UNKNOWN_MODULE", index, "params.module", f"module {quoted(name)} does not exist{hint}")
-        elif manifest.modules[name].d_in is None:
+        elif not manifest.modules[name].is_callable:
             message = f"module {name!r} ({manifest.modules[name].kind}) cannot be applied to a value"
             yield subject.fault("UNSUPPORTED", index, "params.module", message)
     for index, node in subject.sound("param.read"):

@@ -140,6 +140,15 @@ class ModuleSchema:
     d_out: int | None = None
     d_out_name: str = ""
     """Axis word of the result's last dimension: ``d_model``, ``d_vocab``, ..."""
+    n_ids: int | None = None
+    """How many token ids it knows, where it turns ids ``[...]`` into vectors ``[..., *appends]``; else ``None``."""
+    appends: tuple[tuple[str, int], ...] = ()
+    """The dimensions (axis word, size) that it appends to those of the ids."""
+
+    @property
+    def is_callable(self) -> bool:
+        """Whether it can be applied to a value: activations, or token ids."""
+        return self.d_in is not None or self.n_ids is not None
 
 
 @dataclass(frozen=True, slots=True)

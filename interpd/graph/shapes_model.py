@@ -5,6 +5,7 @@ from dataclasses import replace
 from interpd.graph.dims import Call, Refusal, Scope, as_ints, same_size
 from interpd.graph.ir import Node
 from interpd.graph.promotion import FLOATS, category
+from interpd.graph.schema import ModuleSchema
 from interpd.graph.shapes_index import check_position, fits_into
 from interpd.graph.types import Dim, TensorType
 
@@ -70,10 +71,13 @@ def site_grad(call: Call) -> TensorType:
 
 
 def module_call(call: Call) -> TensorType:
-    """The value with its last dimension turned into the module's own."""
+    """The value with its last dimension turned into the module's own; token ids with the dimensions of their vectors
+    behind them."""
     _, scope = _parts(call)
     path = call.params["module"]
     module = scope.manifest.modules[path]
+    if module.n_ids is not None:
+        return _looked_up(call, module)
     value = call.floating(0)
     dtype = scope.manifest.model.dtype
     if value.dtype != dtype and value.dtype in FLOATS - {"float"}:
@@ -82,6 +86,14 @@ def module_call(call: Call) -> TensorType:
         raise Refusal(f"wants a last dimension of {module.d_in} for module {path!r}, got {value}", "inputs[0]")
     last = value.dims[-1] if module.d_out is None else Dim(module.d_out_name, module.d_out)
     return TensorType(value.dtype, (*value.dims[:-1], last))
+
+
+def _looked_up(call: Call, module: ModuleSchema) -> TensorType:
+    ids = call.tensor(0)
+    if ids.dtype != "int64":
+        text = f"wants token ids, int64, for module {module.path!r} ({module.kind}), got {ids}"
+        raise Refusal(text, "inputs[0]")
+    return TensorType(_parts(call)[1].manifest.model.dtype, (*ids.dims, *(Dim(*one) for one in module.appends)))
 
 
 def param_read(call: Call) -> TensorType:

@@ -138,11 +138,18 @@ class Session(Protocol):
 
         Args:
             module: A module path, or the name of a site that is a module's whole output: ``ln_final``, ``logits``.
-            x: Any number of leading dimensions; the last one is what the module takes.
+            x: Any number of leading dimensions; the last one is what the module takes. Of an embedding, or of a look-up
+                that the model's site table declares, token ids ``[...]``: each becomes a vector ``[..., d_model]``.
         """
 
-    def parameter(self, name: str) -> "Tensor":
-        """A copy of a weight or buffer of the model, by its dotted name."""
+    def parameter(self, name: str, *, copy: bool = True) -> "Tensor":
+        """A weight or buffer of the model, by its dotted name.
+
+        Args:
+            name: As in the manifest.
+            copy: ``False``: the weight itself, without gradients, to be read only. Everybody's passes use it: a method
+                that writes to it fails, and the model is loaded again.
+        """
 
 
 class MethodContext(Protocol):

@@ -5,7 +5,7 @@ stand in ``interpd/engine/families/``. At load every row is probed and self-test
 fails is absent from the manifest, with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,9 @@ class SiteRow:
     write here the sum becomes ``value + branch``."""
     sum_of: tuple[str, ...] = ()
     """Sites that this one is the sum of, which the self-test proves."""
+    made_of: tuple[str, ...] = ()
+    """Sites that this one is made of by ``made_by``, a function of their values, which the self-test proves."""
+    made_by: Callable[..., Any] | None = None
     sum_through: str = ""
     """Module path, with ``{i}``, of the norm that this sum goes through before it is the site; empty: none."""
     eager_attention: bool = False
@@ -72,6 +75,8 @@ class SiteTable:
     activation: str = ""
     """Module path, with ``{i}``, of what turns ``mlp.pre`` (or ``mlp.gate``, before it multiplies ``mlp.up``) into
     ``mlp.post``, which the self-test proves."""
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    """Further axis words of its sites, and the attributes of the config that hold their sizes."""
     follows: tuple[str, ...] = ()
     """Module paths behind the last block that are given more than what the blocks give: embeddings, masks. When rows
     of a pass join between blocks, those arguments of theirs that have the rows of the start follow, which is proved at

@@ -105,13 +105,15 @@ def site_from_proto(proto: pb.SiteSchema, path: str, problems: Problems) -> Site
 
 def module_to_proto(module: ModuleSchema) -> pb.ModuleSchema:
     """The module as a message."""
-    return pb.ModuleSchema(**plain(module, ("path", "kind", "d_in", "d_out", "d_out_name")))
+    appends = [pb.AxisSize(name=name, size=size) for name, size in module.appends]
+    return pb.ModuleSchema(**plain(module, ("path", "kind", "d_in", "d_out", "d_out_name", "n_ids")), appends=appends)
 
 
 def module_from_proto(proto: pb.ModuleSchema) -> ModuleSchema:
     """The module."""
-    sizes = {name: getattr(proto, name) if proto.HasField(name) else None for name in ("d_in", "d_out")}
-    return ModuleSchema(**plain(proto, ("path", "kind", "d_out_name")), **sizes)
+    sizes = {name: getattr(proto, name) if proto.HasField(name) else None for name in ("d_in", "d_out", "n_ids")}
+    appends = tuple((axis.name, axis.size) for axis in proto.appends)
+    return ModuleSchema(**plain(proto, ("path", "kind", "d_out_name")), **sizes, appends=appends)
 
 
 def artifact_schema_to_proto(schema: ArtifactSchema) -> pb.ArtifactSchema:

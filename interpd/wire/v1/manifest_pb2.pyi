@@ -175,18 +175,22 @@ class AbsentSite(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ModuleSchema(_message.Message):
-    __slots__ = ("path", "kind", "d_in", "d_out", "d_out_name")
+    __slots__ = ("path", "kind", "d_in", "d_out", "d_out_name", "n_ids", "appends")
     PATH_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     D_IN_FIELD_NUMBER: _ClassVar[int]
     D_OUT_FIELD_NUMBER: _ClassVar[int]
     D_OUT_NAME_FIELD_NUMBER: _ClassVar[int]
+    N_IDS_FIELD_NUMBER: _ClassVar[int]
+    APPENDS_FIELD_NUMBER: _ClassVar[int]
     path: str
     kind: str
     d_in: int
     d_out: int
     d_out_name: str
-    def __init__(self, path: _Optional[str] = ..., kind: _Optional[str] = ..., d_in: _Optional[int] = ..., d_out: _Optional[int] = ..., d_out_name: _Optional[str] = ...) -> None: ...
+    n_ids: int
+    appends: _containers.RepeatedCompositeFieldContainer[AxisSize]
+    def __init__(self, path: _Optional[str] = ..., kind: _Optional[str] = ..., d_in: _Optional[int] = ..., d_out: _Optional[int] = ..., d_out_name: _Optional[str] = ..., n_ids: _Optional[int] = ..., appends: _Optional[_Iterable[_Union[AxisSize, _Mapping]]] = ...) -> None: ...
 
 class ParameterSchema(_message.Message):
     __slots__ = ("name", "type")

@@ -4,6 +4,8 @@ The stack only says where to look: what is looked at are vectors of the tokens t
 residual stream goes on past the blocks, and the cache has a layer more than there are blocks.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from transformers import GPT2LMHeadModel
@@ -33,6 +35,14 @@ TABLE = SiteTable(
         *GPT2.rows,
         SiteRow("vectors", STREAM, "reader.vectors", doc="what is looked at"),
         SiteRow("looks", ("batch", "query_pos", "key_pos"), "reader.looks", doc="where each position looks"),
+        SiteRow(
+            "mixed",
+            STREAM,
+            "reader",
+            made_of=("looks", "vectors"),
+            made_by=lambda looks, vectors: looks @ vectors,
+            doc="what it sees",
+        ),
     ),
     absent=GPT2.absent,
     follows=("reader",),
@@ -121,16 +131,19 @@ def side_reader(dtype=torch.float32):
 
 
 class Tables:
-    """Offers the table."""
+    """Offers one table."""
+
+    def __init__(self, table):
+        self.table = table
 
     def sites_for_model(self, model_config):
-        return TABLE
+        return self.table
 
 
-def resident_reader(dtype=torch.float32):
-    """It, probed and tested."""
+def resident_reader(dtype=torch.float32, **changes):
+    """It, probed and tested; ``changes`` are of its table."""
     model, tokenizer = side_reader(dtype)
-    return make_resident(Loaded(model, tokenizer, ModelSpec("side"), "seed 0"), Tables())
+    return make_resident(Loaded(model, tokenizer, ModelSpec("side"), "seed 0"), Tables(replace(TABLE, **changes)))
 
 
 def reader_bench(dtype=torch.float64, **options):

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from side_reader import reader_bench
+from side_reader import STREAM, TABLE, reader_bench, resident_reader
 
 from interpd.engine.cuts import _between_blocks
 from interpd.graph.ir import Generation, Ref, Steps
+from interpd.plugin.site_table import SiteRow
 from interpd.testing.bench import ask, call, read, write
 
 PROMPT, OTHER = "The cat sat on the mat", "the lazy dog"
@@ -178,3 +179,19 @@ def test_one_row_of_the_start_becomes_all_rows_behind_the_blocks(bench):
     seen, (together,) = rows_seen(bench, scaled("looks", (1.0, 0.5), PROMPT, PROMPT))
     assert seen == {"first": [1], "last": [1], "side": [2]}
     assert_equal(together["1"], bench.run(scaled("looks", (0.5,), PROMPT))["0"])
+
+
+def test_a_site_that_is_not_made_as_its_table_says_is_not_offered():
+    """The others of the relation are not to blame: nothing else speaks for them, so all three are left out."""
+    wrong = SiteRow(
+        "mixed", STREAM, "reader", made_of=("looks", "vectors"), made_by=lambda looks, vectors: looks.mT @ vectors
+    )
+    resident = resident_reader(rows=(*(row for row in TABLE.rows if row.name != "mixed"), wrong))
+    reasons = {site.name: site.reason for site in resident.absent_sites}
+    assert "mixed is not what is made of looks and vectors (relative error" in reasons["mixed"]
+    assert {"looks", "vectors"} <= reasons.keys()
+
+
+def test_a_table_may_add_axes_of_its_own():
+    resident = resident_reader(sizes={"reader": "n_head"})
+    assert resident.info.sizes["reader"] == 4
