@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from interpd.sdk import hookimpl
+from interpd.sdk import SiteTable, hookimpl
+from interpd_backpack.worker.sites import sites_of
 
 OPS: tuple[Callable[..., Any], ...] = ()
 METHODS: tuple[Callable[..., Any], ...] = ()
@@ -26,3 +27,9 @@ def interpd_register_methods() -> Sequence[Callable[..., Any]]:
 def interpd_register_artifacts() -> Sequence[type]:
     """Edits, as they are written and as they are applied."""
     return ARTIFACTS
+
+
+@hookimpl
+def interpd_sites_for_model(model_config: Any) -> SiteTable | None:
+    """The sites of Backpacks."""
+    return sites_of(model_config)
