@@ -1,0 +1,176 @@
+"""Questions about predictions: which number, of which position, and the result that comes of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from interpd.errors import CallerError
+from interpd.graph.run import Event, Tokens
+from interpd.graph.run import Result as ResultEvent
+from interpd_backpack.asking import Write, ask, one_token, strings_of
+from interpd_backpack.explaining.contributions import Contributions, Quantity, number_said
+from interpd_backpack.explaining.over_texts import ContributionsOver
+from interpd_backpack.words import Pieces, Word, spelt
+from interpd_client import Model
+
+QUANTITIES = ("logit", "difference", "log_probability")
+Where = int | Literal["all", "before_target"]
+
+OnPartial = Callable[[dict[str, np.ndarray]], object]
+"""Called with ``types``, ``sums`` and ``counts`` so far."""
+
+
+def contributions(
+    model: Model,
+    prompt: Any,
+    target: str | int | None = None,
+    *,
+    contrast: str | int | None = None,
+    position: int = -1,
+    quantity: Quantity | None = None,
+    pieces: Pieces = "refuse",
+    under: Write | None = None,
+    **run: Any,
+) -> Contributions:
+    """A prediction, taken apart; see ``Backpack.contributions``."""
+    chosen, word, other = _asked(model, target, contrast, quantity, pieces)
+    constants = {"position": position, "quantity": chosen, **_ids(word, other)}
+    answer = ask(model, "backpack.contributions", prompt, constants, run, write=under)
+    found, tokens = answer.values, answer.tokens
+    at = position % len(tokens.ids)
+    if word is None:
+        id_ = int(found.target)
+        word = Word(spelt(model, [id_])[0].strip(), (id_,), "refuse")
+    tables = (np.asarray(table)[: at + 1] for table in (found.contributions, found.says, found.weights))
+    numbers = (found.scale, found.base, found.value, found.residual, found.log_probability, found.entropy)
+    used = next((one.pieces for one in (word, other) if one is not None and one.pieces != "refuse"), "refuse")
+    return Contributions(
+        chosen,
+        word,
+        other,
+        at,
+        tokens.ids[: at + 1],
+        tokens.strings[: at + 1],
+        strings_of(model, word.ids, () if other is None else other.ids),
+        *tables,
+        *map(float, numbers),
+        {**answer.info, "pieces": used, "is_under_writes": under is not None},
+    )
+
+
+def contributions_over(
+    model: Model,
+    texts: Sequence[str],
+    target: str | int | None = None,
+    *,
+    contrast: str | int | None = None,
+    position: Where = -1,
+    quantity: Quantity | None = None,
+    pieces: Pieces = "refuse",
+    under: Write | None = None,
+    on_partial: OnPartial | None = None,
+    **run: Any,
+) -> ContributionsOver:
+    """Many predictions, taken apart by token and sense; see ``Backpack.contributions_over``."""
+    if isinstance(texts, str) or not texts:
+        raise CallerError("texts are several prompts, in a list; of one, contributions(...) says more")
+    chosen, word, other = _asked(model, target, contrast, quantity, pieces)
+    encoded = [model.tokenize(text) for text in texts]
+    places = _places(encoded, position, word)
+    constants = {
+        "texts": tuple(id_ for tokens in encoded for id_ in tokens.ids),
+        "lengths": tuple(len(tokens.ids) for tokens in encoded),
+        "rows": tuple(row for row, _ in places),
+        "positions": tuple(at for _, at in places),
+        "targets": tuple(_target(encoded[row].ids, at, position, word) for row, at in places),
+        "against": () if other is None else other.ids * len(places),
+        "quantity": chosen,
+    }
+    watch = None if on_partial is None else _Watch(on_partial)
+    method, prompt = "backpack.contributions_over", encoded[0].ids
+    answer = ask(model, method, prompt, constants, run, write=under, on_event=watch)
+    found = answer.values
+    names = ("types", "sums", "squares", "counts", "values", "bases", "residuals", "targets")
+    where = {"all": "at every position", "before_target": "wherever it comes"}.get(str(position), f"at {position}")
+    of = "the token that comes" if word is None and position == "all" else ""
+    strings = strings_of(model, found.types, found.targets, constants["against"])
+    said = f"{chosen} of {of}" if of else number_said(chosen, word, other, strings)
+    used = next((one.pieces for one in (word, other) if one is not None and one.pieces != "refuse"), "refuse")
+    return ContributionsOver(
+        f"{said} {where}",
+        chosen,
+        *(np.asarray(getattr(found, name)) for name in names),
+        strings,
+        len(texts),
+        {**answer.info, "pieces": used, "is_under_writes": under is not None},
+    )
+
+
+class _Watch:
+    """Puts the parts of a partial result together."""
+
+    def __init__(self, told: OnPartial) -> None:
+        self._told = told
+        self._parts: dict[str, np.ndarray] = {}
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, ResultEvent) or not event.partial:
+            return
+        self._parts[event.name] = event.tensor.to_numpy()
+        if event.name == "counts":
+            # the last of the three
+            self._told(dict(self._parts))
+
+
+def _asked(
+    model: Model, target: str | int | None, contrast: str | int | None, quantity: Quantity | None, pieces: Pieces
+) -> tuple[Quantity, Word | None, Word | None]:
+    """(the number, its token, the other token). Raises ``CallerError``."""
+    chosen: Quantity = quantity or ("logit" if contrast is None else "difference")
+    if chosen not in QUANTITIES:
+        raise CallerError(f"quantity is {quantity!r}, expected one of {', '.join(QUANTITIES)}")
+    if (chosen == "difference") != (contrast is not None):
+        raise CallerError(
+            "a difference is one of two words: give contrast"
+            if contrast is None
+            else f"contrast is the other word of a difference: with quantity={chosen!r} leave it out"
+        )
+    word = None if target is None else one_token(model, target, pieces)
+    return chosen, word, None if contrast is None else one_token(model, contrast, pieces)
+
+
+def _ids(word: Word | None, other: Word | None) -> dict[str, int]:
+    given = {"target": word, "against": other}
+    return {name: one.ids[0] for name, one in given.items() if one is not None}
+
+
+def _places(texts: Sequence[Tokens], position: Where, word: Word | None) -> list[tuple[int, int]]:
+    """The (text, position) of each prediction. Raises ``CallerError``."""
+    if position == "all":
+        return [(row, at) for row, tokens in enumerate(texts) for at in range(len(tokens.ids) - 1)]
+    if position == "before_target":
+        if word is None:
+            raise CallerError("position='before_target' looks for the target: give one")
+        found = [
+            (row, at)
+            for row, tokens in enumerate(texts)
+            for at in range(len(tokens.ids) - 1)
+            if tokens.ids[at + 1] == word.ids[0]
+        ]
+        if not found:
+            raise CallerError(f"{word.text!r} comes in none of the {len(texts)} texts")
+        return found
+    if isinstance(position, str):
+        raise CallerError(f"position is {position!r}, expected a number, 'all' or 'before_target'")
+    for row, tokens in enumerate(texts):
+        if not -len(tokens.ids) <= position < len(tokens.ids):
+            raise CallerError(f"text {row} has {len(tokens.ids)} tokens, and no position {position}")
+    return [(row, position % len(tokens.ids)) for row, tokens in enumerate(texts)]
+
+
+def _target(ids: Sequence[int], at: int, position: Where, word: Word | None) -> int:
+    """The token of a prediction: the one that was asked for, the one that comes, or the most likely one."""
+    if word is not None:
+        return word.ids[0]
+    return ids[at + 1] if position == "all" else -1

@@ -1,0 +1,122 @@
+"""A prediction as a sum over (position, sense): ``c_jl = scale * alpha_lij <direction, C(x_j)_l>``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from interpd.sdk import CallerError, Session
+from interpd_backpack.worker.lexicon import HEAD, SENSES, WEIGHTS, Lexicon
+
+Quantity = Literal["logit", "difference", "log_probability"]
+
+MIX, BEFORE_HEAD = "sense_mix", f"{HEAD}.input"
+READS = (SENSES, WEIGHTS, MIX, BEFORE_HEAD, "logits")
+"""What a pass is asked for."""
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
+"""How far the parts may miss the model's own number, as a share of the sum of their magnitudes."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One number of the model, taken apart. All in float64."""
+
+    contributions: Tensor
+    """``[sense pos]``"""
+    says: Tensor
+    """``[sense pos]``: ``<direction, C(x_j)_l>``, what a sense would add at weight 1."""
+    weights: Tensor
+    """``[sense pos]``: ``alpha``, as it is in force."""
+    scale: Tensor
+    """What the sum of the senses is multiplied with."""
+    base: Tensor
+    """What comes from elsewhere: the base stream of a retrofitted model, a bias of the head."""
+    value: Tensor
+    """The number, from the model's own logits."""
+
+    @property
+    def residual(self) -> Tensor:
+        """By how much the parts miss the number."""
+        return self.value - self.contributions.sum() - self.base
+
+    @property
+    def magnitude(self) -> Tensor:
+        """What the residual is to be compared with."""
+        return self.contributions.abs().sum() + self.base.abs() + self.value.abs()
+
+
+class Directions:
+    """Rows of E that predictions are read off with, in float64."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        zero = torch.zeros(1, lexicon.unembedding.shape[1], dtype=lexicon.unembedding.dtype, device=lexicon.device)
+        self._biases = lexicon.logits(zero)[0].detach().double()
+
+    def __call__(self, quantity: Quantity, target: int, against: int, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(direction ``[d_model]``, the head's bias, the model's own number) of a prediction.
+
+        Args:
+            quantity: Which number.
+            target: The token.
+            against: The other one of a difference.
+            logits: The model's own at the position, ``[d_vocab]``.
+        """
+        rows, logits = self._lexicon.unembedding, logits.double()
+        direction, bias, value = rows[target].double(), self._biases[target], logits[target]
+        if quantity == "difference":
+            return direction - rows[against].double(), bias - self._biases[against], value - logits[against]
+        if quantity == "log_probability":
+            p = logits.softmax(-1)
+            mean = _weighted_rows(p, rows)
+            return direction - mean, bias - p @ self._biases, value - p @ logits
+        return direction, bias, value
+
+
+def parts_of(
+    found: Mapping[str, Tensor], row: int, length: int, position: int, direction: tuple[Tensor, Tensor, Tensor]
+) -> Parts:
+    """One number of one row of a pass, taken apart.
+
+    Args:
+        found: The values of ``READS``.
+        row: Of the pass.
+        length: Tokens of the row.
+        position: Whose prediction it is.
+        direction: What ``Directions`` gave.
+    """
+    toward, bias, value = direction
+    senses = found[SENSES][row, :, :length].double()
+    weights = found[WEIGHTS][row, :, position, :length].double()
+    own, mixed = torch.einsum("lj,ljd->d", weights, senses), found[MIX][row, position].double()
+    # the model's own factor, whatever the model (or a write) takes it from
+    scale = (own @ mixed) / own.square().sum() if own.any() else own.new_ones(())
+    says = senses @ toward
+    base = toward @ (found[BEFORE_HEAD][row, position].double() - mixed) + bias
+    return Parts(scale * weights * says, says, weights, scale, base, value)
+
+
+def check(parts: Parts, session: Session) -> None:
+    """Raises ``CallerError`` where the parts do not add up to the model's number."""
+    residual, most = parts.residual.abs(), TOLERANCE[session.dtype] * parts.magnitude
+    if residual <= most:
+        return
+    late = [site for site in session.written if site in ("sense_mix", "logits", "ln_final", HEAD)]
+    why = (
+        f"the trace writes at {', '.join(map(repr, late))}, behind the senses: leave that write out"
+        if late
+        else "something behind the senses changes the logits (a cap, a rule): they are no sum over senses"
+    )
+    raise CallerError(
+        f"the contributions add up to {float(parts.value - parts.residual):.6g}, but the model's own number is "
+        f"{float(parts.value):.6g}: {why}"
+    )
+
+
+def _weighted_rows(p: Tensor, rows: Tensor) -> Tensor:
+    """``sum_v p(v) E_v`` in float64, a part of the vocabulary at a time."""
+    pairs = zip(p.split(8192), rows.split(8192), strict=True)
+    return torch.stack([part @ row.double() for part, row in pairs]).sum(0)
