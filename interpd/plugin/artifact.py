@@ -117,7 +117,8 @@ def load_artifact(cls: type, path: str | Path, *, device: Any = "cpu", dtype: An
         cls: A class marked ``@artifact``.
         path: The file.
         device: Where its tensors go (a ``torch.device`` or its name).
-        dtype: A ``torch.dtype`` that floating tensors are cast to; ``None``: as they are in the file.
+        dtype: A ``torch.dtype`` that tensors of fields declared ``Float`` are cast to; ``None``: as they are in the
+            file. Those of fields with a dtype of their own (``Float32``, ``Float64``) keep it.
 
     Raises:
         InvalidRequest: Not a safetensors file, or its keys, dtypes or shapes are not those of ``cls``.
@@ -126,10 +127,11 @@ def load_artifact(cls: type, path: str | Path, *, device: Any = "cpu", dtype: An
     from safetensors import safe_open
 
     values: dict[str, Any] = dict(header.metadata)
+    cast = {name for name, declared in _schema(cls).fields if declared.dtype == "float"} if dtype is not None else ()
     with safe_open(str(path), framework="pt", device=str(device)) as file:
         for name in header.keys:
             tensor = file.get_tensor(name)
-            values[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+            values[name] = tensor.to(dtype) if name in cast else tensor
     return cls(**values)
 
 

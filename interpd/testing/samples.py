@@ -225,14 +225,10 @@ def random_artifact(kind: RegisteredArtifact, sizes: Sizes, generator: torch.Gen
 
 
 def cast_artifact(instance: Any, dtype: torch.dtype) -> Any:
-    """The artifact with its floating tensors in ``dtype``, as the engine places it beside a model of that dtype."""
-    tensors = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
-    floating = {
-        name: value.to(dtype)
-        for name, value in tensors.items()
-        if isinstance(value, Tensor) and value.is_floating_point()
-    }
-    return dataclasses.replace(instance, **floating)
+    """The artifact as the engine places it beside a model of that dtype: what is declared ``Float`` in ``dtype``."""
+    floating = [name for name, declared in type(instance).schema.fields if declared.dtype == "float"]
+    tensors = {name: value for name in floating if (value := getattr(instance, name)) is not None}
+    return dataclasses.replace(instance, **{name: value.to(dtype) for name, value in tensors.items()})
 
 
 def artifact_sizes(instance: Any) -> dict[str, int]:

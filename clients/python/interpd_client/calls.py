@@ -38,8 +38,7 @@ class Calls:
 
     async def upload_artifact(self, path: str | Path, name: str, kind: str, model: str | None) -> ArtifactInfo:
         """The artifact that the workers of ``model`` now know."""
-        data = await self._connection.waits.aside(Path(path).read_bytes)
-        return await self._connection.ask("put_artifact", await self._name(model), name, kind, data)
+        return await put_artifact(self._connection, await self._name(model), path, name, kind)
 
     async def download_artifact(self, name: str, path: str | Path | None, model: str | None) -> bytes:
         """The file of an artifact."""
@@ -91,6 +90,14 @@ class Calls:
         if len(names) > 1:
             raise InvalidRequest(f"say which model is meant: model={' or '.join(map(repr, names))}")
         return names[0]
+
+
+async def put_artifact(
+    connection: Connection, model: str, file: str | Path | bytes, name: str, kind: str
+) -> ArtifactInfo:
+    """The artifact that the workers of ``model`` now know; ``file`` is a path, or what would be in it."""
+    data = file if isinstance(file, bytes) else await connection.waits.aside(Path(file).read_bytes)
+    return await connection.ask("put_artifact", model, name, kind, data)
 
 
 def attached(run_id: str) -> Job:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Unpack, final
 
 from interpd.graph.run import TokenGenerated, Tokens
-from interpd.graph.schema import Manifest, ModelInfo
+from interpd.graph.schema import ArtifactInfo, Manifest, ModelInfo
 from interpd.plugin import parts
+from interpd_client.calls import put_artifact
 from interpd_client.connection import Connection
 from interpd_client.generation import GenerationTrace, TokenStream
 from interpd_client.listings import model_html
@@ -121,6 +123,20 @@ class Model(ModelFacts):
         Of an encoder-decoder model these are the source's, and ``tokens.target`` is what the decoder is given.
         """
         return finished(self._context.tokenize(as_prompt(prompt, target=target)))
+
+    def artifacts(self) -> tuple[ArtifactInfo, ...]:
+        """The artifacts that the model's workers know now; ``manifest.artifacts`` has those of when it was fetched."""
+        return finished(self._connection.ask("artifacts", self.name))
+
+    def upload_artifact(self, file: str | Path | bytes, name: str, kind: str) -> ArtifactInfo:
+        """The artifact that the model's workers now know under ``name``. Traces find it at once.
+
+        Args:
+            file: A safetensors file of this machine, or the content of one.
+            name: What params of kind ``artifact:<kind>`` take from now on.
+            kind: One of the model's kinds of artifacts.
+        """
+        return finished(put_artifact(self._connection, self.name, file, name, kind))
 
     def __getattr__(self, name: str) -> Any:
         """The client part of the plugin ``name``: whatever its entry point in ``interpd.client`` makes of this model.

@@ -145,6 +145,9 @@ async def test_what_a_client_asks_besides(client, transport, tmp_path):
     assert await client.download_artifact("mine", tmp_path / "copy") == (tmp_path / "copy").read_bytes() == b"12345"
     assert [artifact.name for artifact in await client.artifacts()] == ["mine"]
     await client.delete_artifact("mine")
+    model = await client.model("fake")
+    assert (await model.upload_artifact(b"123", "yours", "sae")).n_bytes == 3
+    assert [artifact.name for artifact in await model.artifacts()] == ["yours"]
     assert await client.plugins() == {"fake": ()}
     assert len(await client.upload(np.zeros(3))) == 64
     assert (await client.status()).n_accepted == 0

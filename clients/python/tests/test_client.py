@@ -48,6 +48,15 @@ def test_artifacts_go_to_the_only_model_or_to_the_one_named(client, tmp_path):
     assert client.model("other").manifest.artifacts["mine"].kind == "sae"
 
 
+def test_a_model_takes_artifacts_as_files_and_as_their_content(client, model, tmp_path):
+    path = tmp_path / "sae.safetensors"
+    path.write_bytes(b"12345")
+    assert model.upload_artifact(path, "mine", "sae").n_bytes == 5
+    assert model.upload_artifact(b"123", "yours", "sae").n_bytes == 3
+    assert [artifact.name for artifact in model.artifacts()] == ["mine", "yours"]
+    assert client.artifacts() == model.artifacts()
+
+
 def test_a_model_that_failed_is_not_meant(client, transport, monkeypatch):
     failed = ModelStatus("gone", "failed", "no such folder")
     monkeypatch.setattr(transport, "models", lambda timeout_s: (failed, *FakeTransport.models(transport, timeout_s)))

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -43,6 +43,23 @@ def test_floating_tensors_are_cast_and_placed(path):
     save_file(weights(), path)
     loaded = load_artifact(Sae, path, device="cpu", dtype=torch.bfloat16)
     assert (loaded.w_enc.dtype, loaded.w_enc.device.type) == (torch.bfloat16, "cpu")
+
+
+@artifact("factors")
+@dataclass(frozen=True)
+class Factors:
+    """Numbers that half precision would not tell apart."""
+
+    exact: Float64[Tensor, " d_vocab"]
+    rounded: Float[Tensor, " d_vocab"]
+
+
+def test_tensors_of_a_declared_dtype_keep_it(path):
+    third = torch.full((2,), 1 / 3, dtype=torch.float64)
+    save_artifact(Factors(exact=third, rounded=third.clone()), path)
+    loaded = load_artifact(Factors, path, dtype=torch.bfloat16)
+    assert torch.equal(loaded.exact, third)
+    assert loaded.rounded.dtype == torch.bfloat16
 
 
 def test_the_axis_sizes_come_from_the_header(path):

@@ -1,12 +1,15 @@
 """A resident model, for programs with an event loop."""
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, NoReturn, Unpack, final
 
 from interpd.graph.run import TokenGenerated, Tokens
+from interpd.graph.schema import ArtifactInfo
 from interpd.plugin import parts
 from interpd_client.aio.generation import GenerationTrace, TokenStream
 from interpd_client.aio.trace import Trace
+from interpd_client.calls import put_artifact
 from interpd_client.model import ModelFacts
 from interpd_client.names import UnknownName
 from interpd_client.options import GenerateOptions, RunOptions, checked, split_options
@@ -72,6 +75,17 @@ class Model(ModelFacts):
         Of an encoder-decoder model these are the source's, and ``tokens.target`` is what the decoder is given.
         """
         return await self._context.tokenize(as_prompt(prompt, target=target))
+
+    async def artifacts(self) -> tuple[ArtifactInfo, ...]:
+        """The artifacts that the model's workers know now; ``manifest.artifacts`` has those of when it was fetched."""
+        return await self._connection.ask("artifacts", self.name)
+
+    async def upload_artifact(self, file: str | Path | bytes, name: str, kind: str) -> ArtifactInfo:
+        """The artifact that the model's workers now know under ``name``. Traces find it at once.
+
+        Arguments are those of ``interpd_client.Model.upload_artifact``.
+        """
+        return await put_artifact(self._connection, self.name, file, name, kind)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in parts.names(parts.CLIENT):
