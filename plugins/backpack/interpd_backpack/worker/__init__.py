@@ -4,10 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interpd.sdk import SiteTable, hookimpl
+from interpd_backpack.worker.explaining.contributions import contributions
+from interpd_backpack.worker.explaining.over_texts import contributions_over
+from interpd_backpack.worker.reading.scan import nearest, reverse
+from interpd_backpack.worker.reading.senses import senses
+from interpd_backpack.worker.reading.similarity import similarity
+from interpd_backpack.worker.reading.specialisation import specialisation
 from interpd_backpack.worker.sites import sites_of
 
 OPS: tuple[Callable[..., Any], ...] = ()
-METHODS: tuple[Callable[..., Any], ...] = ()
+READING = (senses, reverse, nearest, similarity, specialisation)
+EXPLAINING = (contributions, contributions_over)
+METHODS: tuple[Callable[..., Any], ...] = (*READING, *EXPLAINING)
 ARTIFACTS: tuple[type, ...] = ()
 
 
