@@ -5,13 +5,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, GPT2Model, GPT2PreTrainedModel
+from transformers import GenerationMixin, GPT2Model, GPT2PreTrainedModel, PreTrainedModel
+from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils import ModelOutput
 
 from interpd_backpack.model.config import BackpackConfig
 from interpd_backpack.model.mixing import SenseMixing
-from interpd_backpack.model.network import SenseMLP, SenseNetwork
+from interpd_backpack.model.network import SenseNetwork
 from interpd_backpack.model.table import SenseTable
 from interpd_backpack.model.weighting import SenseMemory, SenseWeightNetwork
 
@@ -42,10 +43,7 @@ class BackpackPreTrainedModel(GPT2PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SenseMLP):
-            # what is added to a residual begins smaller, as in GPT-2
-            std = self.config.initializer_range / (2 * self.config.n_layer) ** 0.5
-            nn.init.normal_(module.c_proj.weight, mean=0.0, std=std)
+        scale_down(module, self.config)
 
 
 class BackpackModel(BackpackPreTrainedModel):
@@ -90,7 +88,7 @@ class BackpackModel(BackpackPreTrainedModel):
         """The mix of senses ``[batch, pos, d_model]``; arguments as in ``BackpackForCausalLM``."""
         is_untouched = False
         if inputs_embeds is None:
-            inputs_embeds, is_untouched = _embedded(self.embeddings(), input_ids)
+            inputs_embeds, is_untouched = embedded(self.embeddings(), input_ids)
         hidden = self.gpt2_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -150,10 +148,8 @@ class BackpackForCausalLM(BackpackPreTrainedModel, GenerationMixin):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected either input_ids or inputs_embeds")
         given = input_ids if input_ids is not None else inputs_embeds
-        if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
-            past_key_values = None if self.training else DynamicCache(config=self.config)
-        elif use_cache is False:
-            past_key_values = None
+        if past_key_values is None and wants_cache(self, use_cache):
+            past_key_values = DynamicCache(config=self.config)
         n_past = 0 if past_key_values is None else past_key_values.get_seq_length()
         places = placed(given, attention_mask, position_ids, n_past, self.config.n_positions)
         memory = SenseMemory(past_key_values, self.config.n_layer)
@@ -172,8 +168,19 @@ class BackpackForCausalLM(BackpackPreTrainedModel, GenerationMixin):
         return BackpackOutput(loss, logits, past_key_values, memory.weights)
 
 
+def scale_down(module: nn.Module, config: Any) -> None:
+    """Initialises what is added to a residual: smaller, as in GPT-2."""
+    if getattr(module, "is_residual", False):
+        init.normal_(module.weight, mean=0.0, std=config.initializer_range / (2 * config.n_layer) ** 0.5)
+
+
+def wants_cache(model: PreTrainedModel, use_cache: bool | None) -> bool:
+    """Whether a forward without a cache makes one: as it is told, or as the config says, but not in training."""
+    return bool(model.config.use_cache and not model.training) if use_cache is None else use_cache
+
+
 def placed(
-    given: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, n_past: int, n_positions: int
+    given: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, n_past: int, n_positions: int | None
 ) -> Tensor:
     """The places ``[batch, pos]`` of what is given.
 
@@ -182,7 +189,7 @@ def placed(
         attention_mask: Zero for padding, ``[batch, key]``.
         position_ids: The places, when the caller says them.
         n_past: How many are cached.
-        n_positions: How many places there are.
+        n_positions: How many places there are; ``None``: no end of them.
 
     Raises:
         ValueError: A mask of another shape, or more places than there are.
@@ -196,8 +203,9 @@ def placed(
         position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -n_new:]
     elif position_ids is None:
         position_ids = torch.arange(n_past, n_past + n_new, device=given.device)[None]
-    needed = int(position_ids.max()) + 1 if position_ids.numel() else 0
-    if needed > n_positions:
+    # told before a table is read beyond its end, which on a GPU ends the process
+    needed = int(position_ids.max()) + 1 if n_positions is not None and position_ids.numel() else 0
+    if n_positions is not None and needed > n_positions:
         raise ValueError(f"the model has {n_positions} positions, got a text of {needed} tokens")
     return position_ids
 
@@ -207,7 +215,7 @@ def kept_positions(mixed: Tensor, keep: int | Tensor) -> Tensor:
     return mixed[:, -keep:] if isinstance(keep, int) and keep else mixed if isinstance(keep, int) else mixed[:, keep]
 
 
-def _embedded(table: nn.Embedding, ids: Tensor) -> tuple[Tensor, bool]:
+def embedded(table: nn.Embedding, ids: Tensor) -> tuple[Tensor, bool]:
     """(embeddings of tokens as whoever listens to the table leaves them, whether they left them alone)."""
     made: list[tuple[Tensor, int]] = []
 

@@ -21,7 +21,7 @@ def unheard(module: nn.Module, value: Tensor) -> Tensor:
 
 
 class SenseMLP(nn.Module):
-    """Two layers in GPT-2's layout, with dropout behind them.
+    """Two layers in GPT-2's layout, with dropout behind them. The second is marked, to be initialised smaller.
 
     Args:
         config: Of the Backpack.
@@ -33,6 +33,7 @@ class SenseMLP(nn.Module):
         super().__init__()
         self.c_fc = Conv1D(inner, config.n_embd)
         self.c_proj = Conv1D(outer, inner)
+        self.c_proj.is_residual = True
         self.act = ACT2FN[config.activation_function]
         self.dropout = nn.Dropout(config.resid_pdrop)
 
@@ -54,7 +55,7 @@ class NoMixBlock(nn.Module):
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.mlp = SenseMLP(config, 4 * config.n_embd, config.n_embd)
+        self.mlp = SenseMLP(config, config.sense_block_scale * config.n_embd, config.n_embd)
         self.resid_dropout1 = nn.Dropout(config.resid_pdrop)
         self.resid_dropout2 = nn.Dropout(config.resid_pdrop)
 

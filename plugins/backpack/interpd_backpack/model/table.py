@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interpd_backpack.model.network import unheard
+
 CHUNK = 256
 """Tokens whose senses are computed at a time."""
 MAX_BYTES = 4 << 30
@@ -22,15 +24,19 @@ class SenseTable(nn.Module):
     trains, or gradients of its weights are asked for, nothing is looked up.
 
     Args:
-        parts: Has ``sense_network`` and ``embeddings()``.
+        parts: Has ``sense_network`` and ``embeddings()``, the table of embeddings.
     """
 
     def __init__(self, parts: Any) -> None:
         super().__init__()
         # in a tuple it is no submodule of this one
-        self._parts = (parts,)
+        self._held = (parts,)
         self.max_bytes = MAX_BYTES
         self.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the senses: a copy computes its own."""
+        return {**self.__dict__, "_slots": None, "_rows": None, "_weights": (), "_n_rows": 0}
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -40,16 +46,19 @@ class SenseTable(nn.Module):
         self._n_rows = 0
 
     @property
+    def _source(self) -> Any:
+        return self._held[0]
+
+    @property
     def n_known(self) -> int:
         """How many tokens have their senses here."""
         return self._n_rows
 
     def forward(self, ids: Tensor) -> Tensor:
         """The senses ``[..., sense, d_model]`` of token ids ``[...]``."""
-        (parts,) = self._parts
-        table = parts.embeddings()
         if not self._may_serve():
-            return parts.sense_network(table(ids.reshape(1, -1)))[0].transpose(0, 1).unflatten(0, ids.shape)
+            senses = self._source.sense_network(self._source.embeddings()(ids.reshape(1, -1)))
+            return senses[0].transpose(0, 1).reshape(*ids.shape, *senses.shape[1::2])
         with torch.no_grad():
             return self._looked_up(ids)
 
@@ -67,11 +76,10 @@ class SenseTable(nn.Module):
         with torch.no_grad():
             if is_untouched:
                 return self._looked_up(ids)
-            (parts,) = self._parts
-            own = (parts.embeddings().weight[ids] == embeds).all(-1)
+            own = (self._embedded(ids) == embeds).all(-1)
             senses = self._looked_up(ids)
             if not own.all():
-                senses[~own] = parts.sense_network.unheard(embeds[~own])
+                senses[~own] = self._source.sense_network.unheard(embeds[~own])
             return senses
 
     def fill(self, report: Callable[[int, int], None] | None = None) -> None:
@@ -80,27 +88,31 @@ class SenseTable(nn.Module):
         Args:
             report: Called with (tokens done, all tokens) after each chunk.
         """
-        (parts,) = self._parts
-        total = parts.embeddings().num_embeddings
+        total = self._n_tokens()
         self.max_bytes = max(self.max_bytes, total * self._row_bytes())
-        ids = torch.arange(total, device=parts.embeddings().weight.device)
         with torch.no_grad():
             self._renew()
+            assert self._slots is not None
             self._reserve(total)
+            ids = torch.arange(total, device=self._slots.device)
             for first in range(0, total, CHUNK):
                 self._learn(ids[first : first + CHUNK])
                 if report is not None:
                     report(min(first + CHUNK, total), total)
 
     def _may_serve(self) -> bool:
-        (parts,) = self._parts
-        if parts.training:
+        if self._source.training:
             return False
         return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self._sources()))
 
     def _sources(self) -> Sequence[Tensor]:
-        (parts,) = self._parts
-        return (parts.embeddings().weight, *parts.sense_network.parameters())
+        return (*self._source.embeddings().parameters(), *self._source.sense_network.parameters())
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        return unheard(self._source.embeddings(), ids)
+
+    def _n_tokens(self) -> int:
+        return self._source.embeddings().weight.shape[0]
 
     def _renew(self) -> None:
         """Forgets everything if it was computed with other weights."""
@@ -108,9 +120,7 @@ class SenseTable(nn.Module):
         if weights != self._weights or self._slots is None:
             self.clear()
             self._weights = weights
-            (parts,) = self._parts
-            table = parts.embeddings()
-            self._slots = torch.full((table.num_embeddings,), -1, device=table.weight.device)
+            self._slots = torch.full((self._n_tokens(),), -1, device=weights[0][-1])
 
     def _looked_up(self, ids: Tensor) -> Tensor:
         self._renew()
@@ -130,19 +140,17 @@ class SenseTable(nn.Module):
             self._renew()
 
     def _row_bytes(self) -> int:
-        (parts,) = self._parts
-        weight = parts.embeddings().weight
-        return parts.sense_network.num_senses * weight.shape[1] * weight.element_size()
+        weight = self._source.embeddings().weight
+        return self._source.sense_network.num_senses * weight.shape[1] * weight.element_size()
 
     def _learn(self, ids: Tensor) -> None:
         """Adds the senses of these tokens; those that are known stay."""
-        (parts,) = self._parts
         assert self._slots is not None
         ids = ids[self._slots[ids] < 0]
         for chunk in ids.split(CHUNK):
             if not len(chunk):
                 continue
-            senses = parts.sense_network.unheard(parts.embeddings().weight[chunk])
+            senses = self._source.sense_network.unheard(self._embedded(chunk))
             end = self._n_rows + len(chunk)
             self._reserve(end)
             assert self._rows is not None
@@ -151,14 +159,13 @@ class SenseTable(nn.Module):
             self._n_rows = end
 
     def _reserve(self, n_rows: int) -> None:
-        (parts,) = self._parts
-        weight = parts.embeddings().weight
+        weight = self._source.embeddings().weight
         have = 0 if self._rows is None else len(self._rows)
         if n_rows <= have:
             return
         # twice as many as there are, so that a token at a time does not copy them all each time
-        size = min(max(n_rows, 2 * have), parts.embeddings().num_embeddings)
-        rows = weight.new_empty((size, parts.sense_network.num_senses, weight.shape[1]))
+        size = max(n_rows, min(2 * have, self._n_tokens(), self.max_bytes // self._row_bytes()))
+        rows = weight.new_empty((size, self._source.sense_network.num_senses, weight.shape[1]))
         if self._rows is not None:
             rows[: self._n_rows] = self._rows[: self._n_rows]
         self._rows = rows
