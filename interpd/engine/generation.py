@@ -198,19 +198,21 @@ class GenerationBatch:
 
     def _shares(self, lineup: Lineup | None) -> list[Share]:
         by_run: dict[str, dict[int, Row]] = {}
+        so_far: dict[str, dict[int, tuple[int, ...]]] = {}
         first_step: dict[str, int] = {}
         for index, member in enumerate(self.members):
             n_pos = 1 if member.step else len(member.prompt)
             row = Row(index if lineup is None else lineup.start.rows[index], n_pos, member.n_keys, member.n_src)
             by_run.setdefault(member.run.id, {})[member.invoke] = row
             first_step[member.run.id] = member.step
-        return [self._share(run, by_run[run.id], first_step[run.id]) for run in self.runs]
+            so_far.setdefault(member.run.id, {})[member.invoke] = (*member.prompt, *member.continuation.ids)
+        return [self._share(run, by_run[run.id], so_far[run.id], first_step[run.id]) for run in self.runs]
 
-    def _share(self, run: Run, own_rows: dict[int, Row], step: int) -> Share:
+    def _share(self, run: Run, own_rows: dict[int, Row], so_far: dict[int, tuple[int, ...]], step: int) -> Share:
         run.values.begin_step(step)
         inside = run.program.steps_inside(run.pass_index)
-        steps = tuple(one for one in inside if one.runs_at(step) and (not one.touches_site or one.invoke in own_rows))
-        return Share(run, run.execution(steps, own_rows), steps)
+        steps = tuple(one for one in inside if one.runs_at(step) and (not one.needs_row or one.invoke in own_rows))
+        return Share(run, run.execution(steps, own_rows, so_far), steps)
 
     def _finish(self, shares: Sequence[Share]) -> None:
         n_layers = self._access.resident.info.n_layers

@@ -6,7 +6,7 @@ values into a copy of it, everything else is a function of values. What fails, f
 alone; its rows go on through the model and harm nobody.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from interpd.engine.nnsight_driver import Item, Visit
 from interpd.engine.planning import Program, Step, filled
 from interpd.engine.rows import Frame, Row
 from interpd.errors import CallerError, DeviceOutOfMemory, InternalError, InterpdError, OpFailed
-from interpd.graph.order import READ, WRITE
+from interpd.graph.order import OF_TOKENS, PREFIX, READ, WRITE
 from interpd.ops.makers import NEEDS_DEVICE
 
 
@@ -80,6 +80,7 @@ class Execution:
         access: The model.
         for_gradients: Whether reads by which the graph differentiates become handles.
         behind: Nodes that do not run with the others of their place but at ``follow``.
+        so_far: Of a generation: by prompt, the tokens that the pass goes on from and those that it is given.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Execution:
         *,
         for_gradients: bool = True,
         behind: Collection[int] = (),
+        so_far: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         self.program = program
         self.values = values
@@ -106,6 +108,7 @@ class Execution:
         self._handled = program.grad_sources if for_gradients else frozenset()
         self._steps = steps
         self._behind = behind
+        self._so_far = so_far or {}
         self._next = 0
         self._fresh: dict[tuple[int, str], Tensor] = {}
         """The handles of this visit that are what the tensor holds now, by prompt and site."""
@@ -160,11 +163,13 @@ class Execution:
 
     def _can_run(self, step: Step) -> bool:
         # a prompt of this request may have ended its generation before the others
-        if step.touches_site and step.invoke not in self.rows:
+        if step.needs_row and step.invoke not in self.rows:
             return False
         return all(self.values.has(source) for source in step.sources)
 
     def _outputs(self, step: Step, spot: Spot | None, frame: Frame | None) -> tuple[Any, ...]:
+        if step.op == PREFIX and step.invoke in self._so_far:
+            return (self._access.ids(self._so_far[step.invoke]),)
         if step.binding is None:
             return evaluate(self._access, self.program, step, self.values)
         if spot is None or frame is None:
@@ -288,9 +293,9 @@ def _blamed(step: Step, error: BaseException) -> InterpdError:
 def evaluate(access: ModelAccess, program: Program, step: Step, values: Values) -> tuple[Any, ...]:
     """The outputs of a node that touches no site."""
     args = [filled(arg, values.get) for arg in step.inputs]
-    if step.op == "tokens.ids":
+    if step.op in OF_TOKENS:
         tokens = program.tokens[step.invoke]
-        side = tokens.target if step.params.get("side") == "target" else tokens
+        side = tokens.target if step.op == PREFIX or step.params.get("side") == "target" else tokens
         return (access.ids((side or tokens).ids),)
     if step.op == "param.read":
         return (access.parameter(str(step.params["name"])),)

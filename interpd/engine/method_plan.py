@@ -9,7 +9,7 @@ from interpd.engine.method_request import PassRequest, binding_of
 from interpd.engine.model_access import ModelAccess
 from interpd.engine.nnsight_driver import Visit, visits_of
 from interpd.engine.planning import Program, Step
-from interpd.graph.order import BEFORE
+from interpd.graph.order import BEFORE, OF_TOKENS
 
 
 def plan_key(request: PassRequest) -> Hashable:
@@ -45,7 +45,7 @@ class MethodPlan:
         deepest = max((binding.site.layer for binding in needed), default=-1)
         self.n_layers = min(deepest + 1, access.resident.info.n_layers)
         """How many layers run for it."""
-        self.has_tokens = any(one.op == "tokens.ids" for one in self.steps)
+        self.has_tokens = any(one.op in OF_TOKENS for one in self.steps)
         """Whether a node depends on the tokens of a row themselves."""
         touched = [*self.bindings.values(), *(one.binding for one in self.steps if one.binding is not None)]
         self.eager_attention = any(binding.site.eager_attention for binding in touched)

@@ -11,7 +11,7 @@ from interpd.engine.binding import Binding, Location, carries_of
 from interpd.engine.store import Store
 from interpd.graph.check import CheckReport
 from interpd.graph.ir import Arg, Blob, Dots, Ref, Slice, node_name, node_references
-from interpd.graph.order import AFTER, BEFORE, GRAD, READ, WRITE, NodePlan, OrderPlan
+from interpd.graph.order import AFTER, BEFORE, GRAD, OF_TOKENS, PREFIX, READ, WRITE, NodePlan, OrderPlan
 from interpd.graph.run import RunRequest, Tokens
 from interpd.graph.schema import Manifest, OpSchema
 from interpd.graph.types import TensorData, TensorType
@@ -50,6 +50,11 @@ class Step:
     def touches_site(self) -> bool:
         """Whether it reads or writes."""
         return self.binding is not None
+
+    @property
+    def needs_row(self) -> bool:
+        """Whether it runs only while its prompt has a row in the pass."""
+        return self.touches_site or (self.op == PREFIX and self.plan.steps is not None)
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Program:
                 needed.update(step.sources)
         own: set[int] = set()
         for step in self.steps:
-            of_prompt = step.invoke == invoke and (step.touches_site or step.op == "tokens.ids")
+            of_prompt = step.invoke == invoke and (step.touches_site or step.op in OF_TOKENS)
             if step.index in needed and (of_prompt or own.intersection(step.sources)):
                 own.add(step.index)
         chosen = [self.steps[index] for index in own]

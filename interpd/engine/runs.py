@@ -1,6 +1,7 @@
 """One accepted request on its way through its passes."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
@@ -158,9 +159,11 @@ class Run:
         except InterpdError as error:
             self.fail(error)
 
-    def execution(self, steps: tuple[Step, ...], own_rows: dict[int, Any]) -> Execution:
-        """Its share of a pass in which ``steps`` run."""
-        return Execution(self.program, self.values, steps, own_rows, self._access)
+    def execution(
+        self, steps: tuple[Step, ...], own_rows: dict[int, Any], so_far: Mapping[int, Sequence[int]] | None = None
+    ) -> Execution:
+        """Its share of a pass in which ``steps`` run; ``so_far``: of a generation, as ``Execution`` takes it."""
+        return Execution(self.program, self.values, steps, own_rows, self._access, so_far=so_far)
 
     def take(self, execution: Execution) -> None:
         """Takes over what an execution of a pass has found."""

@@ -19,6 +19,8 @@ module.call(x, module: str) | module_call | a module of the model applied to a v
 param.read(name: str) | param_read | a weight or buffer of the model
 tokens.ids(side: literal['source', 'target'] = None) | tokens_ids \
 | the token ids of the prompt: int64[batch=1 pos]; of an encoder-decoder model those of one side
+tokens.prefix_ids() | prefix_ids \
+| the token ids of everything so far: of a generation the prompt and the new tokens that this step has fed back
 """
 
 _TENSOR = """

@@ -28,6 +28,15 @@ AFTER = 1 << 40
 
 READ, WRITE, GRAD = "site.read", "site.write", "site.grad"
 
+PREFIX = "tokens.prefix_ids"
+"""In a generation it has a value at each step, known when the step begins; otherwise it is known before any pass."""
+
+OF_TOKENS = ("tokens.ids", PREFIX)
+"""What depends on the tokens of a prompt themselves."""
+
+_FIRST = 0
+"""The order of what is known when a pass begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
@@ -175,6 +184,8 @@ class _Planner:
         if node.op == WRITE:
             self._constrain(index, node, needs, step)
             return {node.invoke: _Need(step, self._site_order(node), index)}
+        if node.op == PREFIX and self.n_steps:
+            return {node.invoke: _Need(step, _FIRST, index)}
         if node.op == GRAD:
             self.needs_grad = True
             return {invoke: _Need(0, AFTER, index) for invoke in needs}
@@ -204,7 +215,8 @@ class _Planner:
         head = f"write at {site!r} uses {node_name(self.graph, need.node)}"
         if need.order == AFTER:
             return f"{head} ({source.op}), which is known only after the pass: write it in a prompt of its own"
-        head = f"{head}, read at {source.params['site']!r}"
+        if source.op == READ:
+            head = f"{head}, read at {source.params['site']!r}"
         if need.step and need.step > (self.steps[write][0] or Steps()).start:
             return f"{head} at step {need.step}: a generation runs forward, so write at step {need.step} or later"
         return f"{head}: a pass runs forward, so split this into two passes (give the prompt twice)"
@@ -216,10 +228,10 @@ class _Planner:
         if not self.n_steps or index in self.skip:
             return None, False
         inherited, stacked = self._inherited_steps(index, inputs)
-        if node.op not in (READ, WRITE):
+        if node.op not in (READ, WRITE, PREFIX):
             return inherited, stacked
         # what runs once in a generation is at step 0; steps beyond it are refused by name
-        only = self.manifest.sites[str(node.params["site"])].prefill_only
+        only = node.op != PREFIX and self.manifest.sites[str(node.params["site"])].prefill_only
         asked = node.steps or Steps(0, 1 if only else None)
         stop = self.n_steps if asked.stop is None else min(asked.stop, self.n_steps)
         own = Steps(asked.start, stop)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from interpd.errors import Violation
 from interpd.graph.ir import Ref, Steps
-from interpd.graph.order import AFTER, GRAD, READ, WRITE, plan_order
+from interpd.graph.order import AFTER, GRAD, PREFIX, READ, WRITE, plan_order
 from interpd.graph.promotion import FLOATS
 from interpd.graph.subject import Subject
 from interpd.graph.types import TensorType
@@ -67,8 +67,8 @@ def steps_across_prompts(subject: Subject) -> Iterator[Violation]:
     for index, node in enumerate(subject.graph.nodes):
         used = [prompts[ref.node] for ref in subject.refs[index]] if index not in subject.bad else []
         met = frozenset[int]().union(*used)
-        if node.op in (READ, WRITE) and plan.nodes[index].stacked and index not in subject.bad:
-            met = met | {node.invoke} if met or node.op == READ else met
+        if node.op in (READ, WRITE, PREFIX) and plan.nodes[index].stacked and index not in subject.bad:
+            met = met | {node.invoke} if met or node.op != WRITE else met
         together = len({plan.invokes[invoke].pass_index for invoke in met}) == 1
         if len(met) > 1 and not (whole and together):
             names = " and ".join(f"prompts[{invoke}]" for invoke in sorted(met))

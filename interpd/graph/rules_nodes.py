@@ -6,7 +6,7 @@ from math import isnan
 from interpd.errors import Violation
 from interpd.graph.ir import Arg, Blob, Dots, Node, Ref, Slice
 from interpd.graph.names import quoted
-from interpd.graph.order import READ, WRITE
+from interpd.graph.order import PREFIX, READ, WRITE
 from interpd.graph.schema import OpSchema, ParamSchema, PortSchema
 from interpd.graph.subject import Subject
 from interpd.graph.types import ITEM_BYTES, TensorData
@@ -293,7 +293,7 @@ def bad_steps(subject: Subject) -> Iterator[Violation]:
         steps = node.steps
         if steps is None:
             continue
-        if node.op not in (READ, WRITE):
+        if node.op not in (READ, WRITE, PREFIX):
             message = f"only reads and writes have steps; {node.op} runs at those of its inputs"
         elif not subject.n_steps:
             message = "steps are those of a generation, and this request does not generate"
@@ -302,7 +302,7 @@ def bad_steps(subject: Subject) -> Iterator[Violation]:
         elif steps.start >= subject.n_steps:
             last = subject.n_steps - 1
             message = f"step {steps.start} is never reached: {subject.n_steps} new tokens take the steps 0..{last}"
-        elif steps.stop != 1 and subject.manifest.sites[str(node.params["site"])].prefill_only:
+        elif node.op != PREFIX and steps.stop != 1 and subject.manifest.sites[str(node.params["site"])].prefill_only:
             site = node.params["site"]
             message = f"site {site!r} exists at step 0 only, because the encoder runs once: leave the steps out"
         else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from interpd.errors import Violation
 from interpd.graph.ir import Node, Ref
-from interpd.graph.order import GRAD, READ, WRITE
+from interpd.graph.order import GRAD, OF_TOKENS, READ, WRITE
 from interpd.graph.subject import Subject
 
 
@@ -78,7 +78,7 @@ class _Flow:
             stuck = moved
         elif node.op == GRAD:
             stuck = moved
-        elif node.op == "tokens.ids":
+        elif node.op in OF_TOKENS:
             moved |= own
         self.moved[index], self.stuck[index] = moved, stuck
         self.culprit[index] = culprit if culprit >= 0 or not stuck else index

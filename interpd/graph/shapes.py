@@ -40,7 +40,7 @@ _RULES = (
     *(move.movedim, move.broadcast_to, move.repeat_interleave, move.narrow, move.flip, move.roll, move.diagonal),
     *(move.triangle, move.cat, move.stack, make.make, make.noise, make.like, make.eye, make.arange, make.linspace),
     *(make.one_hot, model.site_read, model.site_write, model.site_grad, model.module_call, model.param_read),
-    *(model.tokens_ids, loss.kl_div, loss.cross_entropy),
+    *(model.tokens_ids, model.prefix_ids, loss.kl_div, loss.cross_entropy),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType(

@@ -23,16 +23,21 @@ def site_type(call: Call) -> TensorType:
     """The type of the node's site for its own prompt, as far as sizes are known."""
     node, scope = _parts(call)
     site, lengths = scope.manifest.sites[call.params["site"]], scope.lengths[node.invoke]
-    kind, n_pos = site.type, lengths.pos
-    step = node.steps.start if node.steps else 0
-    only_prefill = site.prefill_only or (node.steps is not None and node.steps.stop == 1)
-    decoding = step > 0 or (scope.decoding and not only_prefill)
-    n_keys = n_pos if not decoding else None
-    if decoding and n_pos is not None and node.steps and node.steps.stop == step + 1:
-        n_keys = n_pos + step
-    own = 1 if decoding else n_pos
+    kind = site.type
+    own, n_keys = _positions(node, scope, only_prefill=site.prefill_only)
     sizes = {"pos": own, "query_pos": own, "key_pos": n_keys, "src_pos": lengths.src_pos}
     return TensorType(kind.dtype, tuple(Dim(d.name, sizes.get(d.name)) if d.size is None else d for d in kind.dims))
+
+
+def _positions(node: Node, scope: Scope, *, only_prefill: bool = False) -> tuple[int | None, int | None]:
+    """(positions of the pass at the node's first step, past and present ones), as far as they are known."""
+    n_pos = scope.lengths[node.invoke].pos
+    step = node.steps.start if node.steps else 0
+    only_prefill = only_prefill or (node.steps is not None and node.steps.stop == 1)
+    if not step and (not scope.decoding or only_prefill):
+        return n_pos, n_pos
+    is_one = n_pos is not None and node.steps is not None and node.steps.stop == step + 1
+    return 1, (n_pos or 0) + step if is_one else None
 
 
 def site_read(call: Call) -> TensorType:
@@ -112,3 +117,9 @@ def tokens_ids(call: Call) -> TensorType:
         raise Refusal("is missing: write 'source' or 'target'", "params.side", "BAD_PARAM")
     dim = Dim("src_pos", lengths.src_pos) if side == "source" else Dim("pos", lengths.pos)
     return TensorType("int64", (Dim("batch", 1), dim))
+
+
+def prefix_ids(call: Call) -> TensorType:
+    """int64[batch=1 key_pos], of the prompt and of what was generated; of an encoder-decoder model its decoder's."""
+    node, scope = _parts(call)
+    return TensorType("int64", (Dim("batch", 1), Dim("key_pos", _positions(node, scope)[1])))

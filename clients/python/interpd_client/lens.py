@@ -15,6 +15,18 @@ def has_final_norm(manifest: Manifest) -> bool:
     return all(site.name != name for site in manifest.absent_sites)
 
 
+def refuse_detour(manifest: Manifest) -> None:
+    """Raises ``UnknownName`` for a model whose stream does not enter the logits by its norm and unembedding alone."""
+    orders = {name: site.order for name, site in manifest.sites.items() if site.canonical}
+    first, last = orders.get("ln_final"), orders.get("logits")
+    between = [name for name, order in orders.items() if first is not None and last and first < order < last]
+    if between:
+        raise UnknownName(
+            f"model {manifest.model.name!r} has no lens: between its final norm and its logits there is "
+            f"{', '.join(map(repr, between))}, so a stream in its layers says nothing by itself about the next token"
+        )
+
+
 def final_norm(manifest: Manifest) -> str:
     """The path of the norm behind the last block. Raises ``UnknownName`` where it is not the only one of its kind."""
     d_model = manifest.model.sizes.get("d_model")

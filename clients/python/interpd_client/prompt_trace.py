@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from interpd_client.functions import OperationFamily, TorchFunctions, call
-from interpd_client.lens import FINAL_BIAS, final_norm, has_final_norm, unembedding
+from interpd_client.lens import FINAL_BIAS, final_norm, has_final_norm, refuse_detour, unembedding
 from interpd_client.names import UnknownName
 from interpd_client.recording import Recording
 from interpd_client.sites import ModulePorts, SiteGroup, SiteScope, SiteTable, SiteValue
@@ -75,6 +75,13 @@ class PromptTrace:
         return self.op("tokens.ids", side="source") if has_encoder else self.op("tokens.ids")
 
     @property
+    def prefix_ids(self) -> Value:
+        """The token ids of everything so far, ``int64[batch key_pos]``: of a generation the prompt and the new tokens
+        that the present step has fed back, in a plain trace the prompt alone; where there is an encoder, the decoder's.
+        """
+        return self.op("tokens.prefix_ids")
+
+    @property
     def decoder_input_ids(self) -> Value:
         """What the decoder of an encoder-decoder model is given, its start token first, ``int64[batch pos]``."""
         return self.op("tokens.ids", side="target")
@@ -103,6 +110,7 @@ class PromptTrace:
         A cap or scale that the model puts on its logits is not applied; a bias is.
         """
         manifest = self._recording.manifest
+        refuse_detour(manifest)
         normed = self.call(final_norm(manifest), value) if has_final_norm(manifest) else value
         logits = self.call(unembedding(manifest), normed)
         return logits + self.param(FINAL_BIAS) if FINAL_BIAS in manifest.parameters else logits

@@ -14,7 +14,7 @@ from interpd_client.names import UnknownName, nearest_names
 from interpd_client.places import Place, Places, user_place
 
 WRITE = "site.write"
-STEPPED = ("site.read", WRITE)
+STEPPED = ("site.read", WRITE, "tokens.prefix_ids")
 """Operations that may act at some steps of a generation only."""
 
 

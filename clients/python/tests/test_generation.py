@@ -100,3 +100,11 @@ def test_a_position_of_the_prompt_at_every_step_is_told_to_act_at_step_0(model):
             g.layers[0].resid_post[:, 2] += 1.0
     with model.generate("a b c", max_new_tokens=3) as g, g.at(0):
         g.layers[0].resid_post[:, 2] += 1.0
+
+
+def test_the_tokens_so_far_are_those_of_the_steps_that_stand_around_them(model):
+    g = model.generate("a", max_new_tokens=9)
+    with g.steps(2, 5):
+        so_far = g.prefix_ids
+    assert [(node.op, node.steps) for node in g._recording.nodes] == [("tokens.prefix_ids", Steps(2, 5))]
+    assert str(so_far.type) == "int64[batch=1 key_pos=?]"

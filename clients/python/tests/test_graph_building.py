@@ -1,5 +1,7 @@
 """What expressions record, node by node."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -194,6 +196,20 @@ def test_gradients_modules_weights_and_tokens(model, sent):
         {"module": "model.norm"},
         {"module": "lm_head"},
     ]
+
+
+def test_a_model_that_mixes_something_in_behind_its_norm_has_no_lens(transport):
+    manifest = transport.manifests["fake"]
+    order = manifest.sites["logits"].order
+    sites = {**manifest.sites, "logits": replace(manifest.sites["logits"], order=order + 1)}
+    sites["mix"] = replace(sites["ln_final"], name="mix", order=order)
+    transport.manifests["fake"] = replace(manifest, sites=sites)
+    with interpd.Client(transport) as client:
+        t = client.model("fake").trace("a")
+        with pytest.raises(
+            interpd.UnknownName, match="has no lens: between its final norm and its logits there is 'mix'"
+        ):
+            t.lens(t.layers[0].resid_post)
 
 
 def test_a_gradient_with_respect_to_a_site_mentioned_again_is_that_of_the_first_mention(model, sent):
