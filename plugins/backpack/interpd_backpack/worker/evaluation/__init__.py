@@ -1,0 +1,1 @@
+"""Measurements that are too much data for a trace: how surprised the model is by texts."""
