@@ -64,6 +64,7 @@ def tiny_backpack(
         torch.manual_seed(seed)
         model = BackpackForCausalLM(tiny_config(**changes))
         randomise(model)
+    model.generation_config.suppress_tokens = list(range(model.config.vocab_size - N_PADDING, model.config.vocab_size))
     return model.to(dtype).eval().requires_grad_(False), tiny_tokenizer()
 
 
