@@ -4,19 +4,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interpd.sdk import SiteTable, hookimpl
+from interpd_backpack.worker.evaluation.surprisal import surprisals
+from interpd_backpack.worker.evaluation.vocabulary import unknown_token
 from interpd_backpack.worker.explaining.contributions import contributions
 from interpd_backpack.worker.explaining.over_texts import contributions_over
+from interpd_backpack.worker.finding.slopes import slopes
 from interpd_backpack.worker.reading.scan import nearest, reverse
 from interpd_backpack.worker.reading.senses import senses
 from interpd_backpack.worker.reading.similarity import similarity
 from interpd_backpack.worker.reading.specialisation import specialisation
 from interpd_backpack.worker.sites import sites_of
+from interpd_backpack.worker.topics.annealing import anneal
+from interpd_backpack.worker.topics.scoring import SensePeaks, peaks, topic_scores
 
-OPS: tuple[Callable[..., Any], ...] = ()
+OPS: tuple[Callable[..., Any], ...] = (anneal,)
 READING = (senses, reverse, nearest, similarity, specialisation)
 EXPLAINING = (contributions, contributions_over)
-METHODS: tuple[Callable[..., Any], ...] = (*READING, *EXPLAINING)
-ARTIFACTS: tuple[type, ...] = ()
+EVALUATION = (surprisals, unknown_token)
+TOPICS = (peaks, topic_scores)
+FINDING = (slopes,)
+METHODS: tuple[Callable[..., Any], ...] = (*READING, *EXPLAINING, *EVALUATION, *FINDING, *TOPICS)
+ARTIFACTS: tuple[type, ...] = (SensePeaks,)
 
 
 @hookimpl
