@@ -86,9 +86,8 @@ class BackpackModel(BackpackPreTrainedModel):
         **options: Any,
     ) -> Tensor:
         """The mix of senses ``[batch, pos, d_model]``; arguments as in ``BackpackForCausalLM``."""
-        is_untouched = False
         if inputs_embeds is None:
-            inputs_embeds, is_untouched = embedded(self.embeddings(), input_ids)
+            inputs_embeds = self.embeddings()(input_ids)
         hidden = self.gpt2_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -97,9 +96,7 @@ class BackpackModel(BackpackPreTrainedModel):
             use_cache=past_key_values is not None,
             **options,
         ).last_hidden_state
-        return self.mixing(
-            hidden, inputs_embeds, input_ids, attention_mask, parts=self, memory=memory, is_untouched=is_untouched
-        )
+        return self.mixing(hidden, inputs_embeds, input_ids, attention_mask, parts=self, memory=memory)
 
 
 class BackpackForCausalLM(BackpackPreTrainedModel, GenerationMixin):
@@ -213,20 +210,3 @@ def placed(
 def kept_positions(mixed: Tensor, keep: int | Tensor) -> Tensor:
     """The positions whose logits are asked for."""
     return mixed[:, -keep:] if isinstance(keep, int) and keep else mixed if isinstance(keep, int) else mixed[:, keep]
-
-
-def embedded(table: nn.Embedding, ids: Tensor) -> tuple[Tensor, bool]:
-    """(embeddings of tokens as whoever listens to the table leaves them, whether they left them alone)."""
-    made: list[tuple[Tensor, int]] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        made.append((output, -1 if output.is_inference() else output._version))
-
-    # a hook that comes first sees what the table itself gave
-    handle = table.register_forward_hook(note, prepend=True)
-    try:
-        embeds = table(ids)
-    finally:
-        handle.remove()
-    ((first, version),) = made
-    return embeds, embeds is first and version >= 0 and embeds._version == version

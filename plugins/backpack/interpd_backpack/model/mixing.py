@@ -30,7 +30,6 @@ class SenseMixing(nn.Module):
         *,
         parts: Any,
         memory: SenseMemory,
-        is_untouched: bool = False,
     ) -> Tensor:
         """The mix ``[batch, pos, d_model]``.
 
@@ -41,11 +40,10 @@ class SenseMixing(nn.Module):
             attention_mask: Zero for padding, those before included.
             parts: Has ``sense_weight_net``, ``sense_network`` and ``sense_table``.
             memory: Keys and senses of the positions before.
-            is_untouched: Whether the embeddings are known to be those of the tokens.
         """
         weights = parts.sense_weight_net(hidden, attention_mask, memory)
         memory.weights = weights
-        known = parts.sense_table.known(embeds, token_ids, is_untouched=is_untouched)
+        known = parts.sense_table.known(embeds, token_ids)
         mixed = mixed_senses(weights, memory.senses(parts.sense_network(embeds, known)))
         return mixed if self.scale == 1.0 else mixed * self.scale
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 
-from interpd_backpack.model.backpack import BackpackOutput, embedded, kept_positions, placed, scale_down, wants_cache
+from interpd_backpack.model.backpack import BackpackOutput, kept_positions, placed, scale_down, wants_cache
 from interpd_backpack.model.config import RetrofitConfig
 from interpd_backpack.model.mixing import SenseMixing
 from interpd_backpack.model.network import SenseNetwork
@@ -128,9 +128,8 @@ class RetrofitForCausalLM(PreTrainedModel, GenerationMixin):
         """Logits of the next token at each position; arguments as those of ``BackpackForCausalLM.forward``."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected either input_ids or inputs_embeds")
-        is_untouched = False
         if inputs_embeds is None:
-            inputs_embeds, is_untouched = embedded(self.get_input_embeddings(), input_ids)
+            inputs_embeds = self.get_input_embeddings()(input_ids)
         if past_key_values is None and wants_cache(self, use_cache):
             past_key_values = DynamicCache(config=self.config)
         n_past = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -153,7 +152,6 @@ class RetrofitForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask,
             parts=self.backpack,
             memory=memory,
-            is_untouched=is_untouched,
         )
         whole = hidden + self.backpack.gate * mixed
         logits = self.lm_head(kept_positions(whole, logits_to_keep))

@@ -62,20 +62,17 @@ class SenseTable(nn.Module):
         with torch.no_grad():
             return self._looked_up(ids)
 
-    def known(self, embeds: Tensor, ids: Tensor | None, *, is_untouched: bool) -> Tensor | None:
+    def known(self, embeds: Tensor, ids: Tensor | None) -> Tensor | None:
         """The senses ``[batch, pos, sense, d_model]`` of a text, if they need not come from its own embeddings.
 
         Args:
             embeds: Its embeddings, ``[batch, pos, d_model]``.
-            ids: Its tokens.
-            is_untouched: Whether the embeddings are known to be those of the tokens; otherwise they are compared, and
-                those that were written to get senses of their own.
+            ids: Its tokens. Where its embeddings are not theirs, because somebody has written to them, they get senses
+                of their own.
         """
         if ids is None or not self._may_serve() or (torch.is_grad_enabled() and embeds.requires_grad):
             return None
         with torch.no_grad():
-            if is_untouched:
-                return self._looked_up(ids)
             own = (self._embedded(ids) == embeds).all(-1)
             senses = self._looked_up(ids)
             if not own.all():
