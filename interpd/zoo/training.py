@@ -2,7 +2,8 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,36 @@ def begin(recipe: Recipe, seed: int) -> None:
     """Makes this process compute what it computed the last time with this seed."""
     torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(True)
+    # a tenth of the time of a small model, and only what is read before it is written would differ
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
 
 
+@contextmanager
+def begun(recipe: Recipe, seed: int) -> Iterator[None]:
+    """``begin``, for a block of a process that has other things to do, too."""
+    threads, is_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fills, drawn = torch.utils.deterministic.fill_uninitialized_memory, torch.get_rng_state()
+    try:
+        begin(recipe, seed)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(is_strict)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
+        torch.set_rng_state(drawn)
+
+
 def train(
-    model: PreTrainedModel, recipe: Recipe, loss_at: Callable[[int], Tensor], *, seed: int, steps: int
+    model: PreTrainedModel,
+    recipe: Recipe,
+    loss_at: Callable[[int], Tensor],
+    *,
+    seed: int,
+    steps: int,
+    first: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    after: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """What the metrics say of the training. Trains in place, and prints how far it is.
 
@@ -70,14 +96,18 @@ def train(
         recipe: Its ``steps`` are those of ``steps``.
         loss_at: The loss of the batch of a step, with its graph.
         seed: That ``begin`` was given.
-        steps: How many.
+        steps: How many, those before ``first`` included.
+        first: The step to go on with.
+        optimizer: Its learning rate is set here; without one, AdamW that decays all weights.
+        after: Called behind each step with how many are done.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-    )
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        )
     started = time.monotonic()
     model.train()
-    for step in range(steps):
+    for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * recipe.share(step, steps)
         optimizer.zero_grad()
@@ -87,6 +117,8 @@ def train(
         optimizer.step()
         if step % recipe.told_every == 0 or step == steps - 1:
             print(f"step {step:5d}/{steps}  loss {loss.item():.4f}  {time.monotonic() - started:5.0f} s", flush=True)
+        if after is not None:
+            after(step + 1)
     model.eval()
     told = {"seed": seed, "steps": steps, "rows": recipe.rows, "threads": recipe.threads}
     return {**told, "seconds": round(time.monotonic() - started)}

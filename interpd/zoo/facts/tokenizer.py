@@ -1,5 +1,7 @@
 """The word-level tokenizer of the world; as in byte-level vocabularies, a word's token holds the space before it."""
 
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -20,7 +22,12 @@ def world_words(world: World) -> list[str]:
 
 def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
     """A fast tokenizer that puts BOS first, gives one token to each word and to the period, and decodes exactly."""
-    tokens = [PAD, BOS, EOS, UNKNOWN, PERIOD, *(SPACE + word for word in world_words(world))]
+    return word_tokenizer(world_words(world))
+
+
+def word_tokenizer(words: Sequence[str], marks: Sequence[str] = (PERIOD,)) -> PreTrainedTokenizerFast:
+    """A tokenizer of one token for each of ``words``, the space before it included, and for each of the ``marks``."""
+    tokens = [PAD, BOS, EOS, UNKNOWN, *marks, *(SPACE + word for word in words)]
     backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
     # ByteLevel gives every first word its space; taking it off again keeps decode(encode(text)) == text.

@@ -1,0 +1,1 @@
+"""Training of Backpacks, and of transformers to compare them with, on the caller's own text."""
