@@ -14,7 +14,7 @@ from interpd.plugin.artifact import artifact, load_artifact, save_artifact
 from interpd.plugin.declaration import DeclarationError
 from interpd.plugin.hookspecs import hookimpl
 from interpd.plugin.method import Begin, MethodContext, Session, method
-from interpd.plugin.model import LoadedModel
+from interpd.plugin.model import LoadedModel, ModelFiles
 from interpd.plugin.op import op
 from interpd.plugin.site_table import SiteRow, SiteTable
 
@@ -26,6 +26,7 @@ __all__ = [
     "InvalidRequest",
     "LoadedModel",
     "MethodContext",
+    "ModelFiles",
     "ModelInfo",
     "ModelSpec",
     "Recomputed",

@@ -11,7 +11,7 @@ import pluggy
 
 from interpd.config import ModelSpec
 from interpd.graph.run import Event
-from interpd.plugin.model import LoadedModel
+from interpd.plugin.model import LoadedModel, ModelFiles
 from interpd.plugin.site_table import SiteTable
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def interpd_register_artifacts() -> Sequence[type]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def interpd_model_for_spec(spec: ModelSpec) -> LoadedModel | None:
+def interpd_model_for_spec(spec: ModelSpec, files: ModelFiles) -> LoadedModel | None:
     """The model for ``spec``, when this plugin knows how to build it; ``None`` to leave it to transformers.
 
     Runs in a worker, when it loads a model. Weights are safetensors; nothing is unpickled.
 
     Args:
         spec: Source, revision, dtype and device as configured; ``auto`` is left to the plugin.
+        files: What the source holds, on demand; brings a model to its device and finds its tokenizer.
     """
 
 

@@ -23,7 +23,7 @@ from interpd.plugin.declaration import DeclarationError, cause
 from interpd.plugin.declared import Declarations
 from interpd.plugin.discovery import BUILT_IN, Candidate, discover
 from interpd.plugin.method import RegisteredMethod
-from interpd.plugin.model import LoadedModel
+from interpd.plugin.model import LoadedModel, ModelFiles
 from interpd.plugin.op import RegisteredOp
 from interpd.plugin.site_table import SiteTable
 
@@ -43,9 +43,9 @@ class Registry:
     _trace: Callable[[str], None] | None = field(repr=False)
     _failures: dict[str, int] = field(default_factory=dict, repr=False)
 
-    def model_for_spec(self, spec: ModelSpec) -> LoadedModel | None:
+    def model_for_spec(self, spec: ModelSpec, files: ModelFiles | None = None) -> LoadedModel | None:
         """The model that a plugin builds for ``spec``; ``None`` when none knows it. What it raises comes out."""
-        return self._hooks.hook.interpd_model_for_spec(spec=spec)
+        return self._hooks.hook.interpd_model_for_spec(spec=spec, files=files)
 
     def sites_for_model(self, model_config: Any) -> SiteTable | None:
         """The sites that a plugin knows for a model of this ``config``; ``None`` when none does."""

@@ -83,11 +83,17 @@ def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
         if tokenizer_config.is_file():
             settings[tokenizer_config.relative_to(folder).as_posix()] = read_json(tokenizer_config)
     for name, content in settings.items():
-        if "auto_map" in content:
+        # also in the config of a part, which is made into a model of its own (CVE-2026-5241)
+        if _has_key(content, "auto_map"):
             raise FeatureUnsupported(
                 f"{name} of {str(folder)!r} asks for code of its own ('auto_map'), which interpd never runs; "
                 "if transformers knows the architecture, serve a copy of the folder without that key"
             )
+
+
+def _has_key(content: Any, key: str) -> bool:
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    return (isinstance(content, Mapping) and key in content) or any(_has_key(part, key) for part in parts)
 
 
 def _refuse_other_weights(folder: Path, config: Mapping[str, Any]) -> None:

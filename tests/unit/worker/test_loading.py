@@ -7,6 +7,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from interpd.config import ModelSpec
 from interpd.engine.tokens import tokenize
@@ -97,9 +98,11 @@ def test_pickles_are_refused_with_the_way_to_convert_them(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("part", ["", "text_config"])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_code_in_a_checkpoint_is_refused(folder, name):
-    rewrite(folder / name, auto_map={"AutoModelForCausalLM": "modeling.Evil"})
+def test_code_in_a_checkpoint_is_refused(folder, name, part):
+    asking = {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}}
+    rewrite(folder / name, **({part: asking} if part else asking))
     (folder / "modeling.py").write_text("raise SystemExit('ran')")
     with pytest.raises(FeatureUnsupported, match=f"{name} .* asks for code of its own"):
         load(folder)
@@ -156,7 +159,11 @@ def test_an_attention_kernel_named_by_a_config_is_not_fetched(folder):
     ("changes", "message"),
     [
         ({"is_encoder_decoder": True, "model_type": "llama"}, "'llama' is no encoder-decoder language model"),
-        ({"model_type": "never_heard_of"}, "does not know a model of type 'never_heard_of'"),
+        (
+            {"model_type": "never_heard_of"},
+            r"does not know a model of type 'never_heard_of'; if it is the architecture of a plugin, name that plugin "
+            r"\(--plugin NAME; ",
+        ),
         ({"model_type": "clip"}, "no causal language model"),
     ],
 )
@@ -283,12 +290,66 @@ def test_a_plugin_that_knows_the_source_builds_the_model():
     tiny = tiny_gpt2()
 
     class Registry:
-        def model_for_spec(self, spec):
+        def model_for_spec(self, spec, files):
+            assert not files.config
             return LoadedModel(tiny.model, tiny.tokenizer, "sha256:own") if spec.source == "own" else None
 
     loaded = load_model(ModelSpec("own"), Registry())
     assert (loaded.model, loaded.revision) == (tiny.model, "sha256:own")
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+class OwnReader:
+    """A plugin that reads the weights of a folder itself, and does ``then`` before it is done."""
+
+    def __init__(self, then=lambda model: None):
+        self._then = then
+
+    def model_for_spec(self, spec, files):
+        assert files.config["model_type"] == "llama"
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**files.config), dtype=files.dtype)
+        for path in files.weights:
+            model.load_state_dict(load_file(path))
+        self._then(model)
+        return files.finished(model)
+
+
+def test_a_plugin_reads_a_folder_as_it_would_be_read(folder):
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rewrite(folder / "config.json", dtype="bfloat16")
+    for dtype in ("auto", "bfloat16"):
+        plain, own = (load_model(ModelSpec(str(folder), dtype=dtype), one) for one in (None, OwnReader()))
+        assert own.revision == plain.revision
+        assert own.tokenizer.get_vocab() == plain.tokenizer.get_vocab()
+        for name, weight in plain.model.state_dict().items():
+            assert torch.equal(own.model.state_dict()[name], weight)
+            assert own.model.state_dict()[name].dtype == weight.dtype
+
+
+@torch.no_grad()
+def test_what_a_plugin_read_is_judged_as_any_other_model(folder):
+    with pytest.raises(InvalidRequest, match="hold NaN or infinity, as float32"):
+        load_model(ModelSpec(str(folder)), OwnReader(lambda model: model.lm_head.weight.fill_(float("inf"))))
+    with pytest.raises(InvalidRequest, match="changed while they were loaded"):
+        load_model(ModelSpec(str(folder)), OwnReader(lambda model: (folder / "model.safetensors").touch()))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(FeatureUnsupported, match=r"only 'pytorch_model\.bin'"):
+        load_model(ModelSpec(str(folder)), OwnReader())
+
+
+def test_what_is_in_no_folder_has_no_config_and_is_told_to_whoever_goes_on(tmp_path):
+    asked = []
+
+    class Registry:
+        def model_for_spec(self, spec, files):
+            asked.append(dict(files.config))
+
+    (tmp_path / "config.json").write_text("{")
+    for source, error in (("no folder", ModelNotFound), (str(tmp_path), InvalidRequest)):
+        with pytest.raises(error):
+            load_model(ModelSpec(source), Registry())
+    assert asked == [{}, {}]
 
 
 def test_real_models_load(shared):
