@@ -15,7 +15,7 @@ from interpd_client import Model
 Pieces = Literal["refuse", "first", "last", "each", "mean", "sum"]
 """What is done with a word of several tokens.
 
-``refuse``: nothing. ``first``, ``last``: that token is taken for the word. ``each``: all of its tokens, each for itself.
+``refuse``: nothing. ``first``, ``last``: that token is taken for the word. ``each``: all of its tokens, one by one.
 ``mean``, ``sum``: the mean or sum of its tokens' senses (Hewitt et al. 2023 compare words by the mean).
 """
 
@@ -70,5 +70,7 @@ def word(model: Model, text: str | int, pieces: Pieces = "refuse") -> Word:
 
 def spelt(model: Model, ids: Sequence[int]) -> tuple[str, ...]:
     """The text of each token id, its space included."""
-    chunks = [tuple(ids[at : at + SPELT_AT_ONCE]) for at in range(0, len(ids), SPELT_AT_ONCE)]
+    # a question is a prompt, and no longer than the model takes
+    size = min(SPELT_AT_ONCE, model.info.max_positions or SPELT_AT_ONCE)
+    chunks = [tuple(ids[at : at + size]) for at in range(0, len(ids), size)]
     return tuple(string for chunk in chunks for string in model.tokenize(Prompt(token_ids=chunk)).strings)

@@ -92,7 +92,9 @@ def contributions_over(
     answer = ask(model, method, prompt, constants, run, write=under, on_event=watch)
     found = answer.values
     names = ("types", "sums", "squares", "counts", "values", "bases", "residuals", "targets")
-    where = {"all": "at every position", "before_target": "wherever it comes"}.get(str(position), f"at {position}")
+    where = {"all": "at every position", "before_target": "wherever it comes", "-1": "at the last position"}.get(
+        str(position), f"at position {position}"
+    )
     of = "the token that comes" if word is None and position == "all" else ""
     strings = strings_of(model, found.types, found.targets, constants["against"])
     said = f"{chosen} of {of}" if of else number_said(chosen, word, other, strings)

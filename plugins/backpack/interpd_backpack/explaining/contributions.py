@@ -138,7 +138,7 @@ class Contributions(Shown):
 
     def _body(self) -> str:
         used, of_sums = self._scales()
-        head = ["", *map(str, range(self.contributions.shape[1])), "all senses"]
+        head = ["<i>↓ tokens, → senses</i>", *map(str, range(self.contributions.shape[1])), "all senses"]
         body = []
         for pos, values in enumerate(self.contributions.tolist()):
             cells = [cell_html(value, used, self._hover(pos, sense)) for sense, value in enumerate(values)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ class Similarity(Shown):
             *map(str, range(n_senses)),
             *(f'<span title="{what}">{name}</span>' for name, what in MEASURES.items()),
         ]
-        note = f'<p class="note">{label_html(self._notes())}</p>' if self._notes() else ""
+        note = f'<p class="note">{escape(self._notes())}</p>' if self._notes() else ""
         return used.legend_html() + note + table_html(head, rows)
 
     def _rendered(self, width: int) -> RenderableType:

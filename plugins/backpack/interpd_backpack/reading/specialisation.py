@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from interpd_backpack.views.tables import cell_html, grids, table_html
 
 COLLAPSED = 0.5
 """A sense whose first word is the same for more of the tokens has collapsed."""
+
+BANDS = (
+    "on tokens by how often they occur in the texts: the share of the weights, less that of even weights (in brackets)"
+)
+"""What the map of sense weights shows."""
 
 _ARRAYS = (
     "entropy", "overlap", "variance", "explained", "norms", "top_ids", "top_shares", "distinct", "weight_entropy",
@@ -152,23 +158,21 @@ class Specialisation(Shown):
             word = f"{label_html(self.strings[int(self.top_ids[sense])])} {self.top_shares[sense]:.0%}"
             cells = "".join(f"<td>{_written(getattr(self, name)[sense])}</td>" for name in self._columns())
             body.append(f"<tr><th>{sense}</th><td>{word}</td>{cells}</tr>")
-        parts = [f'<p class="note">{label_html(self._note())}</p>', table_html(head, body)]
+        parts = [f'<p class="note">{escape(self._note())}</p>', table_html(head, body)]
         parts.append(f"<h4>Top {self.top_words} words in common <small>of two senses of a token</small></h4>")
         names = [str(sense) for sense in range(self.n_senses)]
         parts.append(_map_html("sense", names, names, self.overlap, Scale(1.0, is_signed=False)))
         if self.n_texts:
             titles, table = self._by_band()
-            parts.append("<h4>Sense weights <small>by how often a token occurs in the texts</small></h4>")
-            parts.append(_map_html("", [*names, "even"], titles, table, scale((table,))))
+            parts.append(f"<h4>Sense weights <small>{BANDS}</small></h4>")
+            parts.append(_map_html("sense", names, titles, table, scale((table,))))
         return "".join(parts)
 
     def _by_band(self) -> tuple[list[str], np.ndarray]:
         bands = self.bands()
-        titles = [
-            f"{band['low']}–{band['high']}×" if band["low"] < band["high"] else f"{band['low']}×" for band in bands
-        ]
-        columns = [np.append(band["mass"], band["even"]) for band in bands]
-        return titles, np.stack(columns, 1)
+        ends = ["–".join(map(str, dict.fromkeys((band["low"], band["high"])))) for band in bands]
+        titles = [f"{end}× ({band['even']:.0%})" for end, band in zip(ends, bands, strict=True)]
+        return titles, np.stack([band["mass"] - band["even"] for band in bands], 1)
 
     def _rendered(self, width: int) -> RenderableType:
         names = [str(sense) for sense in range(self.n_senses)]
@@ -184,8 +188,8 @@ class Specialisation(Shown):
         parts += _map_text(names, names, self.overlap, Scale(1.0, is_signed=False), width)
         if self.n_texts:
             titles, table = self._by_band()
-            parts.append(Text("sense weights by how often a token occurs in the texts", "bold"))
-            parts += _map_text([*names, "even"], titles, table, scale((table,)), width)
+            parts.append(Text("sense weights  ", "bold").append(BANDS, "not bold dim"))
+            parts += _map_text(names, titles, table, scale((table,)), width)
         return Group(*parts)
 
 

@@ -13,6 +13,8 @@ SENSES, WEIGHTS = "senses", "sense_weights"
 TABLE = "backpack.sense_table"
 """The module that gives the senses of token ids, kept once they were computed."""
 HEAD = "lm_head"
+GATE = "backpack.gate"
+"""A weight that retrofitted models have."""
 MOST_PADDING = 1024
 """Rows behind the tokens that are looked for; embeddings are padded to a multiple of some power of two."""
 
@@ -69,7 +71,17 @@ class Lexicon:
     @cached_property
     def unembedding(self) -> Tensor:
         """E, ``[d_vocab, d_model]``. Read only."""
-        return self._session.parameter(f"{HEAD}.weight")
+        return self._session.parameter(f"{HEAD}.weight", copy=False)
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """What the sum of the senses is multiplied with before the base stream of a retrofitted model is added; of a
+        Backpack 1. A number."""
+        try:
+            return self._session.parameter(GATE).double()
+        except CallerError:
+            # a Backpack has no such weight
+            return torch.ones((), dtype=torch.float64, device=self.device)
 
     def _ids(self, ids: Tensor | Sequence[int]) -> Tensor:
         return torch.as_tensor(ids, dtype=torch.int64, device=self.device)

@@ -48,6 +48,20 @@ class Parts:
         return self.contributions.abs().sum() + self.base.abs() + self.value.abs()
 
 
+@dataclass(frozen=True)
+class Direction:
+    """How a number is read off the vector before the head."""
+
+    toward: Tensor
+    """``[d_model]``"""
+    bias: Tensor
+    """What the head adds."""
+    value: Tensor
+    """The number, from the model's own logits."""
+    gate: Tensor
+    """What the sum of the senses is multiplied with before it is added to the base stream."""
+
+
 class Directions:
     """Rows of E that predictions are read off with, in float64."""
 
@@ -56,8 +70,8 @@ class Directions:
         zero = torch.zeros(1, lexicon.unembedding.shape[1], dtype=lexicon.unembedding.dtype, device=lexicon.device)
         self._biases = lexicon.logits(zero)[0].detach().double()
 
-    def __call__(self, quantity: Quantity, target: int, against: int, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(direction ``[d_model]``, the head's bias, the model's own number) of a prediction.
+    def __call__(self, quantity: Quantity, target: int, against: int, logits: Tensor) -> Direction:
+        """How a number of a prediction is read off.
 
         Args:
             quantity: Which number.
@@ -65,20 +79,18 @@ class Directions:
             against: The other one of a difference.
             logits: The model's own at the position, ``[d_vocab]``.
         """
-        rows, logits = self._lexicon.unembedding, logits.double()
-        direction, bias, value = rows[target].double(), self._biases[target], logits[target]
+        rows, logits, gate = self._lexicon.unembedding, logits.double(), self._lexicon.gate
+        toward, bias, value = rows[target].double(), self._biases[target], logits[target]
         if quantity == "difference":
-            return direction - rows[against].double(), bias - self._biases[against], value - logits[against]
+            toward, bias = toward - rows[against].double(), bias - self._biases[against]
+            return Direction(toward, bias, value - logits[against], gate)
         if quantity == "log_probability":
             p = logits.softmax(-1)
-            mean = _weighted_rows(p, rows)
-            return direction - mean, bias - p @ self._biases, value - p @ logits
-        return direction, bias, value
+            return Direction(toward - _weighted_rows(p, rows), bias - p @ self._biases, value - p @ logits, gate)
+        return Direction(toward, bias, value, gate)
 
 
-def parts_of(
-    found: Mapping[str, Tensor], row: int, length: int, position: int, direction: tuple[Tensor, Tensor, Tensor]
-) -> Parts:
+def parts_of(found: Mapping[str, Tensor], row: int, length: int, position: int, direction: Direction) -> Parts:
     """One number of one row of a pass, taken apart.
 
     Args:
@@ -86,17 +98,17 @@ def parts_of(
         row: Of the pass.
         length: Tokens of the row.
         position: Whose prediction it is.
-        direction: What ``Directions`` gave.
+        direction: How the number is read off.
     """
-    toward, bias, value = direction
+    toward, gate = direction.toward, direction.gate
     senses = found[SENSES][row, :, :length].double()
     weights = found[WEIGHTS][row, :, position, :length].double()
     own, mixed = torch.einsum("lj,ljd->d", weights, senses), found[MIX][row, position].double()
     # the model's own factor, whatever the model (or a write) takes it from
     scale = (own @ mixed) / own.square().sum() if own.any() else own.new_ones(())
     says = senses @ toward
-    base = toward @ (found[BEFORE_HEAD][row, position].double() - mixed) + bias
-    return Parts(scale * weights * says, says, weights, scale, base, value)
+    base = toward @ (found[BEFORE_HEAD][row, position].double() - gate * mixed) + direction.bias
+    return Parts(gate * scale * weights * says, says, weights, gate * scale, base, direction.value)
 
 
 def check(parts: Parts, session: Session) -> None:
