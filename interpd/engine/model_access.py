@@ -55,8 +55,6 @@ class ModelAccess:
         self.index_device = torch.device("cpu") if is_spread else self.device
         """Where indices are made that the model's own code applies to tensors of any of its layers."""
         arguments = inspect.signature(resident.model.forward).parameters
-        self.can_keep_logits = "logits_to_keep" in arguments
-        """Whether the model can compute logits at some positions only."""
         self.takes_cache = "past_key_values" in arguments
         """Whether a pass can go on from an earlier one."""
         self.takes_positions = "position_ids" in arguments

@@ -196,12 +196,12 @@ def with_kept_logits(
         steps: What runs, with the rows of its request.
         last: Whether the last position is needed in any case.
     """
-    final = access.resident.bindings.get("ln_final")
-    if final is None or not access.can_keep_logits:
+    cut = access.resident.kept_from
+    if cut is None:
         return frame
     needed = {frame.n_pos - 1} if last else set()
     for program, step, own_rows in steps:
-        if step.binding is None or step.invoke not in own_rows or step.binding.location.order <= final.location.order:
+        if step.binding is None or step.invoke not in own_rows or step.binding.location.order < cut:
             continue
         if step.binding.site.name != rows.LOGITS:
             return frame

@@ -161,6 +161,24 @@ def forward_inputs(
     return inputs
 
 
+def kept_from(model: nn.Module, probe: Probe) -> int | None:
+    """The order of the first place that has only those positions whose logits a pass is to keep.
+
+    ``None`` for a model that keeps all of them whatever it is told.
+    """
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        return None
+    inputs = probe_inputs(model, *_SMALL, _SOURCES[0])
+    # an index on the CPU serves layers on any device
+    found = _record(model, {**inputs, "logits_to_keep": torch.tensor([_SMALL[1] - 1])})
+    cut = [place.order for key, place in probe.places.items() if _is_cut(place, found.shapes.get(key, ()))]
+    return min(cut, default=None)
+
+
+def _is_cut(place: Place, shape: tuple[int, ...]) -> bool:
+    return any(size == "pos" and found != _SMALL[1] for size, found in zip(place.sizes, shape, strict=False))
+
+
 def _same_rank(key: Key, one: _Recording, other: _Recording) -> bool:
     return key in other.shapes and len(other.shapes[key]) == len(one.shapes[key])
 

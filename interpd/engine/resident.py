@@ -14,7 +14,7 @@ from interpd.engine.boundaries import Boundaries, find_boundaries
 from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache, steps_need_positions
 from interpd.engine.families import table_of
 from interpd.engine.model_config import device_of, devices_of, dtype_of, n_vocab, text_config
-from interpd.engine.probe import Probe, acts_on_last_dim, looks_up_ids, probe_model, with_taps
+from interpd.engine.probe import Probe, acts_on_last_dim, kept_from, looks_up_ids, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
 from interpd.engine.sites import axis_sizes, axis_words, canonical_bindings, dtype_name, raw_bindings
 from interpd.engine.stacks import Stack, plain_table, stacks_of
@@ -83,6 +83,8 @@ class ResidentModel:
     """Whether a generation can be interrupted by other passes."""
     steps_need_positions: bool = False
     """Whether the steps of a generation are told their positions also where nothing is padded."""
+    kept_from: int | None = None
+    """The order of the first place that has only the positions whose logits are kept; ``None``: all are always kept."""
     rewritten: frozenset[str] = frozenset()
     """Names of the buffers that the model's own passes write to."""
 
@@ -181,6 +183,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
         can_be_padded=can_be_padded(model) and not getattr(model, "_is_stateful", False),
         goes_on_from_its_cache=goes_on_from_its_cache(model),
         steps_need_positions=steps_need_positions(model),
+        kept_from=kept_from(model, probe),
         rewritten=probe.rewritten,
     )
 

@@ -195,3 +195,12 @@ def test_a_site_that_is_not_made_as_its_table_says_is_not_offered():
 def test_a_table_may_add_axes_of_its_own():
     resident = resident_reader(sizes={"reader": "n_head"})
     assert resident.info.sizes["reader"] == 4
+
+
+def test_what_is_read_behind_the_norm_leaves_logits_at_the_positions_that_are_asked_for(bench):
+    seen = []
+    handle = bench.model.lm_head.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    bench.run(scaled("vectors", (2.0,), PROMPT))
+    bench.run(ask([read("lm_head.input"), read("logits", positions=(-1,))], {"x": 0, "y": 1}, PROMPT))
+    handle.remove()
+    assert seen == [1, len(bench.ids(PROMPT)[0])]
