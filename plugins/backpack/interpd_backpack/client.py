@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interpd_backpack.asking import Write
+from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.explaining import asking as explaining
 from interpd_backpack.explaining.asking import OnPartial, Where
 from interpd_backpack.explaining.contributions import Contributions, Quantity
@@ -11,6 +12,9 @@ from interpd_backpack.explaining.over_texts import ContributionsOver
 from interpd_backpack.finding import bias as finding
 from interpd_backpack.finding.bias_results import BiasRanking, OptimalScale
 from interpd_backpack.finding.cases import Side
+from interpd_backpack.finding.finetuned import SenseFinetuning
+from interpd_backpack.finding.finetuning import Examples
+from interpd_backpack.finding.finetuning import finetune as finetuned
 from interpd_backpack.reading import asking as reading
 from interpd_backpack.reading.asking import By
 from interpd_backpack.reading.ranking import SenseRanking
@@ -238,3 +242,33 @@ class Backpack:
         """
         how = {"sense": sense, "test_prompts": test_prompts, "penalty": penalty, "bounds": bounds}
         return finding.optimal_scale(self._model, words, prompts, pair, **how, **options)
+
+    def finetune(
+        self,
+        examples: Examples,
+        task: str | Criterion,
+        *,
+        background: Sequence[str],
+        held_out: Sequence[str] = (),
+        evaluation: Examples = (),
+        hard_negatives: Examples = (),
+        **options: Any,
+    ) -> SenseFinetuning:
+        """Sense finetuning from canonical examples (Hewitt et al. 2024): an edit, and what it does.
+
+        Args:
+            examples: What is to be learned: a JSON Lines file of ``{prefix, suffix}`` or ``{prefix, suffix1,
+                suffix2}``, or such things.
+            task: A task of the paper (``country``, ``company``, ``temporal``, ``stereoset``, ``gender``, ``syntax``),
+                or a criterion of one's own: the loss, and below what it is a success.
+            background: Texts on which predictions are to stay as they are.
+            held_out: Texts that say whether the degradation ball is left; empty: the background.
+            evaluation: Other examples of the same task, on which the outcome is measured.
+            hard_negatives: Examples or texts that must not get worse.
+            options: Fields of ``finding.settings.Settings`` (``selector``, ``radius``, ...); ``name``
+                of the edit; ``checkpoint``, an artifact that is kept after each epoch, and ``resume``, one to go on
+                from; ``under``, which records writes that are in force; ``on_epoch``, told the history after each
+                epoch; options of requests.
+        """
+        given = {"held_out": held_out, "evaluation": evaluation, "hard_negatives": hard_negatives}
+        return finetuned(self._model, examples, task, background=background, **given, **options)

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from interpd_backpack.asking import plain
@@ -15,8 +13,8 @@ from interpd_backpack.edits import Edit, Fingerprint, Scale, Token
 from interpd_backpack.finding.cases import Cases
 from interpd_backpack.finding.curves import curves_html
 from interpd_backpack.finding.solving import Numbers
+from interpd_backpack.finding.tables import rows_html, rows_table
 from interpd_backpack.views import Shown
-from interpd_backpack.views.tables import table_html
 
 SHOWN = 20
 """Rows of a ranking that are shown."""
@@ -119,14 +117,16 @@ class BiasRanking(Shown):
         sense = self.best_sense
         lines = [(one.text, self.cases.bias(row, sense, factors)) for row, one in enumerate(self.cases.words)]
         return (
-            f"<h4>all words <small>one sense scaled</small></h4>{_html(_SENSE_HEAD, self._senses())}"
-            f"<h4>sense and word</h4>{_html(_HEAD, self._rows())}"
+            f"<h4>all words <small>one sense scaled</small></h4>{rows_html(_SENSE_HEAD, self._senses())}"
+            f"<h4>sense and word</h4>{rows_html(_HEAD, self._rows())}"
             f"<h4>bias against factor <small>sense {sense}</small></h4>{curves_html(factors, lines)}"
         )
 
     def _rendered(self, width: int) -> RenderableType:
         return Group(
-            Text(self._heading(), "bold"), _table(_SENSE_HEAD, self._senses()[:SHOWN]), _table(_HEAD, self._rows())
+            Text(self._heading(), "bold"),
+            rows_table(_SENSE_HEAD, self._senses()[:SHOWN]),
+            rows_table(_HEAD, self._rows()),
         )
 
 
@@ -216,13 +216,13 @@ class OptimalScale(Shown):
         factors = np.linspace(low, high, POINTS)
         lines = [(one.text, self.measured.bias(row, self.sense, factors)) for row, one in enumerate(self.train.words)]
         return (
-            _html(_SCALE_HEAD, self._rows())
+            rows_html(_SCALE_HEAD, self._rows())
             + "<h4>bias against factor</h4>"
             + curves_html(factors, lines, self.factors.tolist())
         )
 
     def _rendered(self, width: int) -> RenderableType:
-        return Group(Text(self._heading(), "bold"), _table(_SCALE_HEAD, self._rows()))
+        return Group(Text(self._heading(), "bold"), rows_table(_SCALE_HEAD, self._rows()))
 
 
 _HEAD = ("word", "sense", "bias", "scaled", "reduction")
@@ -243,17 +243,3 @@ def _about(cases: Cases) -> dict[str, Any]:
 
 def _percent(share: float) -> str:
     return "–" if np.isnan(share) else f"{share:.1%}"
-
-
-def _html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>" for row in rows
-    ]
-    return table_html(head, lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*head)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table

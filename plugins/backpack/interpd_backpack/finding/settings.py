@@ -6,16 +6,19 @@ from typing import Literal, get_args
 
 from interpd.errors import CallerError
 
-Loss = Literal["good", "bad", "balance", "good-v-bad"]
-"""``good``: -log p(first); ``bad``: log p(first), so that it gets less likely; ``balance``: the absolute difference of
-the two log probabilities; ``good-v-bad``: log p(second) - log p(first)."""
+Loss = Literal["say", "avoid", "balance", "prefer"]
+"""Of the log probabilities of an example's suffixes (in brackets what the published code calls it).
 
-NEEDS_TWO = ("balance", "good-v-bad")
+``say`` (good): -log p(suffix). ``avoid`` (bad): log p(suffix), so that it gets less likely. ``balance`` (balance): the
+absolute difference of both. ``prefer`` (good-v-bad): log p(second) - log p(first).
+"""
+
+NEEDS_TWO = ("balance", "prefer")
 """Losses of two suffixes."""
 
 Selector = Literal["alpha", "alpha-contrast", "gradient", "epsilon", "fisher"]
 """``alpha``: the weight of the pair, summed over all predicted positions (the reference's). ``alpha-contrast``: that of
-the first suffix less that of the second (the reference's for ``good-v-bad``). ``gradient``: the norm of the loss's
+the first suffix less that of the second (the reference's for ``prefer``). ``gradient``: the norm of the loss's
 gradient by the pair's vector, which is the weight times the gradient by the mix. ``epsilon``: the absolute derivative
 by a factor of the pair's vector. ``fisher``: the squared norm of the gradient, its empirical Fisher information."""
 

@@ -83,7 +83,7 @@ def test_the_model_with_the_found_factor_has_the_bias_that_is_told_and_no_other_
 
 
 def test_the_edit_holds_the_factors(model):
-    best = optimal_scale(model, WORDS, PROMPTS, sense=2)
+    best = optimal_scale(model, WORDS, PROMPTS, sense=2, penalty=0.0)
     edit = best.edit
     assert isinstance(edit, Edit)
     assert all(isinstance(one, Scale) and one.senses == (2,) for one in edit.operations)

@@ -15,7 +15,7 @@ from interpd_backpack.worker.finding.losses import (
 )
 
 N_TOKENS, SIZE, N_PAIRS = 13, 5, 4
-LOSSES = ["good", "bad", "balance", "good-v-bad"]
+LOSSES = ["say", "avoid", "balance", "prefer"]
 
 
 def random_rows(n, seed=0):
@@ -33,13 +33,13 @@ def random_rows(n, seed=0):
 def written_out(loss, rows, n_first, delta, unembedding):
     logs = ((rows.mix + rows.weights @ delta) @ unembedding.T).log_softmax(-1)[range(len(rows.targets)), rows.targets]
     first, second = logs[:n_first].mean(), logs[n_first:].mean()
-    return {"good": -first, "bad": first, "balance": (first - second).abs(), "good-v-bad": second - first}[loss]
+    return {"say": -first, "avoid": first, "balance": (first - second).abs(), "prefer": second - first}[loss]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_gradient_of_a_loss_is_that_of_autograd(loss):
     rows, delta, unembedding = random_rows(7)
-    example = Example(rows, 7 if loss in ("good", "bad") else 3)
+    example = Example(rows, 7 if loss in ("say", "avoid") else 3)
     delta.requires_grad_()
     wanted = written_out(loss, rows, example.n_first, delta, unembedding)
     (slope,) = torch.autograd.grad(wanted, delta)
@@ -79,7 +79,7 @@ def test_suffixes_are_averaged_for_training_and_summed_for_evaluation():
     example = Example(rows, 2)
     assert example.means.tolist() == [[0.5, 0.5, 0, 0, 0], [0, 0, 1 / 3, 1 / 3, 1 / 3]]
     assert example.sums.tolist() == [[1, 1, 0, 0, 0], [0, 0, 1, 1, 1]]
-    assert example_loss("good-v-bad", torch.tensor(-1.0), torch.tensor(-4.0)) == -3
+    assert example_loss("prefer", torch.tensor(-1.0), torch.tensor(-4.0)) == -3
 
 
 def test_adam_is_that_of_torch():

@@ -52,9 +52,9 @@ def log_probabilities(rows: Rows, delta: Tensor, unembedding: Tensor) -> Tensor:
 
 def example_loss(loss: Loss, first: Tensor, second: Tensor) -> Tensor:
     """The loss, from the log probabilities of both suffixes."""
-    if loss == "good":
+    if loss == "say":
         return -first
-    if loss == "bad":
+    if loss == "avoid":
         return first
     return (first - second).abs() if loss == "balance" else second - first
 
@@ -101,7 +101,7 @@ def _signs(loss: Loss, first: Tensor, second: Tensor) -> tuple[float | Tensor, f
     if loss == "balance":
         sign = torch.sign(first - second)
         return sign, -sign
-    return {"good": (-1.0, 0.0), "bad": (1.0, 0.0), "good-v-bad": (-1.0, 1.0)}[loss]
+    return {"say": (-1.0, 0.0), "avoid": (1.0, 0.0), "prefer": (-1.0, 1.0)}[loss]
 
 
 def _parts(rows: Rows, unembedding: Tensor) -> list[slice]:

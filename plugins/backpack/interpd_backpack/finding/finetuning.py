@@ -1,0 +1,208 @@
+"""``model.backpack.finetune``: vectors that are added to a few senses, so that a model does what examples show."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interpd.errors import CallerError
+from interpd.graph.run import Event, Result
+from interpd_backpack.asking import Write, ask
+from interpd_backpack.edits import fingerprint
+from interpd_backpack.evaluation.asking import Asking
+from interpd_backpack.evaluation.examples import TASKS, Criterion, Example, read_examples
+from interpd_backpack.finding.finetuned import Metrics, SenseFinetuning, TrainedSense
+from interpd_backpack.finding.settings import (
+    BACKGROUND,
+    EVALUATION,
+    HARD_NEGATIVES,
+    HELD_OUT,
+    TRAIN,
+    Settings,
+)
+from interpd_backpack.words import spelt
+from interpd_client import Model
+
+Examples = str | Path | Sequence[Example | Mapping[str, str]]
+"""A JSON Lines file of ``{prefix, suffix}``, ``{prefix, suffix1, suffix2}`` or ``{text}``; or such things."""
+
+OnEpoch = Callable[[np.ndarray], object]
+"""Is given the history so far, ``[epoch 4]``."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a finetuning is given, as token ids."""
+
+    ids: np.ndarray
+    """Of all items, one behind the other."""
+    items: np.ndarray
+    """``[item 4]``: use, tokens of the prefix, of the first suffix, of the second."""
+
+
+def finetune(
+    model: Model,
+    examples: Examples,
+    task: str | Criterion,
+    *,
+    background: Sequence[str],
+    held_out: Sequence[str] = (),
+    evaluation: Examples = (),
+    hard_negatives: Examples = (),
+    **options: Any,
+) -> SenseFinetuning:
+    """Sense finetuning from canonical examples (Hewitt et al. 2024): an edit, and what it does.
+
+    Args:
+        model: A Backpack.
+        examples: What is to be learned.
+        task: A task of the paper (``country``, ``company``, ``temporal``, ``stereoset``, ``gender``, ``syntax``), or a
+            criterion of one's own: the loss, and below what it is a success.
+        background: Texts on which predictions are to stay as they are; longer ones are cut into windows.
+        held_out: Texts that say whether the degradation ball is left; empty: the background.
+        evaluation: Other examples of the same task, on which the outcome is measured.
+        hard_negatives: Examples or texts that must not get worse.
+        options: Fields of ``settings.Settings`` (``selector``, ``learning_rate``, ``radius``, ...); ``name`` of the
+            edit; ``checkpoint``, an artifact that is kept after each epoch, and ``resume``, one to go on from;
+            ``under``, which records writes that are in force; ``on_epoch``, told the history after each epoch; options
+            of requests.
+
+    Raises:
+        CallerError: What cannot be.
+    """
+    criterion = criterion_of(task)
+    known = {field.name for field in fields(Settings)} - {"loss"}
+    settings = Settings(criterion.quantity, **{name: options.pop(name) for name in known & options.keys()})
+    name = options.pop("name", task if isinstance(task, str) else criterion.quantity)
+    constants = {key: options.pop(key) for key in ("checkpoint", "resume") if key in options}
+    under: Write | None = options.pop("under", None)
+    on_epoch: OnEpoch | None = options.pop("on_epoch", None)
+    data = packed(
+        model,
+        settings,
+        {TRAIN: examples, EVALUATION: evaluation, HARD_NEGATIVES: hard_negatives},
+        {BACKGROUND: background, HELD_OUT: held_out},
+    )
+    answer = ask(
+        model,
+        "backpack.finetune",
+        data.ids[:1].tolist(),
+        {"ids": data.ids, "items": data.items, "settings": settings.to_json(), **constants},
+        options,
+        write=under,
+        on_event=None if on_epoch is None else _told(on_epoch),
+    )
+    found = answer.values
+    texts = spelt(model, found.tokens.tolist())
+    senses = [
+        TrainedSense(int(token), text, int(sense), float(score), vector)
+        for token, text, sense, score, vector in zip(
+            found.tokens, texts, found.senses, found.scores, found.delta, strict=True
+        )
+    ]
+    metrics = Metrics(criterion, data.items, found.before, found.after)
+    epoch, share, ratio = found.chosen.tolist()
+    return SenseFinetuning(
+        name=name,
+        settings=settings,
+        senses=tuple(senses),
+        history=found.history,
+        epoch=int(epoch),
+        share=share,
+        ratio=ratio,
+        metrics=metrics,
+        base=fingerprint(model.info),
+        info=answer.info,
+    )
+
+
+def criterion_of(task: str | Criterion) -> Criterion:
+    """What counts as a success. Raises ``CallerError`` for a task that the paper has not."""
+    if isinstance(task, Criterion):
+        return task
+    if task not in TASKS:
+        raise CallerError(f"there is no task {task!r}; there are {', '.join(TASKS)}, or give a Criterion")
+    return TASKS[task]
+
+
+def packed(
+    model: Model, settings: Settings, examples: Mapping[int, Examples], texts: Mapping[int, Sequence[str]]
+) -> Data:
+    """The token ids of examples and texts, by what they are for.
+
+    Prefixes are tokenised as texts of their own and suffixes without special tokens, and put together, as published.
+
+    Raises:
+        CallerError: Examples that the loss has no suffixes of, texts of one token.
+    """
+    asking = Asking(model)
+    rows: list[tuple[int, list[tuple[int, ...]]]] = []
+    for use, given in examples.items():
+        listed = listed_examples(given)
+        prefixes = asking.tokens([one.prefix for one in listed])
+        chosen = [_suffixes(one, number, use, settings) for number, one in enumerate(listed)]
+        suffixes = iter(asking.tokens([suffix for some in chosen for suffix in some], special=False))
+        for prefix, some in zip(prefixes, chosen, strict=True):
+            if some:
+                rows.append((use, [prefix, *(next(suffixes) for _ in some)]))
+            else:
+                rows.append((use, [prefix[:1], prefix[1:]]))
+    for use, given in texts.items():
+        for ids in asking.tokens(list(given)):
+            rows += [(use, [window[:1], window[1:]]) for window in _windows(ids, model.info.max_positions)]
+    items = np.array([[use, *(len(part) for part in (*parts, ())[:3])] for use, parts in rows], dtype=np.int64)
+    if (short := items[:, 1:3].min(1) < 1).any():
+        use, parts = rows[int(short.argmax())]
+        raise CallerError(f"an item has a part without tokens (ids {parts}): a text needs two tokens, a suffix one")
+    ids = [number for _, parts in rows for part in parts for number in part]
+    return Data(np.array(ids, dtype=np.int64), items)
+
+
+def listed_examples(given: Examples) -> tuple[Example, ...]:
+    """Examples from a file, or as they are. Raises ``InvalidRequest``, ``CallerError``."""
+    if isinstance(given, str | Path):
+        return read_examples(given)
+    return tuple(one if isinstance(one, Example) else _example(one) for one in given)
+
+
+def _example(record: Mapping[str, str]) -> Example:
+    for names in (("suffix",), ("suffix1", "suffix2")):
+        if record.keys() >= {"prefix", *names}:
+            return Example(record["prefix"], tuple(record[name] for name in names))
+    if "text" in record:
+        return Example(record["text"], ())
+    raise CallerError(f"an example has the fields {', '.join(record)}, expected prefix and suffix, suffix1 and suffix2")
+
+
+def _suffixes(example: Example, number: int, use: int, settings: Settings) -> tuple[str, ...]:
+    """Those that count."""
+    if use == HARD_NEGATIVES:
+        return example.suffixes[:1]
+    needed = 2 if settings.is_pair else 1
+    if len(example.suffixes) < needed:
+        raise CallerError(
+            f"example {number} ({example.prefix!r}) has {len(example.suffixes)} suffixes, "
+            f"{settings.loss!r} needs {needed}"
+        )
+    if settings.is_pair:
+        return example.suffixes[:2]
+    return example.suffixes[-1:] if settings.loss == "avoid" else example.suffixes[:1]
+
+
+def _windows(ids: tuple[int, ...], most: int | None) -> Iterator[tuple[int, ...]]:
+    """A text in pieces that the model takes; a last piece of one token predicts nothing."""
+    size = most or max(len(ids), 1)
+    for start in range(0, max(len(ids), 1), size):
+        piece = ids[start : start + size]
+        if len(piece) > 1 or start == 0:
+            yield piece
+
+
+def _told(on_epoch: OnEpoch) -> Callable[[Event], object]:
+    def told(event: Event) -> None:
+        if isinstance(event, Result) and event.partial and event.name.rpartition(".")[2] == "history":
+            on_epoch(event.tensor.to_numpy())
+
+    return told
