@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from backpack_tests.reading.screen import shown
+from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
 from interpd_backpack.worker.reading import vectors
@@ -67,8 +67,8 @@ def test_a_ranking_is_shown_by_sense_and_over_all(backpack):
     assert "senses that push ␣she rather than ␣he" in page
     assert "senses that push ␣she rather than ␣he" in screen
     for one in (*found.top(), *found.bottom()):
-        assert f"{one.score:.2f}" in page
-        assert f"{one.score:.2f}" in screen
+        assert written(one.score, found.most_scores, found.least_scores) in page
+        assert written(one.score, found.most_scores, found.least_scores) in screen
     assert "By sense" in page
     assert len(found.rows()) == 2 * 2 * 4
     assert found.to_dict()["strings"][str(found.top()[0].id)] == found.top()[0].token

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backpack_tests.reading.screen import shown
+from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
 
@@ -48,7 +48,8 @@ def test_who_is_compared_is_said(found):
     assert "robots: mean of its 2 tokens" in screen
     senses = found.largest_senses[0]
     assert f"sense {senses[0]} of ␣nurse and {senses[1]} of ␣doctor" in page
-    assert f"{found.flat[0]:.3f}".removesuffix("0") in page.replace("1.00", "")
+    assert written(found.flat[0], found.by_sense, found.largest) in page
+    assert written(found.flat[0], found.by_sense, found.largest) in screen
     assert found.rows()[0]["sense 2"] == pytest.approx(float(found.by_sense[0, 2]))
 
 

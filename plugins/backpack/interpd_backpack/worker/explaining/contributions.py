@@ -97,5 +97,5 @@ def _told(parts: Parts, logits: Tensor, target: int) -> Contributions:
         parts.residual,
         logs[target],
         -torch.xlogy(logs.exp(), logs.exp()).sum(),
-        torch.tensor(target),
+        torch.tensor(target, device=logits.device),
     )

@@ -76,7 +76,7 @@ def senses(
         vectors.norm(dim=-1).float(),
         ranks,
         scores.float(),
-        torch.tensor(vocabulary.lexicon.n_tokens),
+        torch.tensor(vocabulary.lexicon.n_tokens, device=vectors.device),
     )
 
 
