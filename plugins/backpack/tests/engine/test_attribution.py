@@ -60,8 +60,7 @@ def test_an_attribution_in_a_trace_sees_the_edits_of_the_trace(model):
 
 def test_a_number_of_the_senses_can_be_attributed(model, bench):
     """One number that the graph makes of what the sense side gives: its gradient by hand, position by position."""
-    number = model.trace(PROMPT).sense_mix[0, -1, 5]
-    out = model.attribute(PROMPT, target=number, method="input_x_gradient", reduce="sum")
+    out = model.attribute(PROMPT, target=lambda t: t.sense_mix[0, -1, 5], method="input_x_gradient", reduce="sum")
     backpack = bench.model.backpack
     embeds = backpack.gpt2_model.wte(bench.ids(PROMPT)).detach().requires_grad_()
     with torch.enable_grad():
