@@ -1,0 +1,144 @@
+"""What an evaluation measures: its parts and their settings."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from interpd.errors import CallerError
+from interpd_backpack.evaluation.bias import BiasSettings
+from interpd_backpack.evaluation.collateral import CONTROL_PROMPTS, CollateralSettings
+from interpd_backpack.evaluation.examples import ExampleSettings
+from interpd_backpack.evaluation.perplexity import PerplexitySettings
+from interpd_backpack.evaluation.similarity import SimilaritySettings
+from interpd_backpack.evaluation.topics import TopicSettings
+
+PartSettings = (
+    SimilaritySettings | BiasSettings | TopicSettings | ExampleSettings | PerplexitySettings | CollateralSettings
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What is measured: the parts that are not ``None``, in this order."""
+
+    similarity: SimilaritySettings | None = None
+    bias: BiasSettings | None = None
+    topics: TopicSettings | None = None
+    examples: ExampleSettings | None = None
+    perplexity: PerplexitySettings | None = None
+    collateral: CollateralSettings | None = None
+
+    def parts(self) -> Iterator[tuple[str, PartSettings]]:
+        """The parts that are asked for, by name."""
+        for name in PARTS:
+            if (settings := getattr(self, name)) is not None:
+                yield name, settings
+
+
+PARTS = tuple(field.name for field in fields(Suite))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What parts need that are asked for by their names alone; each takes what concerns it.
+
+    Args:
+        pairs: Files of word pairs (``similarity``).
+        jobs: A JSON file of professions and prompts (``bias``); ``None``: the published ones.
+        bags: Topics: a JSON file of ``{topic: [words]}``, or that (``topics``).
+        examples: A JSON Lines file of canonical examples, and the ``task`` that they are of (``examples``).
+        task: One of the paper's tasks, or a criterion.
+        hard_negatives: Such a file, of what should stay.
+        texts: Files of held-out text (``perplexity``, and the ball of ``examples``).
+        prompts: Control prompts (``collateral``).
+        sense: The sense that is removed and scaled (``bias``).
+    """
+
+    pairs: str | Path | Sequence[str | Path] = ()
+    jobs: str | Path | None = None
+    bags: str | Path | Mapping[str, Sequence[str]] | None = None
+    examples: Any = None
+    task: Any = None
+    hard_negatives: Any = ()
+    texts: str | Path | Sequence[str | Path] = ()
+    prompts: Sequence[str] = ()
+    sense: int | None = None
+
+    def settings(self, name: str) -> PartSettings:
+        """The settings of a part. Raises ``CallerError`` where its data were not given."""
+        texts = PerplexitySettings(texts=_files(self.texts))
+        match name:
+            case "similarity":
+                self._need(name, "pairs")
+                return SimilaritySettings(files=_files(self.pairs))
+            case "bias":
+                return BiasSettings(file=self.jobs, sense=self.sense)
+            case "topics":
+                self._need(name, "bags")
+                return TopicSettings(bags=self.bags)  # type: ignore[arg-type]
+            case "examples":
+                self._need(name, "examples")
+                self._need(name, "task")
+                general = texts if texts.texts else None
+                return ExampleSettings(
+                    examples=self.examples, task=self.task, hard_negatives=self.hard_negatives, general=general
+                )
+            case "perplexity":
+                self._need(name, "texts")
+                return texts
+            case _:
+                return CollateralSettings(prompts=tuple(self.prompts) or CONTROL_PROMPTS)
+
+    def has(self, name: str) -> bool:
+        """Whether a part can be measured with what was given."""
+        needed = {"similarity": "pairs", "topics": "bags", "examples": "examples", "perplexity": "texts"}.get(name)
+        return needed is None or bool(getattr(self, needed))
+
+    def _need(self, name: str, field: str) -> None:
+        if not getattr(self, field):
+            raise CallerError(
+                f"the part {name!r} needs {field}: give {field}=..., see interpd_backpack.evaluation.Data"
+            )
+
+
+def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any], *, has_edit: bool) -> Suite:
+    """The suite that is meant.
+
+    Args:
+        asked: A suite; names of parts; ``None``: all parts whose data are there.
+        data: Fields of ``Data``.
+        has_edit: Whether an edit is compared; without one there is no collateral.
+
+    Raises:
+        CallerError: No such part or field, a part without its data, or no part at all.
+    """
+    if isinstance(asked, Suite):
+        if data:
+            raise CallerError(f"a suite has its own data; {sorted(data)[0]!r} belongs to names of parts")
+        found = asked
+    else:
+        _refuse_unknown(data, [field.name for field in fields(Data)], "data")
+        given = Data(**data)
+        if asked is None:
+            names = [name for name in PARTS if given.has(name) and (has_edit or name != "collateral")]
+        else:
+            names = [asked] if isinstance(asked, str) else list(asked)
+        _refuse_unknown(names, PARTS, "part")
+        found = replace(Suite(), **{name: given.settings(name) for name in names})
+    if not any(found.parts()):
+        raise CallerError(f"there is nothing to measure: name parts of {', '.join(PARTS)}, and give their data")
+    return found
+
+
+def _files(given: str | Path | Sequence[str | Path]) -> tuple[str | Path, ...]:
+    return (given,) if isinstance(given, str | Path) else tuple(given)
+
+
+def _refuse_unknown(names: Any, known: Sequence[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            said = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+            raise CallerError(f"there is no {what} {name!r}{said}")

@@ -1,0 +1,141 @@
+"""All parts in one call, and what it is shown as."""
+
+import json
+import math
+
+import pytest
+
+from interpd.errors import CallerError
+from interpd_backpack.evaluation import (
+    BiasSettings,
+    Chart,
+    CollateralSettings,
+    Data,
+    Evaluation,
+    PerplexitySettings,
+    SimilaritySettings,
+    Suite,
+    Table,
+    evaluate,
+)
+from interpd_backpack.evaluation.charts import svg
+from interpd_backpack.evaluation.sections import written
+
+PROFESSIONS = BiasSettings(professions=("nurse", "doctor"), prompts=("The {} said",), train_prompts=("a {} ,",))
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """All parts that need no generation; the word pairs are missing."""
+    return Suite(
+        similarity=SimilaritySettings(files=(tmp_path / "missing.txt",)),
+        bias=PROFESSIONS,
+        perplexity=PerplexitySettings(documents=("The <b>nurse</b> | said",)),
+        collateral=CollateralSettings(prompts=("The dog ran",)),
+    )
+
+
+@pytest.fixture
+def found(here, put, suite):
+    return evaluate(here.model, suite, edit=put)
+
+
+def test_a_part_that_fails_costs_no_other(found):
+    assert list(found.parts) == ["bias", "perplexity", "collateral"]
+    assert list(found.failures) == ["similarity"]
+    assert "missing.txt' cannot be read" in found.failures["similarity"]
+    with pytest.raises(KeyError, match="could not be measured"):
+        found["similarity"]
+
+
+def test_what_the_only_part_refuses_is_raised(here):
+    with pytest.raises(CallerError, match="collateral is that of an edit"):
+        evaluate(here.model, "collateral")
+
+
+def test_progress_says_the_part_and_how_far_it_is(here, put, suite):
+    told = []
+    evaluate(here.model, suite, edit=put, on_progress=lambda *args: told.append(args))
+    assert list(dict.fromkeys(part for part, *_ in told)) == ["bias", "perplexity", "collateral"]
+    assert all(0 <= done <= total for _, done, total, _ in told)
+
+
+def test_every_view_has_the_numbers_and_the_failures(found, tmp_path, capsys):
+    bias = written(found["bias"].bias("removed"))
+    folder = found.save(tmp_path / "report")
+    html, markdown = ((folder / name).read_text() for name in ("report.html", "report.md"))
+    found.show()
+    terminal = capsys.readouterr().out
+    for text in (html, markdown, terminal):
+        assert bias in text
+        assert "cannot be read" in text
+    assert html.startswith("<!doctype html>")
+    assert html.count("<svg") == 2
+    assert "<b>nurse</b>" not in html
+    numbers = json.loads((folder / "numbers.json").read_text())
+    assert numbers["parts"]["bias"]["bias"]["removed"] == found["bias"].bias("removed")
+    assert numbers["failures"].keys() == {"similarity"}
+    assert numbers["provenance"]["edit"] == "put_in_force"
+    assert json.loads(found.to_json()) == numbers
+
+
+def test_parts_by_their_names_take_their_data(here, put, tmp_path):
+    (tmp_path / "text.txt").write_text("The dog ran")
+    found = evaluate(
+        here.model, ["perplexity", "collateral"], edit=put, texts=tmp_path / "text.txt", prompts=("a cat",)
+    )
+    assert list(found.parts) == ["perplexity", "collateral"]
+    assert found["collateral"].prompts == ("a cat",)
+
+
+def test_without_names_all_parts_are_measured_whose_data_are_there():
+    from interpd_backpack.evaluation.settings import suite_of
+
+    names = [name for name, _ in suite_of(None, {"texts": "a.txt"}, has_edit=False).parts()]
+    assert names == ["bias", "perplexity"]
+    given = {"pairs": "a.txt", "bags": {"a": ["b"]}, "examples": "e.jsonl", "task": "gender"}
+    names = [name for name, _ in suite_of(None, given, has_edit=True).parts()]
+    assert names == ["similarity", "bias", "topics", "examples", "collateral"]
+    assert Data(texts="a.txt").settings("perplexity") == PerplexitySettings(texts=("a.txt",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "data", "said"),
+    [
+        ("perplexty", {}, "no part 'perplexty'; did you mean 'perplexity'"),
+        ("bias", {"text": "a"}, "no data 'text'; did you mean 'texts'"),
+        ("perplexity", {}, "the part 'perplexity' needs texts"),
+        ("examples", {"examples": "e.jsonl"}, "'examples' needs task"),
+        (Suite(), {}, "nothing to measure"),
+        (Suite(bias=PROFESSIONS), {"texts": "a"}, "a suite has its own data"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_computed(here, asked, data, said):
+    with pytest.raises(CallerError, match=said):
+        evaluate(here.model, asked, **data)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((None, "–"), (math.nan, "–"), (True, "yes"), ("a", "a"), (12345, "12345"), (4.336, "4.336")),
+        *((0.0, "0.0000"), (0.12345, "0.1235"), (-65.4321, "-65.43"), (1e-5, "1e-05"), (2.5e9, "2.5e+09")),
+    ],
+)
+def test_numbers_are_written_with_the_digits_that_count(value, text):
+    assert written(value) == text
+
+
+def test_charts_leave_out_what_is_no_number_and_mark_a_level():
+    drawn = svg(Chart("a <b>", ("x", "y"), {"one": [1.0, math.nan], "two": [-1.0, 0.5]}, line=1.0))
+    assert drawn.count("<rect") == 3 + 2
+    assert "a &lt;b&gt;" in drawn
+    assert "stroke-dasharray" in drawn
+    assert "nan" not in drawn
+
+
+def test_an_evaluation_of_nothing_can_be_shown():
+    empty = Evaluation({}, {"bias": "no\nreason"}, {"model": "m"})
+    assert "no reason" in empty.to_markdown()
+    assert "no reason" in empty.to_html()
+    assert Table(("a",), ((None,),)).written() == [["–"]]
