@@ -6,7 +6,7 @@ from typing import Any
 from interpd_backpack.asking import Write
 from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.explaining import asking as explaining
-from interpd_backpack.explaining.asking import OnPartial, Where
+from interpd_backpack.explaining.asking import Number, OnPartial, Where
 from interpd_backpack.explaining.contributions import Contributions, Quantity
 from interpd_backpack.explaining.over_texts import ContributionsOver
 from interpd_backpack.finding import bias as finding
@@ -157,8 +157,8 @@ class Backpack:
         Raises:
             CallerError: What cannot be, and parts that do not add up to the model's number.
         """
-        options = {"contrast": contrast, "position": position, "quantity": quantity, "pieces": pieces, "under": under}
-        return explaining.contributions(self._model, prompt, target, **options, **run)
+        number = Number(target, contrast, quantity, pieces)
+        return explaining.contributions(self._model, prompt, number, position=position, under=under, **run)
 
     def contributions_over(
         self,
@@ -188,8 +188,8 @@ class Backpack:
             on_partial: Called with ``types``, ``sums`` and ``counts`` so far.
             run: Options of requests.
         """
-        options = {"contrast": contrast, "position": position, "quantity": quantity, "pieces": pieces, "under": under}
-        return explaining.contributions_over(self._model, texts, target, **options, on_partial=on_partial, **run)
+        number, options = Number(target, contrast, quantity, pieces), {"position": position, "under": under}
+        return explaining.contributions_over(self._model, texts, number, on_partial=on_partial, **options, **run)
 
     def rank_bias(
         self,

@@ -1,6 +1,7 @@
 """Questions about predictions: which number, of which position, and the result that comes of it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,20 +22,27 @@ OnPartial = Callable[[dict[str, np.ndarray]], object]
 """Called with ``types``, ``sums`` and ``counts`` so far."""
 
 
+@dataclass(frozen=True)
+class Number:
+    """Which number of a prediction is taken apart."""
+
+    target: str | int | None = None
+    contrast: str | int | None = None
+    quantity: Quantity | None = None
+    pieces: Pieces = "refuse"
+
+
 def contributions(
     model: Model,
     prompt: Any,
-    target: str | int | None = None,
+    number: Number,
     *,
-    contrast: str | int | None = None,
     position: int = -1,
-    quantity: Quantity | None = None,
-    pieces: Pieces = "refuse",
     under: Write | None = None,
     **run: Any,
 ) -> Contributions:
     """A prediction, taken apart; see ``Backpack.contributions``."""
-    chosen, word, other = _asked(model, target, contrast, quantity, pieces)
+    chosen, word, other = _asked(model, number)
     constants = {"position": position, "quantity": chosen, **_ids(word, other)}
     answer = ask(model, "backpack.contributions", prompt, constants, run, write=under)
     found, tokens = answer.values, answer.tokens
@@ -62,12 +70,9 @@ def contributions(
 def contributions_over(
     model: Model,
     texts: Sequence[str],
-    target: str | int | None = None,
+    number: Number,
     *,
-    contrast: str | int | None = None,
     position: Where = -1,
-    quantity: Quantity | None = None,
-    pieces: Pieces = "refuse",
     under: Write | None = None,
     on_partial: OnPartial | None = None,
     **run: Any,
@@ -75,7 +80,7 @@ def contributions_over(
     """Many predictions, taken apart by token and sense; see ``Backpack.contributions_over``."""
     if isinstance(texts, str) or not texts:
         raise CallerError("texts are several prompts, in a list; of one, contributions(...) says more")
-    chosen, word, other = _asked(model, target, contrast, quantity, pieces)
+    chosen, word, other = _asked(model, number)
     encoded = [model.tokenize(text) for text in texts]
     places = _places(encoded, position, word)
     constants = {
@@ -125,20 +130,19 @@ class _Watch:
             self._told(dict(self._parts))
 
 
-def _asked(
-    model: Model, target: str | int | None, contrast: str | int | None, quantity: Quantity | None, pieces: Pieces
-) -> tuple[Quantity, Word | None, Word | None]:
-    """(the number, its token, the other token). Raises ``CallerError``."""
-    chosen: Quantity = quantity or ("logit" if contrast is None else "difference")
+def _asked(model: Model, number: Number) -> tuple[Quantity, Word | None, Word | None]:
+    """(which number, its token, the other token). Raises ``CallerError``."""
+    contrast, pieces = number.contrast, number.pieces
+    chosen: Quantity = number.quantity or ("logit" if contrast is None else "difference")
     if chosen not in QUANTITIES:
-        raise CallerError(f"quantity is {quantity!r}, expected one of {', '.join(QUANTITIES)}")
+        raise CallerError(f"quantity is {chosen!r}, expected one of {', '.join(QUANTITIES)}")
     if (chosen == "difference") != (contrast is not None):
         raise CallerError(
             "a difference is one of two words: give contrast"
             if contrast is None
             else f"contrast is the other word of a difference: with quantity={chosen!r} leave it out"
         )
-    word = None if target is None else one_token(model, target, pieces)
+    word = None if number.target is None else one_token(model, number.target, pieces)
     return chosen, word, None if contrast is None else one_token(model, contrast, pieces)
 
 
