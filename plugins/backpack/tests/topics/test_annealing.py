@@ -5,7 +5,11 @@ import torch
 from backpack_tests.tiny import tiny_backpack
 from backpack_tests.topics import oracle
 
+import interpd_backpack.worker
+import interpd_client
+from interpd.graph.ir import Prompt
 from interpd.sdk import CallerError
+from interpd_backpack.edits import Topic
 from interpd_backpack.worker.topics.annealing import anneal, annealed, said
 
 IDS = (0, 5, 9, 5, 17, 20)
@@ -69,3 +73,21 @@ def test_what_cannot_be_is_refused(model):
         said(senses, rows, 7)
     with pytest.raises(CallerError, match=r"largest factor is 0\.0"):
         annealed(ones, said(senses, rows, 1), 0.0, "code")
+
+
+@pytest.mark.parametrize("strength", [2, 3])
+def test_generations_that_fade_are_the_published_loop_with_a_whole_pass_for_each_token(strength):
+    made, bag = tiny_backpack(torch.float64), ("music", "film")
+    with interpd_client.local(made, plugins={"backpack": interpd_backpack.worker}) as client:
+        model = client.model("backpack")
+        tokens = [model.tokenize(Prompt(text=f" {word}", add_special_tokens=False)).ids[0] for word in bag]
+        edit = model.backpack.edit(Topic(bag, strength, anneal=True), name="fading")
+        stays = model.backpack.edit(Topic(bag, strength), name="stays")
+        found = model.backpack.generate("The dog sat", [None, edit, stays], max_new_tokens=10, ignore_eos=True)
+    bare, tokenizer = tiny_backpack(torch.float64)
+    skipped = {0, 1, 2, 3, *range(len(tokenizer), bare.config.vocab_size)}
+    table = oracle.factors_of(oracle.scores_of(bare, tokens, skipped), oracle.FACTORS[strength])
+    ids, strongest = tokenizer("The dog sat").input_ids, max(oracle.FACTORS[strength])
+    assert list(found["fading"].token_ids) == oracle.controlled(bare, ids, 10, table, strongest)
+    assert list(found["stays"].token_ids) == oracle.controlled(bare, ids, 10, table, None)
+    assert len({one.token_ids for one in found.continuations[0]}) == 3

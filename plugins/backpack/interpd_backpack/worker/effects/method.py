@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext, method
 from interpd_backpack.edits import Edit, Topic, fingerprint
-from interpd_backpack.worker.edits.applying import mask_weights, reweight
+from interpd_backpack.worker.edits.applying import fade, mask_weights, reweight
 from interpd_backpack.worker.edits.artifacts import SenseOverrides
 from interpd_backpack.worker.edits.compiling import compiled
 from interpd_backpack.worker.effects.seen import Seen, seen, wide
@@ -203,7 +203,11 @@ class _Work:
         overrides = compiled(self._ctx, edit, self._peaks)
 
         def weigh(weights: Tensor, ids: Tensor) -> Tensor:
-            return mask_weights(weights[None, :, None], overrides=overrides)[0, :, 0]
+            weighed = mask_weights(weights[None, :, None], overrides=overrides)
+            if overrides.fading:
+                own, rows = wide(self.lexicon.senses(ids)), wide(self.lexicon.output_rows(ids))
+                weighed = fade(weighed, own[None], rows[None], ids[None], overrides=overrides)
+            return weighed[0, :, 0]
 
         moved, weights = weighed_shift(self._seen, edit, self.lexicon, self._topic, weigh)
         return moved, weights, overrides
