@@ -73,6 +73,8 @@ class GenderBias:
     """The bias on the train prompts with each sense removed, ``[sense]``."""
     left_out: Mapping[str, str]
     """Professions that were not measured, and why."""
+    n_strange: int
+    """Prompts with a word that the vocabulary cannot express."""
     published: Mapping[str, float]
 
     def ratios(self, name: str) -> np.ndarray:
@@ -122,9 +124,12 @@ class GenderBias:
             f"{len(self.professions)} professions; reductions are of what is above 1; factors are found on the train "
             "prompts"
         ]
-        if self.left_out:
-            said = "; ".join(f"{name} ({why})" for name, why in self.left_out.items())
-            notes.append(f"left out: {said}")
+        notes += [
+            f"left out, {why}: {', '.join(name for name, said in self.left_out.items() if said == why)}"
+            for why in dict.fromkeys(self.left_out.values())
+        ]
+        if self.n_strange:
+            notes.append(f"{self.n_strange} prompts have words that the vocabulary cannot express")
         return Section("Gender bias", tables, (chart,), tuple(notes))
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +146,7 @@ class GenderBias:
                 "factors": self.factors,
                 "by_sense": self.by_sense,
                 "left_out": self.left_out,
+                "n_strange": self.n_strange,
                 "published": self.published,
             }
         )
@@ -184,8 +190,11 @@ def measure_bias(asking: Asking, settings: BiasSettings) -> GenderBias:
         under = cases(asking.model, known, asked.prompts, asked.words, replace(QUIET, under=asking.put))
         log_ratios["edited"] = np.array([under.log_ratios(word, sense, np.ones(1))[0] for word in places])
     asking.told(2, 2, "prompts")
+    n_strange = _strange(asking, (*asked.prompts, *asked.train_prompts), known[0])
     published = BIAS if is_published(asking.model.info) and asked.professions == PROFESSIONS else {}
-    return GenderBias(known, asked.prompts, asked.words, sense, log_ratios, factors, by_sense, left_out, published)
+    return GenderBias(
+        known, asked.prompts, asked.words, sense, log_ratios, factors, by_sense, left_out, n_strange, published
+    )
 
 
 def _professions(asking: Asking, asked: BiasSettings) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -201,6 +210,12 @@ def _professions(asking: Asking, asked: BiasSettings) -> tuple[tuple[str, ...], 
         else:
             known.append(word)
     return tuple(known), left_out
+
+
+def _strange(asking: Asking, prompts: Sequence[str], profession: str) -> int:
+    unknown = asking.unknown_token()
+    rows = asking.tokens([prompt.replace(PLACEHOLDER, profession) for prompt in prompts])
+    return sum(unknown in ids for ids in rows)
 
 
 def _check(asked: BiasSettings) -> None:

@@ -97,7 +97,10 @@ class Evaluation(Shown):
         found: list[RenderableType] = [Text(self._heading(), "bold")]
         for _, section in self.sections():
             found.append(Text(f"\n{section.title}", "bold"))
-            found += [_grid(table) for table in section.tables]
+            for table in section.tables:
+                # a title of the grid itself would be as narrow as the grid
+                found += [Text(f"\n{table.title}", "italic")] if table.title else []
+                found.append(_grid(table))
             found += [Text(note, "dim") for note in section.notes]
         for name, why in self.failures.items():
             found.append(Text(f"\n{name} could not be measured: ", "bold").append(_line(why), "not bold"))
@@ -141,7 +144,7 @@ def _grid(table: Table) -> Grid:
         Column(Text(column), justify="right" if is_number else "left", overflow="fold")
         for column, is_number in zip(table.columns, numbers, strict=True)
     ]
-    grid = Grid(*heads, box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left", padding=(0, 1, 0, 0))
+    grid = Grid(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for cells in table.written():
         grid.add_row(*(Text(cell) for cell in cells))
     return grid

@@ -1,5 +1,6 @@
 """``model.backpack.evaluate``: all that is asked for, one part after the other; a part that fails costs no other."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -20,6 +21,9 @@ from interpd_client import Model
 
 OnProgress = Callable[[str, float, float, str], object]
 """Is told the part, how far it is, of how much, and what it counts."""
+
+PLACE = re.compile(r"^\S+\.py:\d+: .*\n +", re.MULTILINE)
+"""The line of a program before what is wrong with it."""
 
 ITS_OWN = (CallerError, Broken, DeadlineExceeded)
 """Errors that may be of one part. Others (nobody answers, the run was cancelled) end the whole."""
@@ -76,8 +80,9 @@ def evaluate(
 def said(error: Exception) -> str:
     """What is wrong, in one text."""
     if isinstance(error, InvalidGraph):
-        return "; ".join(one.message for one in error.violations)
-    return str(error)
+        # as they are, and not at a line of this package
+        return "; ".join(dict.fromkeys(one.message for one in error.violations))
+    return PLACE.sub("", str(error))
 
 
 def _put(model: Model, edit: Any) -> Put | None:

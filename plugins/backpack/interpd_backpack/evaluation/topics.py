@@ -25,6 +25,7 @@ SUCCESS_ABOVE = 0.5
 """Score of the target topic that counts as a success."""
 PUBLISHED_PROMPT = "<|endoftext|>"
 """Where the tokenizer puts nothing before a text, what texts begin behind."""
+PUBLISHED_TOKENS = 100
 GRAMS = (1, 2, 3)
 
 
@@ -37,7 +38,7 @@ class TopicSettings:
         strengths: 0 to 3, the published ones, or tuples of factors (see ``edits.Topic``). The model without any edit
             is always measured.
         n_samples: Texts of each topic and strength; those of one number draw the same random numbers.
-        max_new_tokens: Tokens of each.
+        max_new_tokens: Tokens of each; ``None``: 100, as published, or as many as the model has positions for.
         prompt: What texts begin with; ``None``: nothing but what the tokenizer puts there, or ``<|endoftext|>``.
         anneal: Whether factors fade with what was said, as published.
         formula: Of the scores, see ``edits.Topic``.
@@ -51,7 +52,7 @@ class TopicSettings:
     bags: str | Path | Mapping[str, Sequence[str]]
     strengths: tuple[Strength, ...] = (1, 2, 3)
     n_samples: int = 20
-    max_new_tokens: int = 100
+    max_new_tokens: int | None = None
     prompt: str | None = None
     anneal: bool = True
     formula: Literal["code", "paper"] = "code"
@@ -178,7 +179,7 @@ def measure_topics(asking: Asking, settings: TopicSettings) -> TopicControl:
         CallerError: No bags, a bag without a word of the vocabulary, or a classifier that is not there.
     """
     bags = settings.topics()
-    if settings.n_samples < 1 or settings.max_new_tokens < 1:
+    if settings.n_samples < 1 or (settings.max_new_tokens is not None and settings.max_new_tokens < 1):
         raise CallerError(f"{settings.n_samples} texts of {settings.max_new_tokens} tokens: expected 1 or more of each")
     classify = None if settings.classifier is None else find_classifier(settings.classifier)
     known = {topic: _bag(asking, words) for topic, words in bags.items()}
@@ -199,7 +200,7 @@ def measure_topics(asking: Asking, settings: TopicSettings) -> TopicControl:
         left_out,
         sampler.prompt,
         settings.n_samples,
-        settings.max_new_tokens,
+        sampler.n_new,
         is_published(asking.model.info),
     )
 
@@ -225,7 +226,9 @@ def _puts(
 class _Sampler:
     def __init__(self, asking: Asking, settings: TopicSettings, prompt: str) -> None:
         self._asking, self._settings, self.prompt = asking, settings, prompt
-        self._n_prompt = len(asking.tokens([prompt])[0])
+        self._n_prompt, most = len(asking.tokens([prompt])[0]), asking.model.info.max_positions
+        room = max(1, most - self._n_prompt) if most else PUBLISHED_TOKENS
+        self.n_new = settings.max_new_tokens or min(PUBLISHED_TOKENS, room)
         self._scores: dict[int, tuple[float, float | None]] = {}
 
     def drawn(self, puts: Mapping[Any, Put | None]) -> dict[Any, tuple[Sample, ...]]:
@@ -234,7 +237,7 @@ class _Sampler:
         keys = list(puts)
         found: dict[Any, list[Sample]] = {key: [] for key in keys}
         total = settings.n_samples * len(keys)
-        each = self._n_prompt + settings.max_new_tokens
+        each = self._n_prompt + self.n_new
         limits = self._asking.model.manifest.limits
         room = max(1, min(limits.n_prompts, limits.n_tokens // each))
         for some in (keys[at : at + room] for at in range(0, len(keys), room)):
@@ -254,7 +257,7 @@ class _Sampler:
             [self.prompt] * count,
             {name: puts[key] for name, key in keys.items()},
             put_in_force=lambda t, edit: edit(t),
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=self.n_new,
             seed=settings.seed + start,
             **{"do_sample": True, "ignore_eos": True, "progress": False, **settings.options},
         )

@@ -78,9 +78,20 @@ def test_factors_are_the_best_on_the_train_prompts(here, bias):
 def test_words_that_are_no_single_token_are_reported_and_left_out(here):
     found = measure_bias(Asking(here.model), SETTINGS)
     assert found.left_out == {"plumber": "unknown to the vocabulary", "nurses": "tokens ' nurse', 's'"}
-    assert "nurses (tokens ' nurse', 's')" in found.section().notes[-1]
+    assert found.section().notes[1:] == (
+        "left out, unknown to the vocabulary: plumber",
+        "left out, tokens ' nurse', 's': nurses",
+    )
     with pytest.raises(CallerError, match="no profession is a single token"):
         measure_bias(Asking(here.model), BiasSettings(professions=("plumber",)))
+
+
+def test_prompts_that_the_vocabulary_cannot_express_are_counted(here):
+    found = measure_bias(
+        Asking(here.model), BiasSettings(professions=("nurse",), prompts=("The {} said", "My {} said"))
+    )
+    assert found.n_strange == 1 + 5
+    assert found.section().notes[-1] == "6 prompts have words that the vocabulary cannot express"
 
 
 def test_an_edit_has_a_row_of_its_own(here, put, logits):

@@ -3,9 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from interpd.errors import CallerError
+from interpd_backpack.edits import Remove, Topic
 from interpd_backpack.evaluation import (
     BiasSettings,
     Chart,
@@ -16,6 +19,7 @@ from interpd_backpack.evaluation import (
     SimilaritySettings,
     Suite,
     Table,
+    TopicSettings,
     evaluate,
 )
 from interpd_backpack.evaluation.charts import svg
@@ -86,6 +90,45 @@ def test_parts_by_their_names_take_their_data(here, put, tmp_path):
     )
     assert list(found.parts) == ["perplexity", "collateral"]
     assert found["collateral"].prompts == ("a cat",)
+
+
+@pytest.fixture
+def without(here):
+    """The edit that takes sense 1 from nurses."""
+    return here.model.backpack.edit(Remove("nurse", 1), name="nurse without 1")
+
+
+def test_edits_of_the_edit_language_are_measured(here, without):
+    text = "The nurse said that she was not happy . A dog and the nurse sat"
+    found = here.model.backpack.evaluate(Suite(perplexity=PerplexitySettings(documents=(text,))), edit=without)
+    ids = here.tokenizer(text)["input_ids"]
+    (token,) = here.tokenizer(" nurse", add_special_tokens=False)["input_ids"]
+
+    def removed(module, args, out):
+        return out.masked_fill(
+            (torch.tensor(ids) == token)[None, None, :, None] & (torch.arange(4) == 1).view(-1, 1, 1), 0
+        )
+
+    hook = here.torch.backpack.sense_network.register_forward_hook(removed)
+    with torch.no_grad():
+        logs = here.torch(torch.tensor([ids])).logits[0].log_softmax(-1)
+    hook.remove()
+    expected = -logs[:-1].gather(-1, torch.tensor(ids)[1:, None])[:, 0].numpy()
+    np.testing.assert_allclose(found["perplexity"].edited, expected, rtol=1e-9)
+    assert found["perplexity"].degradation != 0
+    assert found.provenance["edit"] == "nurse without 1"
+    assert found.provenance["edit digest"] == without.digest
+
+
+def test_topic_edits_are_those_of_the_edit_language(here):
+    settings = TopicSettings(bags={"pets": ("cat", "dog")}, strengths=(3,), n_samples=2, max_new_tokens=5, seed=7)
+    found = here.model.backpack.evaluate(Suite(topics=settings))["topics"]
+    edit = here.model.backpack.edit(Topic(("cat", "dog"), 3, anneal=True))
+    for number in range(2):
+        with here.model.generate("", max_new_tokens=5, do_sample=True, seed=7 + number, ignore_eos=True) as g:
+            here.model.backpack.with_edit(g, edit)
+        assert found.rows[1].samples[number].ids == g.result.token_ids
+    assert found.rows[0].samples != found.rows[1].samples
 
 
 def test_without_names_all_parts_are_measured_whose_data_are_there():

@@ -115,6 +115,11 @@ def test_an_edit_that_is_given_has_a_row_in_each_topic(here, pushed, put):
     assert rows["pets", "edited"].samples != rows["pets", "unedited"].samples
 
 
+def test_texts_are_as_long_as_the_model_has_room_for(here, pushed):
+    found = measure_topics(Asking(here.model), TopicSettings(bags=BAGS, strengths=(), n_samples=1))
+    assert [len(one.ids) for row in found.rows for one in row.samples] == [31, 31]
+
+
 def test_another_model_may_judge(here, pushed, logits):
     found = measure_topics(Asking(here.model), TopicSettings(**{**vars(SETTINGS), "judge": here.model}))
     row = by_place(found)["pets", "strength 1"]
