@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,6 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_backpack.asking import Said, Write, ask
-from interpd_backpack.evaluation.asking import Asking
-from interpd_backpack.evaluation.published import PLACEHOLDER
 from interpd_backpack.finding.solving import Numbers, Optimum, best_factor, best_of_grid, bias
 from interpd_backpack.words import Pieces, Word, word
 from interpd_client import Model
@@ -18,6 +17,10 @@ from interpd_client import Model
 Side = str | int | Sequence[str | int]
 """A word, a token id, or several that count together."""
 
+PLACEHOLDER = "{}"
+"""Where the word stands in a prompt."""
+ASKED_AT_ONCE = 8
+"""Texts whose tokens are asked for at the same time."""
 BOUNDS = (-10.0, 10.0)
 """Where the factor is looked for when a side has several tokens, and nobody says where."""
 SCALABLE = ("refuse", "first", "last", "each")
@@ -134,14 +137,28 @@ def pair_of(model: Model, pair: tuple[Side, Side]) -> Pair:
     return found
 
 
-def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair: tuple[Side, Side], how: How) -> Cases:
-    """What one forward pass over every word in every prompt tells of all factors.
+@dataclass(frozen=True)
+class AskedPrompts:
+    """Every word in every prompt, as tokens."""
+
+    words: tuple[Word, ...]
+    pair: Pair
+    sequences: tuple[tuple[int, ...], ...]
+    """Words one behind the other, each in all prompts."""
+    owners: tuple[Word, ...]
+    """The word of each sequence."""
+
+
+def asked_prompts(
+    model: Model, words: Sequence[str | int], prompts: Sequence[str], pair: tuple[Side, Side], how: How
+) -> AskedPrompts:
+    """The tokens of every word in every prompt.
 
     Raises:
         CallerError: No words or prompts, a prompt without ``{}``, a word that its prompt does not show as its token.
     """
     if how.pieces not in SCALABLE:
-        raise CallerError(f"pieces is {how.pieces!r}: a sense is scaled token by token, expected {', '.join(SCALABLE)}")
+        raise CallerError(f"pieces is {how.pieces!r}: a word is changed token by token, expected {', '.join(SCALABLE)}")
     if not words or not prompts:
         raise CallerError("expected one word and one prompt at least")
     if bad := [prompt for prompt in prompts if PLACEHOLDER not in prompt]:
@@ -149,27 +166,34 @@ def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair
     sides = pair_of(model, pair)
     found = tuple(word(model, one, how.pieces) for one in words)
     texts = [prompt.replace(PLACEHOLDER, one.text) for one in found for prompt in prompts]
-    sequences = Asking(model).tokens(texts)
-    owners = [one for one in found for _ in prompts]
+    with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="tokenize") as threads:
+        sequences = list(threads.map(lambda text: model.tokenize(text).ids, texts))
+    owners = tuple(one for one in found for _ in prompts)
     for text, ids, one in zip(texts, sequences, owners, strict=True):
         if not set(one.ids) & set(ids):
             raise CallerError(
                 f"the prompt {text!r} does not have {one.text!r} as its token (ids {list(one.ids)}): put it in the "
                 "middle of the prompt, behind a space"
             )
+    return AskedPrompts(found, sides, tuple(sequences), owners)
+
+
+def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair: tuple[Side, Side], how: How) -> Cases:
+    """What one forward pass over every word in every prompt tells of all factors. Raises as ``asked_prompts``."""
+    asked = asked_prompts(model, words, prompts, pair, how)
     constants = {
-        "ids": padded(sequences, 0),
-        "scaled": padded([one.ids for one in owners], -1),
-        "targets": np.array(sides.ids, dtype=np.int64),
-        "lengths": tuple(map(len, sequences)),
+        "ids": padded(asked.sequences, 0),
+        "scaled": padded([one.ids for one in asked.owners], -1),
+        "targets": np.array(asked.pair.ids, dtype=np.int64),
+        "lengths": tuple(map(len, asked.sequences)),
     }
-    answer = ask(model, "backpack.slopes", list(sequences[0]), constants, how.run, write=how.under)
-    shape = (len(found), len(prompts))
+    answer = ask(model, "backpack.slopes", list(asked.sequences[0]), constants, how.run, write=how.under)
+    shape = (len(asked.words), len(prompts))
     logits, slopes = answer.values.logits, answer.values.slopes
     return Cases(
-        found,
+        asked.words,
         tuple(prompts),
-        sides,
+        asked.pair,
         logits.reshape(*shape, -1),
         slopes.reshape(*shape, *slopes.shape[1:]),
         answer.info,

@@ -28,6 +28,8 @@ from interpd_client import Model
 Examples = str | Path | Sequence[Example | Mapping[str, str]]
 """A JSON Lines file of ``{prefix, suffix}``, ``{prefix, suffix1, suffix2}`` or ``{text}``; or such things."""
 
+Tokens = Callable[..., Sequence[tuple[int, ...]]]
+
 OnEpoch = Callable[[np.ndarray], object]
 """Is given the history so far, ``[epoch 4]``."""
 
@@ -80,10 +82,11 @@ def finetune(
     under: Write | None = options.pop("under", None)
     on_epoch: OnEpoch | None = options.pop("on_epoch", None)
     data = packed(
-        model,
+        Asking(model).tokens,
         settings,
         {TRAIN: examples, EVALUATION: evaluation, HARD_NEGATIVES: hard_negatives},
         {BACKGROUND: background, HELD_OUT: held_out},
+        most=model.info.max_positions,
     )
     answer = ask(
         model,
@@ -128,30 +131,41 @@ def criterion_of(task: str | Criterion) -> Criterion:
 
 
 def packed(
-    model: Model, settings: Settings, examples: Mapping[int, Examples], texts: Mapping[int, Sequence[str]]
+    tokens: Tokens,
+    settings: Settings,
+    examples: Mapping[int, Examples],
+    texts: Mapping[int, Sequence[str]],
+    *,
+    most: int | None,
 ) -> Data:
     """The token ids of examples and texts, by what they are for.
 
     Prefixes are tokenised as texts of their own and suffixes without special tokens, and put together, as published.
 
+    Args:
+        tokens: From texts to the token ids of each, with special tokens or with ``special=False``.
+        settings: What the loss needs.
+        examples: By use.
+        texts: By use.
+        most: Tokens that the model takes; longer texts are cut into windows. ``None``: any number.
+
     Raises:
         CallerError: Examples that the loss has no suffixes of, texts of one token.
     """
-    asking = Asking(model)
     rows: list[tuple[int, list[tuple[int, ...]]]] = []
     for use, given in examples.items():
         listed = listed_examples(given)
-        prefixes = asking.tokens([one.prefix for one in listed])
+        prefixes = tokens([one.prefix for one in listed])
         chosen = [_suffixes(one, number, use, settings) for number, one in enumerate(listed)]
-        suffixes = iter(asking.tokens([suffix for some in chosen for suffix in some], special=False))
+        suffixes = iter(tokens([suffix for some in chosen for suffix in some], special=False))
         for prefix, some in zip(prefixes, chosen, strict=True):
             if some:
                 rows.append((use, [prefix, *(next(suffixes) for _ in some)]))
             else:
                 rows.append((use, [prefix[:1], prefix[1:]]))
     for use, given in texts.items():
-        for ids in asking.tokens(list(given)):
-            rows += [(use, [window[:1], window[1:]]) for window in _windows(ids, model.info.max_positions)]
+        for ids in tokens(list(given)):
+            rows += [(use, [window[:1], window[1:]]) for window in _windows(ids, most)]
     items = np.array([[use, *(len(part) for part in (*parts, ())[:3])] for use, parts in rows], dtype=np.int64)
     if (short := items[:, 1:3].min(1) < 1).any():
         use, parts = rows[int(short.argmax())]

@@ -115,7 +115,7 @@ def test_results_can_be_looked_at(model, capsys):
         ({"prompts": ["{} said"]}, "does not have 'nurse' as its token"),
         ({"pair": ("he", "he")}, "no token in common"),
         ({"words": []}, "one word and one prompt"),
-        ({"pieces": "mean"}, "scaled token by token"),
+        ({"pieces": "mean"}, "changed token by token"),
     ],
 )
 def test_what_cannot_be_is_refused(model, arguments, message):
