@@ -12,7 +12,7 @@ from interpd.engine.attention import TAPS, AttentionSwitch, add_taps, eager_obst
 from interpd.engine.binding import Binding
 from interpd.engine.boundaries import Boundaries, find_boundaries
 from interpd.engine.decoder_positions import can_be_padded, goes_on_from_its_cache, steps_need_positions
-from interpd.engine.families import table_of
+from interpd.engine.families import extended, table_of
 from interpd.engine.model_config import device_of, devices_of, dtype_of, n_vocab, text_config
 from interpd.engine.probe import Probe, acts_on_last_dim, kept_from, looks_up_ids, probe_model, with_taps
 from interpd.engine.selftest import failing_sites
@@ -157,7 +157,7 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
     table = known or plain_table(model)
     stacks = stacks_of(model, table)
     probe, obstacle = _probe(model, switch, known, stacks)
-    sizes = [axis_sizes(stack, probe) for stack in stacks]
+    sizes = [axis_sizes(stack, probe, model.config) for stack in stacks]
     canonical, absent = canonical_bindings(stacks, sizes, probe, obstacle)
     failures = failing_sites(model, switch, canonical, table)
     absent += [AbsentSite(name, f"self-test: {reason}") for name, reason in failures.items()]
@@ -190,6 +190,8 @@ def make_resident(loaded: Loaded, registry: SiteTables | None = None) -> Residen
 
 def _table(model: nn.Module, registry: SiteTables | None) -> SiteTable | None:
     from_plugin = None if registry is None else registry.sites_for_model(model.config)
+    if from_plugin is not None and from_plugin.extends:
+        return extended(from_plugin, table_of(from_plugin.extends, text_config(model)) or plain_table(model))
     return from_plugin or table_of(type(model).__name__, text_config(model))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +28,14 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def axis_sizes(stack: Stack, probe: Probe) -> dict[str, int]:
+def axis_sizes(stack: Stack, probe: Probe, whole: Any) -> dict[str, int]:
     """The size of each axis of a stack: ``d_model``, ``d_vocab``, ``head``, ``kv_head``, ``d_head``, ``d_mlp``, and
-    those that its table adds."""
+    those that its table adds, which the config of the ``whole`` model has."""
     config = stack.config
-    names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads", **stack.table.sizes}
+    names = {"d_model": "hidden_size", "d_vocab": "vocab_size", "head": "num_attention_heads"}
     sizes = {axis: size for axis, name in names.items() if isinstance(size := getattr(config, name, None), int)}
+    added = {axis: getattr(whole, name, None) for axis, name in stack.table.sizes.items()}
+    sizes |= {axis: size for axis, size in added.items() if isinstance(size, int)}
     if sizes.keys() >= {"head", "d_model"}:
         sizes["kv_head"] = getattr(config, "num_key_value_heads", None) or sizes["head"]
         sizes["d_head"] = getattr(config, "head_dim", None) or sizes["d_model"] // sizes["head"]

@@ -75,6 +75,11 @@ class SiteTable:
     activation: str = ""
     """Module path, with ``{i}``, of what turns ``mlp.pre`` (or ``mlp.gate``, before it multiplies ``mlp.up``) into
     ``mlp.post``, which the self-test proves."""
+    extends: str = ""
+    """An architecture of transformers whose built-in table this one adds its rows to, for a model that holds such a
+    model."""
+    moved: tuple[str, str] = ("", "")
+    """How the module paths of that table begin there, and how they do here: ``("transformer.", "backbone.")``."""
     sizes: Mapping[str, str] = field(default_factory=dict)
     """Further axis words of its sites, and the attributes of the config that hold their sizes."""
     follows: tuple[str, ...] = ()

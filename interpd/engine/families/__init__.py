@@ -3,6 +3,7 @@
 An architecture without a table offers raw module paths, ``embed`` and ``logits``.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from interpd.engine.families import bart, gemma, gpt2, llama, neox, t5
@@ -42,3 +43,28 @@ TABLES: tuple[SiteTable, ...] = (
 def table_of(architecture: str, config: Any) -> SiteTable | None:
     """The built-in table of a model, by the name of its class and its config; ``None`` where there is none."""
     return next((table for table in TABLES if architecture in table.architectures and table.fits(config)), None)
+
+
+def extended(table: SiteTable, base: SiteTable) -> SiteTable:
+    """The rows of both, those of ``base`` at the paths where ``table`` has moved them; of one name ``table``'s own."""
+    old, new = table.moved
+
+    def here(path: str) -> str:
+        return new + path.removeprefix(old) if path.startswith(old) else path
+
+    own = {*(row.name for row in table.rows), *table.absent}
+    rows = [replace(row, path=here(row.path), sum_through=here(row.sum_through)) for row in base.rows]
+    return replace(
+        base,
+        family=table.family,
+        architectures=table.architectures,
+        block=here(base.block),
+        attention=here(base.attention),
+        mlp_width=(here(base.mlp_width[0]), base.mlp_width[1]),
+        activation=here(base.activation),
+        rows=(*(row for row in rows if row.name not in own), *table.rows),
+        absent={name: why for name, why in base.absent.items() if name not in own} | dict(table.absent),
+        sizes={**base.sizes, **table.sizes},
+        follows=(*map(here, base.follows), *table.follows),
+        lookups={**{here(path): axes for path, axes in base.lookups.items()}, **table.lookups},
+    )

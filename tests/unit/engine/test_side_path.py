@@ -5,8 +5,10 @@ import pytest
 from side_reader import STREAM, TABLE, reader_bench, resident_reader
 
 from interpd.engine.cuts import _between_blocks
+from interpd.engine.families import extended
+from interpd.engine.families.gpt2 import GPT2
 from interpd.graph.ir import Generation, Ref, Steps
-from interpd.plugin.site_table import SiteRow
+from interpd.plugin.site_table import SiteRow, SiteTable
 from interpd.testing.bench import ask, call, read, write
 
 PROMPT, OTHER = "The cat sat on the mat", "the lazy dog"
@@ -204,3 +206,24 @@ def test_what_is_read_behind_the_norm_leaves_logits_at_the_positions_that_are_as
     bench.run(ask([read("lm_head.input"), read("logits", positions=(-1,))], {"x": 0, "y": 1}, PROMPT))
     handle.remove()
     assert seen == [1, len(bench.ids(PROMPT)[0])]
+
+
+def test_a_table_may_add_to_that_of_a_model_inside():
+    """Its own rows win, and what is absent there is not taken over."""
+    own = (SiteRow("vectors", STREAM, "reader.vectors"), SiteRow("embed", STREAM, "table"))
+    table = SiteTable(
+        "held",
+        ("Held",),
+        "",
+        own,
+        extends="GPT2LMHeadModel",
+        moved=("transformer.", "inner."),
+        absent={"ln_final": "x"},
+    )
+    whole = extended(table, GPT2)
+    paths = {row.name: row.path for row in whole.rows}
+    assert (paths["embed"], paths["vectors"], paths["logits"]) == ("table", "reader.vectors", "lm_head")
+    assert paths["layers.{i}.mlp.out"] == "inner.h.{i}.mlp"
+    assert (whole.block, whole.family, whole.mlp_width[0]) == ("inner.h.{i}", "held", "inner.h.{i}.mlp.c_proj")
+    assert "ln_final" not in paths
+    assert whole.absent.keys() == {*GPT2.absent, "ln_final"}

@@ -197,7 +197,7 @@ def placed(
             f"attention_mask is {list(attention_mask.shape)}, expected [batch, pos] = {[len(given), n_past + n_new]}"
         )
     if position_ids is None and attention_mask is not None:
-        position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -n_new:]
+        position_ids = _counted(attention_mask, n_new)
     elif position_ids is None:
         position_ids = torch.arange(n_past, n_past + n_new, device=given.device)[None]
     # told before a table is read beyond its end, which on a GPU ends the process
@@ -205,6 +205,17 @@ def placed(
     if n_positions is not None and needed > n_positions:
         raise ValueError(f"the model has {n_positions} positions, got a text of {needed} tokens")
     return position_ids
+
+
+def _counted(attention_mask: Tensor, n_new: int) -> Tensor:
+    """Places counted from the first that is no padding; one row for all where padding stands at the ends only."""
+    places = attention_mask.long().cumsum(-1) - 1
+    columns = torch.arange(places.shape[1], device=places.device)[None]
+    is_last = (places == columns) | (attention_mask == 0)
+    if is_last.all() and attention_mask[:, -1].any():
+        # equal for all rows: whatever is made of it goes with rows that are moved between blocks
+        return columns[:, -n_new:]
+    return places.clamp(min=0)[:, -n_new:]
 
 
 def kept_positions(mixed: Tensor, keep: int | Tensor) -> Tensor:

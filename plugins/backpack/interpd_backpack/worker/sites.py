@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from interpd.sdk import SiteRow, SiteTable
 
@@ -96,6 +97,13 @@ _ABSENT = {
 }
 
 
+_SIDE: dict[str, Any] = {
+    "sizes": {"sense": "num_senses"},
+    "follows": ("backpack.mixing",),
+    "lookups": {"backpack.sense_table": ("sense", "d_model")},
+}
+
+
 def _sense_rows(config: Any) -> tuple[SiteRow, ...]:
     return (
         SiteRow(
@@ -116,7 +124,8 @@ def _sense_rows(config: Any) -> tuple[SiteRow, ...]:
             "backpack.mixing",
             made_of=("sense_weights", "senses"),
             made_by=lambda weights, senses: mixed(weights, senses, config.sense_output_scale),
-            doc="the sum of the senses by their weights: what the logits are the unembedding of",
+            doc="the sum of the senses by their weights: what the logits are the unembedding of (beside another model: "
+            "times its gate, what is added to ln_final before)",
         ),
         SiteRow("logits", ("batch", "pos", "d_vocab"), "lm_head", doc="next-token logits"),
     )
@@ -128,9 +137,26 @@ def mixed(weights: Tensor, senses: Tensor, scale: float) -> Tensor:
 
 
 def sites_of(config: Any) -> SiteTable | None:
-    """The sites of a Backpack; ``None`` for the config of another model."""
-    if getattr(config, "model_type", "") != "backpack":
-        return None
+    """The sites of a Backpack, or of senses beside another model; ``None`` for the config of another model."""
+    kinds = {"backpack": _sites_of_backpack, "backpack_retrofit": _sites_of_retrofit}
+    make = kinds.get(getattr(config, "model_type", ""))
+    return None if make is None else make(config)
+
+
+def _sites_of_retrofit(config: Any) -> SiteTable:
+    backbone = MODEL_FOR_CAUSAL_LM_MAPPING[type(config.text_config)]
+    return SiteTable(
+        family="backpack_retrofit",
+        architectures=("RetrofitForCausalLM",),
+        block="",
+        rows=_sense_rows(config),
+        extends=backbone.__name__,
+        moved=(f"{backbone.base_model_prefix}.", "backbone."),
+        **_SIDE,
+    )
+
+
+def _sites_of_backpack(config: Any) -> SiteTable:
     return SiteTable(
         family="backpack",
         architectures=("BackpackForCausalLM",),
@@ -142,7 +168,5 @@ def sites_of(config: Any) -> SiteTable | None:
         activation=f"{_BLOCK}.mlp.act",
         rows=(*_STACK, *_sense_rows(config)),
         absent=_ABSENT,
-        sizes={"sense": "num_senses"},
-        follows=("backpack.mixing",),
-        lookups={"backpack.sense_table": ("sense", "d_model")},
+        **_SIDE,
     )
