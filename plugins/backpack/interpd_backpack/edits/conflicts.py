@@ -74,7 +74,8 @@ def _meet(first: Operation, second: Operation) -> str:
 
 
 def _is_late(operation: Operation) -> bool:
-    return isinstance(operation, MaskWeights)
+    """Whether it acts on weights, behind all that is done to senses."""
+    return isinstance(operation, MaskWeights) or (isinstance(operation, Topic) and operation.anneal)
 
 
 def _senses(operation: Operation) -> Senses:

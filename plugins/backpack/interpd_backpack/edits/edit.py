@@ -16,6 +16,7 @@ from interpd_backpack.edits.fingerprint import Fingerprint
 from interpd_backpack.edits.inverses import inverse_of
 from interpd_backpack.edits.operations import CHANGED, Operation
 from interpd_backpack.edits.places import ALL, Token
+from interpd_backpack.edits.resolving import words_in
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class Edit:
         lines = (f"  {number}. {one.describe()}" for number, one in enumerate(self.operations))
         return "\n".join((f"{self.name}:", *lines))
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """The vectors that the JSON counts, ``[vector d_model]`` in float64."""
+        return self._spelled_out[1]
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``edit.json``; vectors stand there as numbers of rows."""
         return {**self._spelled_out[0], "digest": self.digest}
@@ -134,6 +140,9 @@ def named(operation: Operation, *, changed_only: bool = False) -> Iterator[Token
 
 def _problem(operation: Operation, base: Fingerprint) -> str:
     values = operation.values()
+    words = [word for _, some in words_in(operation) for word in some]
+    if words:
+        return f"the word {words[0]!r} is no token yet; model.backpack.edit(...) finds the tokens of words"
     beyond = [one for one in named(operation) if one.id >= base.n_tokens]
     if beyond:
         return f"{beyond[0]} is not in the vocabulary of {base.n_tokens} tokens"

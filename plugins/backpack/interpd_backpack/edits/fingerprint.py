@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from interpd.errors import CallerError
 from interpd.graph.schema import ModelInfo
 
+UNKNOWN = "unknown"
+"""The revision of models that were made in the caller's own process."""
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -33,4 +36,5 @@ def fingerprint(info: ModelInfo) -> Fingerprint:
     """That of a resident model. Raises ``CallerError`` when it has no senses."""
     if "sense" not in info.sizes:
         raise CallerError(f"the model {info.name!r} has no senses to edit: it is no Backpack")
-    return Fingerprint(info.revision, info.sizes["d_vocab"], info.sizes["sense"], info.sizes["d_model"])
+    revision = "" if info.revision == UNKNOWN else info.revision
+    return Fingerprint(revision, info.sizes["d_vocab"], info.sizes["sense"], info.sizes["d_model"])

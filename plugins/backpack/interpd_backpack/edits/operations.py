@@ -13,7 +13,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_backpack.edits import places
-from interpd_backpack.edits.places import ALL, Senses, Token, Tokens, of_senses, spelled
+from interpd_backpack.edits.places import ALL, Senses, Token, TokenOrWord, Tokens, of_senses, shown_token, spelled
 
 TOPIC_FACTORS: Mapping[int, tuple[float, float, float, float]] = MappingProxyType(
     {0: (1.0, 1.0, 1.0, 1.0), 1: (1.5, 1.5, 1.3, 1.0), 2: (2.2, 2.2, 1.5, 1.0), 3: (3.3, 3.3, 3.0, 1.0)}
@@ -96,7 +96,7 @@ class Topic(Operation):
     """
 
     kind = "topic"
-    bag: tuple[Token, ...]
+    bag: tuple[TokenOrWord, ...]
     strength: int | tuple[float, ...] = 1
     """0 to 3, the published ones, or factors: those above each quantile, the highest first, and that of the rest."""
     quantiles: tuple[float, ...] = TOPIC_QUANTILES
@@ -104,7 +104,7 @@ class Topic(Operation):
     formula: Literal["code", "paper"] = "code"
     """What the score is divided by: the largest logit (published code), or the largest absolute one (the paper)."""
     anneal: bool = False
-    """Whether a factor fades, step by step of a generation, with how much of the sense has been said."""
+    """Whether factors fade with how much of each sense has been said: they act on the weights then, after all else."""
 
     @property
     def factors(self) -> tuple[float, ...]:
@@ -141,18 +141,19 @@ class ReplaceAssociation(Operation):
     """
 
     kind = "replace_association"
-    target: Token
-    remove: Token
-    add: Token
+    target: TokenOrWord
+    remove: TokenOrWord
+    add: TokenOrWord
     senses: Senses = ALL
 
     def _check(self) -> None:
         if self.remove == self.add:
-            raise CallerError(f"replace_association: {self.remove} would be replaced by itself")
+            raise CallerError(f"replace_association: {shown_token(self.remove)} would be replaced by itself")
 
     def describe(self) -> str:
         """What it does, for people."""
-        return f"in {of_senses(self.senses)} of {self.target}, replace {self.remove} by {self.add}"
+        target, remove, add = map(shown_token, (self.target, self.remove, self.add))
+        return f"in {of_senses(self.senses)} of {target}, replace {remove} by {add}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,17 +161,17 @@ class Transplant(Operation):
     """``C(into)_l`` becomes what ``C(out_of)_l`` is at that point of the edit."""
 
     kind = "transplant"
-    into: Token
-    out_of: Token
+    into: TokenOrWord
+    out_of: TokenOrWord
     senses: Senses
 
     def _check(self) -> None:
         if self.into == self.out_of:
-            raise CallerError(f"transplant: {self.into} would be given its own senses")
+            raise CallerError(f"transplant: {shown_token(self.into)} would be given its own senses")
 
     def describe(self) -> str:
         """What it does, for people."""
-        return f"give {self.into} {of_senses(self.senses)} of {self.out_of}"
+        return f"give {shown_token(self.into)} {of_senses(self.senses)} of {shown_token(self.out_of)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ class ProjectOut(Operation):
 
     kind = "project_out"
     tokens: Tokens
-    direction: np.ndarray | tuple[Token, Token]
+    direction: np.ndarray | tuple[TokenOrWord, TokenOrWord]
     """A vector ``[d_model]``, or two tokens: the difference of their rows of the output embedding."""
     senses: Senses = ALL
     share: float = 1.0
@@ -190,11 +191,11 @@ class ProjectOut(Operation):
             if not self.direction.any():
                 raise CallerError("project_out: direction is zero, so there is nothing to project out")
         elif self.direction[0] == self.direction[1]:
-            raise CallerError(f"project_out: direction is {self.direction[0]} minus itself, which is zero")
+            raise CallerError(f"project_out: direction is {shown_token(self.direction[0])} minus itself, which is zero")
 
     def describe(self) -> str:
         """What it does, for people."""
-        along = "a vector" if isinstance(self.direction, np.ndarray) else " - ".join(map(str, self.direction))
+        along = "a vector" if isinstance(self.direction, np.ndarray) else " - ".join(map(shown_token, self.direction))
         share = "" if self.share == 1 else f"{self.share:g} of "
         return f"project {share}{along} out of {of_senses(self.senses)} of {spelled(self.tokens)}"
 
@@ -204,14 +205,16 @@ class AddDelta(Operation):
     """``C(x)_l`` becomes ``C(x)_l + vector``."""
 
     kind = "add_delta"
-    token: Token
+    token: TokenOrWord
     sense: int
     vector: np.ndarray
     """``[d_model]``; kept in float64."""
 
     def describe(self) -> str:
         """What it does, for people."""
-        return f"add a vector of norm {np.linalg.norm(self.vector):.3g} to sense {self.sense} of {self.token}"
+        return (
+            f"add a vector of norm {np.linalg.norm(self.vector):.3g} to sense {self.sense} of {shown_token(self.token)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,14 +222,16 @@ class Set(Operation):
     """``C(x)_l`` becomes ``vector``."""
 
     kind = "set"
-    token: Token
+    token: TokenOrWord
     sense: int
     vector: np.ndarray
     """``[d_model]``; kept in float64."""
 
     def describe(self) -> str:
         """What it does, for people."""
-        return f"set sense {self.sense} of {self.token} to a vector of norm {np.linalg.norm(self.vector):.3g}"
+        return (
+            f"set sense {self.sense} of {shown_token(self.token)} to a vector of norm {np.linalg.norm(self.vector):.3g}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,17 +294,19 @@ OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(
 
 CHANGED = frozenset({"tokens", "token", "target", "into"})
 """The fields that name tokens whose senses, or weights, an operation changes."""
+NAMES_TOKENS = CHANGED | {"bag", "remove", "add", "out_of", "direction"}
+"""All fields that name tokens."""
 
 
 def _comparable(value: Any) -> Any:
     return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
 
 
-def _direction(value: Any, what: str) -> np.ndarray | tuple[Token, Token]:
-    if isinstance(value, tuple | list) and any(isinstance(one, Token) for one in value) and len(value) != 2:
+def _direction(value: Any, what: str) -> np.ndarray | tuple[TokenOrWord, TokenOrWord]:
+    if isinstance(value, tuple | list) and any(isinstance(one, Token | str) for one in value) and len(value) != 2:
         raise CallerError(f"{what} is a vector or two tokens, got {len(value)}")
     # two whole numbers are ids: no model is two wide
-    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(one, Token | int) for one in value):
+    if isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(one, Token | str | int) for one in value):
         return places.a_token(value[0], what), places.a_token(value[1], what)
     return places.a_vector(value, what)
 

@@ -29,20 +29,22 @@ class Token:
         return f"{self.text!r} ({self.id})" if self.text else f"token {self.id}"
 
 
-Tokens: TypeAlias = tuple[Token, ...] | Literal["all"]
+TokenOrWord: TypeAlias = Token | str
+"""Words are as in ``words.word``; ``Edit`` takes tokens only, ``model.backpack.edit`` finds them."""
+Tokens: TypeAlias = tuple[TokenOrWord, ...] | Literal["all"]
 Senses: TypeAlias = tuple[int, ...] | Literal["all"]
 
 
-def a_token(value: Any, what: str) -> Token:
-    """A token, also from a bare id. Raises ``CallerError``."""
-    if isinstance(value, Token):
+def a_token(value: Any, what: str) -> TokenOrWord:
+    """A token, also from a bare id, or a word that is still to be found. Raises ``CallerError``."""
+    if isinstance(value, Token) or (isinstance(value, str) and value.strip()):
         return value
     if not _is_count(value):
-        raise CallerError(f"{what} is a token (Token(id, text), or an id from 0), got {value!r}")
+        raise CallerError(f"{what} is a word or a token (Token(id, text), or an id from 0), got {value!r}")
     return Token(int(value))
 
 
-def some_tokens(value: Any, what: str) -> tuple[Token, ...]:
+def some_tokens(value: Any, what: str) -> tuple[TokenOrWord, ...]:
     """At least one token, each once, in the order given. Raises ``CallerError``."""
     given = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     found = tuple({one: None for one in (a_token(one, what) for one in given)})
@@ -101,8 +103,13 @@ def spelled(tokens: Tokens) -> str:
     """Tokens for people."""
     if tokens == ALL:
         return "every token"
-    shown = ", ".join(map(str, tokens[:4]))
+    shown = ", ".join(map(shown_token, tokens[:4]))
     return shown if len(tokens) <= 4 else f"{shown} and {len(tokens) - 4} more"
+
+
+def shown_token(token: TokenOrWord) -> str:
+    """A token, or a word, for people."""
+    return str(token) if isinstance(token, Token) else repr(token)
 
 
 def of_senses(senses: Senses) -> str:

@@ -114,11 +114,10 @@ def test_what_is_no_folder_of_an_edit_is_refused(tmp_path):
     ("make", "message"),
     [
         (lambda: Scale((), 0, 1), "scale: tokens is empty"),
-        (lambda: Scale(None, 0, 1), r"scale: tokens is a token .*, got None"),
-        (
-            lambda: Scale(" nurse", 0, 1),
-            r"scale: tokens is a token \(Token\(id, text\), or an id from 0\), got ' nurse'",
-        ),
+        (lambda: Scale(None, 0, 1), r"scale: tokens is a word or a token .*, got None"),
+        (lambda: Edit([Scale("nurse", 0, 1)], "a", BASE), "the word 'nurse' is no token yet; model.backpack.edit"),
+        (lambda: Edit([ProjectOut("all", ("she", HE))], "a", BASE), "the word 'she' is no token yet"),
+        (lambda: Scale(["nurse", 1.5], 0, 1), r"is a word or a token \(Token\(id, text\), or an id from 0\), got 1.5"),
         (lambda: Scale(-1, 0, 1), "got -1"),
         (lambda: Scale(NURSE, -1, 1), "scale: senses is 'all' or sense indices from 0, got -1"),
         (lambda: Scale(NURSE, 0, float("nan")), "scale: factor is nan, expected a finite number"),
