@@ -130,3 +130,29 @@ def test_what_is_no_variant_is_refused(model):
             made(model, variants=variants)
     with pytest.raises(CallerError, match="give seed"):
         made(model, seeds=(1, 2, 3))
+
+
+def test_a_text_is_predicted_with_weights_of_ones_own(model):
+    bare, tokenizer = tiny_backpack(torch.float64)
+    ids = tokenizer(PROMPT).input_ids
+    own = torch.rand(1, 4, len(ids), len(ids), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with model.trace(PROMPT) as t:
+        t.sense_weights = own.numpy()
+        t.save(logits=t.logits)
+    senses = bare.backpack.sense_table(torch.tensor(ids))
+    wanted = torch.einsum("lij,jld->id", own[0], senses) @ bare.lm_head.weight.T
+    assert (torch.tensor(t.result["logits"][0]) - wanted).abs().max() < 1e-10
+
+
+@pytest.mark.slow
+def test_padding_of_a_model_that_is_loaded_is_never_drawn(tmp_path):
+    made, tokenizer = tiny_backpack()
+    made.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    with interpd_client.local(str(tmp_path), plugins={"backpack": interpd_backpack.worker}) as client:
+        (name,) = (one.name for one in client.models())
+        loaded = client.model(name)
+        options = {"do_sample": True, "seed": 0, "temperature": 50.0, "max_new_tokens": 24, "ignore_eos": True}
+        drawn = [loaded.generate(PROMPT, **{**options, "seed": seed}).run().token_ids for seed in range(4)]
+    assert max(max(ids) for ids in drawn) < len(tokenizer)
