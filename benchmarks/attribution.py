@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.harness.claims import claim
 from benchmarks.harness.model_folder import write_model
-from benchmarks.harness.peer_environment import inseq_python
+from benchmarks.harness.peer_environment import INSEQ
 from benchmarks.harness.row import Row, time_row
 from benchmarks.harness.side import Side
 from benchmarks.harness.sizes import QUICK, Sizes
@@ -109,7 +109,7 @@ class Rows:
 @contextmanager
 def both(stage: Stage, shape: Sizes) -> Iterator[Sides]:
     """Our side and theirs, with a model of this shape."""
-    python = inseq_python(stage.tell)
+    python = INSEQ.python(stage.tell)
     with ExitStack() as stack:
         work = Path(stack.enter_context(TemporaryDirectory(prefix="interpd-benchmarks-")))
         write_model(work / "model", shape)

@@ -27,10 +27,11 @@ def write_model(folder: Path, sizes: Sizes) -> None:
         eos_token_id=sizes.d_vocab - 1,
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, and one for the end."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {text: index for index, text in enumerate([*alphabet, _END])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

@@ -12,12 +12,16 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.attribution import SHAPE, letters
+from benchmarks.backpack import letters as backpack_letters
+from benchmarks.backpack import tokens
 from benchmarks.cobatch_generate import arrivals
+from benchmarks.harness.backpack_folder import write_backpack
 from benchmarks.harness.claims import all_claims
 from benchmarks.harness.model_folder import write_model
-from benchmarks.harness.peer_environment import VARIABLE
+from benchmarks.harness.peer_environment import BACKPACK, INSEQ
 from benchmarks.harness.row import limit_row, rate_row, time_row
 from benchmarks.harness.side import Side
+from benchmarks.harness.sizes import QUICK
 from benchmarks.harness.timing import in_turn, medians
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +30,7 @@ ROWS = {
     *("peer-serial", "peer-batched"),
 }
 OF_ATTRIBUTION = {"occlusion", "saliency-span", "saliency", "ig", "ig-span", "cat", "memory"}
+OF_BACKPACKS = {"decode", "forward", "edit", "variants", "bias"}
 
 
 def test_half_the_time_is_twice_as_good():
@@ -86,13 +91,25 @@ def rows_of(*names):
 
 @pytest.mark.slow
 def test_every_benchmark_runs_and_gives_its_rows():
-    assert rows_of(*(name for name in all_claims() if name != "attribution")) == ROWS
+    assert rows_of(*(name for name in all_claims() if name not in ("attribution", "backpack"))) == ROWS
+
+
+def needs(peer):
+    """The mark of a test against a peer."""
+    reason = f"the peer needs an environment of its own: {peer.variable}=ITS_PYTHON"
+    return pytest.mark.skipif(peer.variable not in os.environ, reason=reason)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(VARIABLE not in os.environ, reason=f"Inseq needs an environment of its own: {VARIABLE}=ITS_PYTHON")
+@needs(INSEQ)
 def test_attribution_runs_against_inseq():
     assert rows_of("attribution") == {f"attribution-{name}" for name in OF_ATTRIBUTION}
+
+
+@pytest.mark.slow
+@needs(BACKPACK)
+def test_backpacks_run_against_the_published_code():
+    assert rows_of("backpack") == {f"backpack-{name}" for name in OF_BACKPACKS}
 
 
 @pytest.mark.slow
@@ -110,6 +127,26 @@ def test_our_side_of_attribution_does_each_job(tmp_path):
     assert matrix.cpu_s > 0.0
     np.testing.assert_allclose(span.scores, each.scores[:4].sum(1), rtol=1e-4, atol=1e-7)
     assert traced.scores.shape == (2, 4)
+
+
+@pytest.mark.slow
+def test_our_side_of_backpacks_does_each_job(tmp_path):
+    write_backpack(tmp_path / "model", QUICK, n_senses=4)
+    ids, edits = tokens(backpack_letters(1, 32)), [(tokens("a")[0], 0, 2.0), (tokens("b")[0], 1, 0.0)]
+    with Side(sys.executable, "backpack_side.py", tmp_path / "model", tmp_path) as ours:
+        whole = ours.do("forward", ids=ids).scores
+        by_steps = ours.do("decode", ids=ids, n_steps=4).scores
+        moved = ours.do("effects", ids=ids, edits=edits, targets=[0, 1, 2]).scores
+        asked = {"prompt": backpack_letters(2, 8), "edits": edits, "n_new": 3}
+        together, alone = (ours.do("variants", together=one, **asked).scores for one in (True, False))
+        found = ours.do("bias", prompt="ab{}c", words=tokens("XY"), pair=tokens("ab"), factors=[0.0, 1.0]).scores
+    np.testing.assert_allclose(by_steps, whole, atol=1e-4)
+    assert moved.shape == (2, 3)
+    assert (moved != whole[:3]).any()
+    assert together.shape == (2, 3)
+    np.testing.assert_array_equal(together, alone)
+    assert found.shape == (2, 4, 2)
+    np.testing.assert_allclose(found[:, :, 1], found[:, :1, 1].repeat(4, axis=1))
 
 
 def test_an_unknown_benchmark_is_refused_with_those_that_there_are(capsys):
