@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from interpd.errors import InvalidRequest
@@ -118,7 +118,9 @@ def made(settings: TrainSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrai
     if settings.is_twin:
         return GPT2LMHeadModel(GPT2Config(**fields))
     senses = {"num_senses": shape.num_senses, "sense_intermediate_scale": shape.sense_intermediate_scale}
-    return BackpackForCausalLM(BackpackConfig(**fields, **senses))
+    model = BackpackForCausalLM(BackpackConfig(**fields, **senses))
+    nn.init.normal_(model.backpack.sense_weight_net.c_attn.weight, std=settings.steps.sense_weight_std)
+    return model
 
 
 @torch.no_grad()

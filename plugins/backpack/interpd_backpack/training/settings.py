@@ -52,6 +52,8 @@ class Steps:
         weight_decay: Of matrices and embeddings.
         seed: Of the weights and of the order of the texts.
         threads: Of the CPU; their number decides the order of sums.
+        sense_weight_std: Standard deviation of what the sense weights' matrix begins with. From the usual 0.02 all
+            senses begin alike, and part late.
     """
 
     steps: int = 2000
@@ -62,6 +64,7 @@ class Steps:
     weight_decay: float = 0.1
     seed: int = 0
     threads: int = 1
+    sense_weight_std: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows", "warm_up", "threads"):
@@ -69,6 +72,8 @@ class Steps:
                 raise CallerError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not 0 < self.learning_rate < 1:
             raise CallerError(f"learning_rate is {self.learning_rate}, expected a number between 0 and 1")
+        if not self.sense_weight_std > 0:
+            raise CallerError(f"sense_weight_std is {self.sense_weight_std}, expected a number above 0")
         if not 0 <= self.least_share <= 1:
             raise CallerError(f"least_share is {self.least_share}, expected a number from 0 to 1")
 

@@ -115,6 +115,17 @@ def test_the_last_part_is_held_out_and_each_of_its_tokens_predicted_once():
     assert not torch.equal(windows, tokens.windows(5, seed=1, step=3))
 
 
+@pytest.mark.slow
+def test_it_learns_to_write_letters_of_shakespeare(shared, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text((shared / "data" / "tinyshakespeare" / "input.txt").read_text()[:200_000])
+    shape = Shape(n_embd=48, n_layer=2, n_head=2, n_positions=48, num_senses=4)
+    steps = Steps(steps=200, rows=12, learning_rate=6e-3, warm_up=20)
+    trained = train(TrainSettings(files=(text,), out=tmp_path / "out", shape=shape, steps=steps), say=silent)
+    # 3.3 nats are what the frequencies of letters alone give
+    assert trained.held_out_loss < 2.65
+
+
 def test_what_cannot_be_trained_on_is_refused(settings, tmp_path):
     with pytest.raises(InvalidRequest, match="has no checkpoint to go on from"):
         train(settings, resume=True, say=silent)
