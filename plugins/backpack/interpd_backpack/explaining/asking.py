@@ -10,12 +10,16 @@ from interpd.errors import CallerError
 from interpd.graph.run import Event, Tokens
 from interpd.graph.run import Result as ResultEvent
 from interpd_backpack.asking import Write, ask, one_token, strings_of
+from interpd_backpack.edits import Edit
+from interpd_backpack.edits.asking import put_in_force
 from interpd_backpack.explaining.contributions import Contributions, Quantity, number_said
 from interpd_backpack.explaining.over_texts import ContributionsOver
 from interpd_backpack.words import Pieces, Word, spelt
 from interpd_client import Model
 
 QUANTITIES = ("logit", "difference", "log_probability")
+Under = Write | Edit
+"""What is in force: an edit, or a function that records writes in a trace."""
 Where = int | Literal["all", "before_target"]
 
 OnPartial = Callable[[dict[str, np.ndarray]], object]
@@ -38,13 +42,13 @@ def contributions(
     number: Number,
     *,
     position: int = -1,
-    under: Write | None = None,
+    under: Under | None = None,
     **run: Any,
 ) -> Contributions:
     """A prediction, taken apart; see ``Backpack.contributions``."""
     chosen, word, other = _asked(model, number)
     constants = {"position": position, "quantity": chosen, **_ids(word, other)}
-    answer = ask(model, "backpack.contributions", prompt, constants, run, write=under)
+    answer = ask(model, "backpack.contributions", prompt, constants, run, write=_write(model, under))
     found, tokens = answer.values, answer.tokens
     at = position % len(tokens.ids)
     if word is None:
@@ -63,7 +67,7 @@ def contributions(
         strings_of(model, word.ids, () if other is None else other.ids),
         *tables,
         *map(float, numbers),
-        {**answer.info, "pieces": used, "is_under_writes": under is not None},
+        {**answer.info, "pieces": used, "under": _said(under)},
     )
 
 
@@ -73,7 +77,7 @@ def contributions_over(
     number: Number,
     *,
     position: Where = -1,
-    under: Write | None = None,
+    under: Under | None = None,
     on_partial: OnPartial | None = None,
     **run: Any,
 ) -> ContributionsOver:
@@ -94,7 +98,7 @@ def contributions_over(
     }
     watch = None if on_partial is None else _Watch(on_partial)
     method, prompt = "backpack.contributions_over", encoded[0].ids
-    answer = ask(model, method, prompt, constants, run, write=under, on_event=watch)
+    answer = ask(model, method, prompt, constants, run, write=_write(model, under), on_event=watch)
     found = answer.values
     names = ("types", "sums", "squares", "counts", "values", "bases", "residuals", "targets")
     where = {"all": "at every position", "before_target": "wherever it comes", "-1": "at the last position"}.get(
@@ -110,8 +114,19 @@ def contributions_over(
         *(np.asarray(getattr(found, name)) for name in names),
         strings,
         len(texts),
-        {**answer.info, "pieces": used, "is_under_writes": under is not None},
+        {**answer.info, "pieces": used, "under": _said(under)},
     )
+
+
+def _write(model: Model, under: Under | None) -> Write | None:
+    return (lambda t: put_in_force(model, t, under)) if isinstance(under, Edit) else under
+
+
+def _said(under: Under | None) -> dict[str, str] | None:
+    """What is in force, as results tell it."""
+    if isinstance(under, Edit):
+        return {"edit": under.name, "digest": under.digest}
+    return None if under is None else {"writes": getattr(under, "__name__", type(under).__name__)}
 
 
 class _Watch:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from interpd_backpack.asking import Write
 from interpd_backpack.explaining import asking
-from interpd_backpack.explaining.asking import Number, OnPartial, Where
+from interpd_backpack.explaining.asking import Number, OnPartial, Under, Where
 from interpd_backpack.explaining.contributions import Contributions, Quantity
 from interpd_backpack.explaining.over_texts import ContributionsOver
 from interpd_backpack.words import Pieces
@@ -30,7 +29,7 @@ class Explaining:
         position: int = -1,
         quantity: Quantity | None = None,
         pieces: Pieces = "refuse",
-        under: Write | None = None,
+        under: Under | None = None,
         **run: Any,
     ) -> Contributions:
         """What each sense of each token of a prompt adds to a prediction: exact, with the residual as the proof.
@@ -43,7 +42,7 @@ class Explaining:
             quantity: ``logit``, ``difference`` (with ``contrast``) or ``log_probability``, the logit less the mean
                 logit under the prediction, since all tokens' logits may rise together.
             pieces: ``first`` or ``last`` for a word of several tokens.
-            under: Records writes that are in force, an edit for instance: ``lambda t: model.backpack.with_edit(t, e)``.
+            under: What is in force: an edit, or a function that records writes in a trace.
             run: Options of requests.
 
         Raises:
@@ -61,7 +60,7 @@ class Explaining:
         position: Where = -1,
         quantity: Quantity | None = None,
         pieces: Pieces = "refuse",
-        under: Write | None = None,
+        under: Under | None = None,
         on_partial: OnPartial | None = None,
         **run: Any,
     ) -> ContributionsOver:

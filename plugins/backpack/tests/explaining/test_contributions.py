@@ -10,6 +10,7 @@ from backpack_tests.reading.screen import shown, written
 import interpd_client
 from interpd.errors import CallerError
 from interpd_backpack import worker
+from interpd_backpack.edits import Scale
 
 PROMPT = "The nurse said that"
 CLOSE = {"rtol": 0, "atol": 1e-10}
@@ -73,7 +74,16 @@ def test_what_a_trace_writes_is_in_force(backpack, logits, ids):
     changed = np.argwhere(np.abs(found.contributions - plain.contributions) > 1e-12)
     assert changed.tolist() == [[2, 3]]
     np.testing.assert_allclose(found.contributions[2, 3], -2 * plain.contributions[2, 3], **CLOSE)
-    assert found.info["is_under_writes"]
+    assert found.info["under"] == {"writes": "under"}
+
+
+def test_an_edit_is_explained_as_it_acts(backpack, ids, logits):
+    edit = backpack.edit(Scale("nurse", 3, -2.0))
+    found = backpack.contributions(PROMPT, "she", contrast="he", under=edit)
+    edited = logits(PROMPT, 2, 3, -2.0)[-1]
+    np.testing.assert_allclose(found.value, edited[ids("she")] - edited[ids("he")], **CLOSE)
+    np.testing.assert_allclose(found.contributions.sum(), found.value, **CLOSE)
+    assert found.info["under"] == {"edit": edit.name, "digest": edit.digest}
 
 
 def test_sense_weights_that_a_trace_writes_are_in_force(backpack):

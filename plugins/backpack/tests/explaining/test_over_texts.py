@@ -5,6 +5,7 @@ import pytest
 from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
+from interpd_backpack.edits import Remove, Scale
 from interpd_backpack.worker.reading import passes
 
 TEXTS = ["The nurse said that she was happy", "The doctor", "a cat ran because she ate fish and she sat"]
@@ -79,6 +80,15 @@ def test_writes_are_in_force_in_every_text(backpack):
     found = backpack.contributions_over(TEXTS, "she", under=under)
     assert not found.sums[:, 1].any()
     check(found, [backpack.contributions(text, "she", under=under) for text in TEXTS])
+
+
+def test_an_edit_finds_its_tokens_in_every_text(backpack):
+    edit = backpack.edit(Remove("she", [1, 2]), Scale("The", "all", 0.5))
+    found = backpack.contributions_over(TEXTS, "he", under=edit)
+    check(found, [backpack.contributions(text, "he", under=edit) for text in TEXTS])
+    row = [found.strings[id_] for id_ in found.types.tolist()].index(" she")
+    assert not found.sums[row, 1:3].any()
+    assert found.sums[row, 0] != 0
 
 
 def test_the_strongest_senses_and_their_pictures(backpack):
