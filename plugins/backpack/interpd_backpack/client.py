@@ -11,15 +11,9 @@ from interpd_backpack.effects import effects as effects_of
 from interpd_backpack.effects.asking import Where as Positions
 from interpd_backpack.evaluation import Evaluation, Suite
 from interpd_backpack.evaluation import evaluate as evaluated
-from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.evaluation.suite import OnProgress
 from interpd_backpack.explaining.part import Explaining
-from interpd_backpack.finding import bias as finding
-from interpd_backpack.finding.bias_results import BiasRanking, OptimalScale
-from interpd_backpack.finding.cases import Side
-from interpd_backpack.finding.finetuned import SenseFinetuning
-from interpd_backpack.finding.finetuning import Examples
-from interpd_backpack.finding.finetuning import finetune as finetuned
+from interpd_backpack.finding.part import Finding
 from interpd_backpack.reading.part import Reading
 from interpd_backpack.variants import Variants, VariantToken
 from interpd_backpack.variants import generate as continued
@@ -32,93 +26,11 @@ from interpd_client.places import pass_over
 pass_over(__file__)
 
 
-class Backpack(Reading, Explaining, Editing):
+class Backpack(Reading, Explaining, Editing, Finding):
     """``model.backpack``: what the senses of words say, what they do in a text, and edits of them."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-
-    def rank_bias(
-        self,
-        words: Sequence[str | int],
-        prompts: Sequence[str],
-        pair: tuple[Side, Side] = ("he", "she"),
-        *,
-        factor: float = 0.0,
-        pieces: Pieces = "refuse",
-        under: Write | None = None,
-        **run: Any,
-    ) -> BiasRanking:
-        """Which sense of which word carries a bias: every sense of every word, scaled, from one forward pass.
-
-        Args:
-            words: Professions, for instance.
-            prompts: Texts with ``{}`` where the word stands; what comes next is compared.
-            pair: The two sides; each a word, or several whose probabilities are added.
-            factor: What a sense is scaled by in the ranking: 0 removes it.
-            pieces: What is done with words of several tokens; ``each`` scales all of them together.
-            under: Records writes that are in force, an edit for instance.
-            run: Options of requests.
-        """
-        options = {"factor": factor, "pieces": pieces, "under": under}
-        return finding.rank_bias(self._model, words, prompts, pair, **options, **run)
-
-    def optimal_scale(
-        self,
-        words: Sequence[str | int],
-        prompts: Sequence[str],
-        pair: tuple[Side, Side] = ("he", "she"),
-        *,
-        sense: int | None = None,
-        test_prompts: Sequence[str] = (),
-        penalty: float = 1.0,
-        bounds: tuple[float, float] | None = None,
-        **options: Any,
-    ) -> OptimalScale:
-        """The factor of a sense with the least bias, for each word, solved exactly, and the edit that has them.
-
-        Args:
-            words: Each gets a factor of its own.
-            prompts: What the factors are chosen on, with ``{}`` where the word stands.
-            pair: As in ``rank_bias``.
-            sense: Which; ``None``: the one whose removal lowers the mean bias on ``prompts`` most.
-            test_prompts: What the outcome is measured on; empty: on ``prompts``.
-            penalty: On leaving 1; 1 as published, 0 for the least bias there is.
-            bounds: Least and greatest factor.
-            options: ``pieces`` and ``under``, as in ``rank_bias``, and options of requests.
-        """
-        how = {"sense": sense, "test_prompts": test_prompts, "penalty": penalty, "bounds": bounds}
-        return finding.optimal_scale(self._model, words, prompts, pair, **how, **options)
-
-    def finetune(
-        self,
-        examples: Examples,
-        task: str | Criterion,
-        *,
-        background: Sequence[str],
-        held_out: Sequence[str] = (),
-        evaluation: Examples = (),
-        hard_negatives: Examples = (),
-        **options: Any,
-    ) -> SenseFinetuning:
-        """Sense finetuning from canonical examples (Hewitt et al. 2024): an edit, and what it does.
-
-        Args:
-            examples: What is to be learned: a JSON Lines file of ``{prefix, suffix}`` or ``{prefix, suffix1,
-                suffix2}``, or such things.
-            task: A task of the paper (``country``, ``company``, ``temporal``, ``stereoset``, ``gender``, ``syntax``),
-                or a criterion of one's own: the loss, and below what it is a success.
-            background: Texts on which predictions are to stay as they are.
-            held_out: Texts that say whether the degradation ball is left; empty: the background.
-            evaluation: Other examples of the same task, on which the outcome is measured.
-            hard_negatives: Examples or texts that must not get worse.
-            options: Fields of ``finding.settings.Settings`` (``selector``, ``radius``, ...); ``name``
-                of the edit; ``checkpoint``, an artifact that is kept after each epoch, and ``resume``, one to go on
-                from; ``under``, which records writes that are in force; ``on_epoch``, told the history after each
-                epoch; options of requests.
-        """
-        given = {"held_out": held_out, "evaluation": evaluation, "hard_negatives": hard_negatives}
-        return finetuned(self._model, examples, task, background=background, **given, **options)
 
     def generate(
         self,

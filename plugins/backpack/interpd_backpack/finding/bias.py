@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from interpd_backpack.asking import Write
 from interpd_backpack.edits import fingerprint
 from interpd_backpack.finding.bias_results import BiasRanking, OptimalScale
-from interpd_backpack.finding.cases import How, Side, cases
+from interpd_backpack.finding.cases import How, Side, Under, cases
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 
@@ -21,7 +20,7 @@ def rank_bias(
     *,
     factor: float = 0.0,
     pieces: Pieces = "refuse",
-    under: Write | None = None,
+    under: Under | None = None,
     **run: Any,
 ) -> BiasRanking:
     """Which sense of which word carries a bias: every sense of every word, scaled, from one forward pass.
@@ -33,7 +32,7 @@ def rank_bias(
         pair: The two sides; each a word, or several whose probabilities are added.
         factor: What a sense is scaled by in the ranking: 0 removes it.
         pieces: What is done with words of several tokens; ``each`` scales all of them together.
-        under: Records writes that are in force, an edit for instance.
+        under: What is in force: an edit, or a function that records writes.
         run: Options of requests: ``timeout_s``, ``progress``, ``adapter``.
 
     Raises:

@@ -10,6 +10,8 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_backpack.asking import Said, Write, ask
+from interpd_backpack.edits import Edit
+from interpd_backpack.edits.asking import put_in_force
 from interpd_backpack.finding.solving import Numbers, Optimum, best_factor, best_of_grid, bias
 from interpd_backpack.words import Pieces, Word, word
 from interpd_client import Model
@@ -23,6 +25,8 @@ ASKED_AT_ONCE = 8
 """Texts whose tokens are asked for at the same time."""
 BOUNDS = (-10.0, 10.0)
 """Where the factor is looked for when a side has several tokens, and nobody says where."""
+Under = Write | Edit
+"""What is in force: an edit, or a function that records writes in a trace."""
 SCALABLE = ("refuse", "first", "last", "each")
 """Policies by which a word has tokens whose senses can be scaled."""
 
@@ -118,8 +122,8 @@ class How:
 
     pieces: Pieces = "refuse"
     """What is done with words of several tokens; ``each`` scales all of them together."""
-    under: Write | None = None
-    """Records writes that are in force, an edit for instance."""
+    under: Under | None = None
+    """What is in force."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Options of requests."""
 
@@ -187,7 +191,9 @@ def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair
         "targets": np.array(asked.pair.ids, dtype=np.int64),
         "lengths": tuple(map(len, asked.sequences)),
     }
-    answer = ask(model, "backpack.slopes", list(asked.sequences[0]), constants, how.run, write=how.under)
+    answer = ask(
+        model, "backpack.slopes", list(asked.sequences[0]), constants, how.run, write=write_of(model, how.under)
+    )
     shape = (len(asked.words), len(prompts))
     logits, slopes = answer.values.logits, answer.values.slopes
     return Cases(
@@ -198,6 +204,11 @@ def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair
         slopes.reshape(*shape, *slopes.shape[1:]),
         answer.info,
     )
+
+
+def write_of(model: Model, under: Under | None) -> Write | None:
+    """What records the writes of ``under``."""
+    return (lambda t: put_in_force(model, t, under)) if isinstance(under, Edit) else under
 
 
 def padded(rows: Sequence[Sequence[int]], filling: int) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd.graph.run import Event, Result
-from interpd_backpack.asking import Write, ask
+from interpd_backpack.asking import ask
 from interpd_backpack.edits import fingerprint
 from interpd_backpack.evaluation.asking import Asking
 from interpd_backpack.evaluation.examples import TASKS, Criterion, Example, read_examples
+from interpd_backpack.finding.cases import Under, write_of
 from interpd_backpack.finding.finetuned import Metrics, SenseFinetuning, TrainedSense
 from interpd_backpack.finding.settings import (
     BACKGROUND,
@@ -68,8 +69,8 @@ def finetune(
         hard_negatives: Examples or texts that must not get worse.
         options: Fields of ``settings.Settings`` (``selector``, ``learning_rate``, ``radius``, ...); ``name`` of the
             edit; ``checkpoint``, an artifact that is kept after each epoch, and ``resume``, one to go on from;
-            ``under``, which records writes that are in force; ``on_epoch``, told the history after each epoch; options
-            of requests.
+            ``under``, an edit that is in force, or a function that records writes; ``on_epoch``, told the history
+            after each epoch; options of requests.
 
     Raises:
         CallerError: What cannot be.
@@ -79,7 +80,7 @@ def finetune(
     settings = Settings(criterion.quantity, **{name: options.pop(name) for name in known & options.keys()})
     name = options.pop("name", task if isinstance(task, str) else criterion.quantity)
     constants = {key: options.pop(key) for key in ("checkpoint", "resume") if key in options}
-    under: Write | None = options.pop("under", None)
+    under: Under | None = options.pop("under", None)
     on_epoch: OnEpoch | None = options.pop("on_epoch", None)
     data = packed(
         Asking(model).tokens,
@@ -94,7 +95,7 @@ def finetune(
         data.ids[:1].tolist(),
         {"ids": data.ids, "items": data.items, "settings": settings.to_json(), **constants},
         options,
-        write=under,
+        write=write_of(model, under),
         on_event=None if on_epoch is None else _told(on_epoch),
     )
     found = answer.values

@@ -91,6 +91,12 @@ def test_the_edit_holds_the_factors(model):
     assert [one.tokens[0].text for one in edit.operations] == list(WORDS)
 
 
+def test_an_edit_that_is_in_force_is_in_the_numbers(model):
+    found = optimal_scale(model, WORDS, PROMPTS, sense=2, penalty=0.2)
+    again = rank_bias(model, WORDS, PROMPTS, under=found.edit)
+    np.testing.assert_allclose(again.base, found.after, **TOLERANCE)
+
+
 def test_the_pieces_of_a_word_are_scaled_together_when_that_is_asked_for(model, bare):
     with pytest.raises(CallerError, match="is 2 tokens"):
         rank_bias(model, ["nurses"], PROMPTS)

@@ -84,6 +84,12 @@ def test_the_model_with_the_edit_has_the_losses_that_are_told(model, bare, again
     assert all(isinstance(one, AddDelta) for one in found.edit.operations)
 
 
+def test_the_edit_in_force_gives_what_was_told_and_can_be_built_on(model):
+    first = asked(model, radius=1e-2)
+    second = asked(model, radius=1e-2, under=first.edit, n_epochs=1)
+    np.testing.assert_allclose(second.metrics.log_before, first.metrics.log_after, rtol=1e-9)
+
+
 @pytest.mark.parametrize("radius", [1e-3, 1e-5])
 @pytest.mark.parametrize("line_search", [False, True])
 def test_the_outcome_lies_inside_the_ball(model, bare, again, radius, line_search):
