@@ -54,7 +54,7 @@ def _tell(edit: Edit, on_conflict: OnConflict) -> None:
     if met and on_conflict == "refuse":
         raise CallerError(f"the edit {edit.name!r}: {met[0]}")
     for one in met if on_conflict == "warn" else ():
-        warnings.warn(f"the edit {edit.name!r}: {one}", OrderMatters, stacklevel=5)
+        warnings.warn(f"the edit {edit.name!r}: {one}", OrderMatters, stacklevel=4)
 
 
 def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
