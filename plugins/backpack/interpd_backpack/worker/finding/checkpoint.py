@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from interpd.sdk import CallerError, artifact
@@ -20,13 +20,12 @@ class Checkpoint:
 
     tokens: Int64[Tensor, " pair"]
     senses: Int64[Tensor, " pair"]
-    tables: UInt8[Tensor, "_ pair byte"]
-    """Vectors, both moments, and the last vectors inside the ball, bit by bit: artifacts are cast to the model's dtype,
-    and numbers of a training may have more of them."""
-    scores: UInt8[Tensor, "pair _"]
-    """float64, bit by bit."""
+    tables: Float64[Tensor, "_ pair d_model"]
+    """Vectors, both moments, and the last vectors inside the ball; a field of an exact dtype keeps it, whatever the
+    model's is."""
+    scores: Float64[Tensor, " pair"]
     dtype: str
-    """Of the tables."""
+    """In which the tables were made."""
     n_steps: int
     """Of Adam."""
     inside_epoch: int
@@ -59,8 +58,8 @@ def packed(pairs: Pairs, state: State, digest: str) -> Checkpoint:
     return Checkpoint(
         pairs.tokens,
         pairs.senses,
-        tables.contiguous().view(torch.uint8),
-        pairs.scores[:, None].contiguous().view(torch.uint8),
+        tables.double(),
+        pairs.scores,
         dtype=str(tables.dtype).removeprefix("torch."),
         n_steps=state.moments.n_steps,
         inside_epoch=state.inside_epoch,
@@ -76,7 +75,7 @@ def unpacked(checkpoint: Checkpoint, digest: str) -> tuple[Pairs, State]:
             "the checkpoint to resume from is of other settings, other examples or texts, or another model; "
             "give the same ones, or begin anew without it"
         )
-    delta, first, second, inside = checkpoint.tables.view(getattr(torch, checkpoint.dtype)).clone()
-    pairs = Pairs(checkpoint.tokens, checkpoint.senses, checkpoint.scores.view(torch.float64)[:, 0].clone())
+    delta, first, second, inside = checkpoint.tables.to(getattr(torch, checkpoint.dtype))
+    pairs = Pairs(checkpoint.tokens, checkpoint.senses, checkpoint.scores)
     history = tuple(tuple(row) for row in json.loads(checkpoint.history))
     return pairs, State(delta, Moments(first, second, checkpoint.n_steps), inside, checkpoint.inside_epoch, history)

@@ -30,7 +30,7 @@ def slopes(
     *,
     lengths: tuple[int, ...],
 ) -> Slopes:
-    """Logits of targets behind each row, and their slopes in the factors of the senses of a token of the row.
+    """Logits of targets behind each row, and their slopes in the factors of a token's senses.
 
     With sense l of the scaled tokens multiplied by p_l wherever they occur, the logits are exactly
     ``logits + sum_l (p_l - 1) slopes[l]``: neither the transformer nor the weights of senses depend on senses. One
