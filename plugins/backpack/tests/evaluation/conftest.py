@@ -46,7 +46,7 @@ def logits(here):
     return computed
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def put():
     """Puts an edit by hand in force: a quarter of senses 1 and 2 of all tokens."""
 

@@ -63,6 +63,7 @@ def test_base_removed_and_optimised_are_what_forward_passes_give(here, bias):
     assert found.reduction("removed") == pytest.approx((base - removed) / (base - 1))
 
 
+@pytest.mark.slow
 def test_factors_are_the_best_on_the_train_prompts(here, bias):
     found = measure_bias(Asking(here.model), SETTINGS)
 
@@ -86,6 +87,7 @@ def test_words_that_are_no_single_token_are_reported_and_left_out(here):
         measure_bias(Asking(here.model), BiasSettings(professions=("plumber",)))
 
 
+@pytest.mark.slow
 def test_prompts_that_the_vocabulary_cannot_express_are_counted(here):
     found = measure_bias(
         Asking(here.model), BiasSettings(professions=("nurse",), prompts=("The {} said", "My {} said"))
@@ -94,6 +96,7 @@ def test_prompts_that_the_vocabulary_cannot_express_are_counted(here):
     assert found.section().notes[-1] == "6 prompts have words that the vocabulary cannot express"
 
 
+@pytest.mark.slow
 def test_an_edit_has_a_row_of_its_own(here, put, logits):
     found = measure_bias(Asking(here.model, put), SETTINGS)
     he, she = here.tokenizer.convert_tokens_to_ids(["\u0120he", "\u0120she"])

@@ -11,7 +11,7 @@ from interpd_backpack.evaluation.collateral import CollateralSettings, measure_c
 PROMPTS = ("The nurse said", "The dog ran .", "Paris is in")
 
 
-@pytest.mark.parametrize("at_once", [1 << 24, 1])
+@pytest.mark.parametrize("at_once", [1 << 24, pytest.param(1, marks=pytest.mark.slow)])
 def test_divergences_flips_and_moves_are_those_of_the_full_distributions(here, logits, put, monkeypatch, at_once):
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     found = measure_collateral(Asking(here.model, put), CollateralSettings(prompts=PROMPTS, n_moved=3))

@@ -42,7 +42,9 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("quantity", LOSSES)
+@pytest.mark.parametrize(
+    "quantity", ["balance", *(pytest.param(name, marks=pytest.mark.slow) for name in ("say", "avoid", "prefer"))]
+)
 def test_losses_are_those_of_summed_log_probabilities(here, log_p, put, quantity):
     expected = [
         [LOSSES[quantity](*(log_p(one.prefix, suffix, share=size) for suffix in one.suffixes)) for one in PAIRS]

@@ -70,6 +70,7 @@ def test_published_numbers_are_those_of_the_sets_of_that_size():
     assert similarity_of(1000) == {}
 
 
+@pytest.mark.slow
 def test_published_files_are_measured_whole(here, shared):
     files = tuple(shared / "data" / "word-similarity" / f"EN-{name}.txt" for name in ("RG-65", "WS-353-SIM"))
     found = measure_similarity(Asking(here.model), SimilaritySettings(files=files))

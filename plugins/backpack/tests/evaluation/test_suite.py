@@ -28,18 +28,18 @@ from interpd_backpack.evaluation.sections import written
 PROFESSIONS = BiasSettings(professions=("nurse", "doctor"), prompts=("The {} said",), train_prompts=("a {} ,",))
 
 
-@pytest.fixture
-def suite(tmp_path):
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
     """All parts that need no generation; the word pairs are missing."""
     return Suite(
-        similarity=SimilaritySettings(files=(tmp_path / "missing.txt",)),
+        similarity=SimilaritySettings(files=(tmp_path_factory.mktemp("pairs") / "missing.txt",)),
         bias=PROFESSIONS,
         perplexity=PerplexitySettings(documents=("The <b>nurse</b> | said",)),
         collateral=CollateralSettings(prompts=("The dog ran",)),
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def found(here, put, suite):
     return evaluate(here.model, suite, edit=put)
 
@@ -57,6 +57,7 @@ def test_what_the_only_part_refuses_is_raised(here):
         evaluate(here.model, "collateral")
 
 
+@pytest.mark.slow
 def test_progress_says_the_part_and_how_far_it_is(here, put, suite):
     told = []
     evaluate(here.model, suite, edit=put, on_progress=lambda *args: told.append(args))

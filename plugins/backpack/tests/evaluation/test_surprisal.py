@@ -73,7 +73,9 @@ def test_windows_that_skip_tokens_are_refused():
         windows(range(9), 4, 5)
 
 
-@pytest.mark.parametrize(("window", "stride"), [(8, 4), (6, None), (None, None)])
+@pytest.mark.parametrize(
+    ("window", "stride"), [(8, 4), *(pytest.param(size, None, marks=pytest.mark.slow) for size in (6, None))]
+)
 def test_perplexity_is_that_of_transformers_with_the_same_windows(here, window, stride):
     long = " ".join(TEXTS * 3)
     found = measure_perplexity(

@@ -85,6 +85,7 @@ def test_an_edit_that_says_nothing_but_the_bag_has_every_word_in_it(here, pushed
     assert "pets: the vocabulary cannot express plumber" in found.section().notes
 
 
+@pytest.mark.slow
 def test_perplexity_of_texts_is_under_the_model_as_it_is(here, pushed, logits):
     found = measure_topics(Asking(here.model), SETTINGS)
     for row in found.rows:
@@ -97,6 +98,7 @@ def test_perplexity_of_texts_is_under_the_model_as_it_is(here, pushed, logits):
         assert row.distinct[1] == len(set(grams)) / len(grams)
 
 
+@pytest.mark.slow
 def test_texts_of_one_number_draw_the_same_and_others_do_not(here, monkeypatch):
     monkeypatch.setattr(topics, "put_in_force", lambda model, edit: lambda t: None)
     told = []
@@ -107,6 +109,7 @@ def test_texts_of_one_number_draw_the_same_and_others_do_not(here, monkeypatch):
     assert (9, 9, "texts") in told
 
 
+@pytest.mark.slow
 def test_an_edit_that_is_given_has_a_row_in_each_topic(here, pushed, put):
     found = measure_topics(Asking(here.model, put), SETTINGS)
     assert found.variants == ("unedited", "strength 1", "edited")
@@ -115,11 +118,13 @@ def test_an_edit_that_is_given_has_a_row_in_each_topic(here, pushed, put):
     assert rows["pets", "edited"].samples != rows["pets", "unedited"].samples
 
 
+@pytest.mark.slow
 def test_texts_are_as_long_as_the_model_has_room_for(here, pushed):
     found = measure_topics(Asking(here.model), TopicSettings(bags=BAGS, strengths=(), n_samples=1))
     assert [len(one.ids) for row in found.rows for one in row.samples] == [31, 31]
 
 
+@pytest.mark.slow
 def test_another_model_may_judge(here, pushed, logits):
     found = measure_topics(Asking(here.model), TopicSettings(**{**vars(SETTINGS), "judge": here.model}))
     row = by_place(found)["pets", "strength 1"]
