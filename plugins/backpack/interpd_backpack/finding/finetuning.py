@@ -31,6 +31,9 @@ Examples = str | Path | Sequence[Example | Mapping[str, str]]
 
 Tokens = Callable[..., Sequence[tuple[int, ...]]]
 
+Texts = str | Path | Sequence[str]
+"""A JSON Lines file of ``{text}``, or texts."""
+
 OnEpoch = Callable[[np.ndarray], object]
 """Is given the history so far, ``[epoch 4]``."""
 
@@ -50,8 +53,8 @@ def finetune(
     examples: Examples,
     task: str | Criterion,
     *,
-    background: Sequence[str],
-    held_out: Sequence[str] = (),
+    background: Texts,
+    held_out: Texts = (),
     evaluation: Examples = (),
     hard_negatives: Examples = (),
     **options: Any,
@@ -135,7 +138,7 @@ def packed(
     tokens: Tokens,
     settings: Settings,
     examples: Mapping[int, Examples],
-    texts: Mapping[int, Sequence[str]],
+    texts: Mapping[int, Texts],
     *,
     most: int | None,
 ) -> Data:
@@ -165,7 +168,7 @@ def packed(
             else:
                 rows.append((use, [prefix[:1], prefix[1:]]))
     for use, given in texts.items():
-        for ids in tokens(list(given)):
+        for ids in tokens(listed_texts(given)):
             rows += [(use, [window[:1], window[1:]]) for window in _windows(ids, most)]
     items = np.array([[use, *(len(part) for part in (*parts, ())[:3])] for use, parts in rows], dtype=np.int64)
     if (short := items[:, 1:3].min(1) < 1).any():
@@ -180,6 +183,11 @@ def listed_examples(given: Examples) -> tuple[Example, ...]:
     if isinstance(given, str | Path):
         return read_examples(given)
     return tuple(one if isinstance(one, Example) else _example(one) for one in given)
+
+
+def listed_texts(given: Texts) -> list[str]:
+    """Texts from a file, or as they are. Raises ``InvalidRequest``."""
+    return [one.prefix for one in read_examples(given)] if isinstance(given, str | Path) else list(given)
 
 
 def _example(record: Mapping[str, str]) -> Example:

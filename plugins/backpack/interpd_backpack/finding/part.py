@@ -8,7 +8,7 @@ from interpd_backpack.finding import bias
 from interpd_backpack.finding.bias_results import BiasRanking, OptimalScale
 from interpd_backpack.finding.cases import Side, Under
 from interpd_backpack.finding.finetuned import SenseFinetuning
-from interpd_backpack.finding.finetuning import Examples, finetune
+from interpd_backpack.finding.finetuning import Examples, Texts, finetune
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 from interpd_client.places import pass_over
@@ -79,8 +79,8 @@ class Finding:
         examples: Examples,
         task: str | Criterion,
         *,
-        background: Sequence[str],
-        held_out: Sequence[str] = (),
+        background: Texts,
+        held_out: Texts = (),
         evaluation: Examples = (),
         hard_negatives: Examples = (),
         **options: Any,
@@ -92,7 +92,7 @@ class Finding:
                 suffix2}``, or such things.
             task: A task of the paper (``country``, ``company``, ``temporal``, ``stereoset``, ``gender``, ``syntax``),
                 or a criterion of one's own: the loss, and below what it is a success.
-            background: Texts on which predictions are to stay as they are.
+            background: Texts on which predictions are to stay as they are, or a JSON Lines file of ``{text}``.
             held_out: Texts that say whether the degradation ball is left; empty: the background.
             evaluation: Other examples of the same task, on which the outcome is measured.
             hard_negatives: Examples or texts that must not get worse.

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from interpd.errors import CallerError
 from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.finding.finetuned import Metrics
-from interpd_backpack.finding.finetuning import Examples, criterion_of, packed
+from interpd_backpack.finding.finetuning import Examples, Texts, criterion_of, packed
 from interpd_backpack.finding.settings import (
     BACKGROUND,
     EVALUATION,
@@ -64,8 +64,8 @@ def full_finetuning(
     examples: Examples,
     task: str | Criterion,
     *,
-    background: Sequence[str],
-    held_out: Sequence[str] = (),
+    background: Texts,
+    held_out: Texts = (),
     evaluation: Examples = (),
     **options: Any,
 ) -> FullFinetuning:
