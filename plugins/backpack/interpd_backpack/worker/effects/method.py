@@ -14,12 +14,14 @@ from interpd_backpack.edits import Edit, Topic, fingerprint
 from interpd_backpack.worker.edits.applying import fade, mask_weights, reweight
 from interpd_backpack.worker.edits.artifacts import SenseOverrides
 from interpd_backpack.worker.edits.compiling import compiled
-from interpd_backpack.worker.effects.seen import Seen, seen, wide
+from interpd_backpack.worker.effects.seen import NearLexicon, Seen, seen, wide
 from interpd_backpack.worker.effects.shifts import is_of_senses, shift, weighed_shift
 from interpd_backpack.worker.lexicon import Lexicon
 from interpd_backpack.worker.topics.scoring import SensePeaks, banded, vocabulary_scores
 
 PAPER = "https://arxiv.org/abs/2305.16765"
+EDITS = 256
+"""Edits between two words on how far it is."""
 NUMBERS = 1 << 23
 """Logits that are held at once, in double precision: 64 MiB."""
 
@@ -126,14 +128,16 @@ def logit_effects(
     work.check(targets)
     if not targets:
         raise CallerError("no targets: name the tokens whose logits are meant")
-    directions = wide(work.lexicon.output_rows(targets)).double()
-    after = []
     for edit in asked:
         if any(getattr(one, "negative_only", None) is not None for one in edit.operations):
             raise CallerError(f"the edit {edit.name!r} looks at all logits (negative_only): ask backpack.effects")
-        after.append(work.before[:, list(targets)] + work.shift(edit)[0].double() @ directions.T)
-        ctx.raise_if_cancelled()
-    return LogitEffects(work.before[:, list(targets)], torch.stack(after))
+    directions, before = wide(work.lexicon.output_rows(targets)).double(), work.before[:, list(targets)]
+    after = []
+    for start in range(0, len(asked), EDITS):
+        ctx.progress(start, len(asked), "edits")
+        shifts = torch.stack([work.shift(edit)[0] for edit in asked[start : start + EDITS]])
+        after.append(before + shifts.double() @ directions.T)
+    return LogitEffects(before, torch.cat(after))
 
 
 class _Work:
@@ -150,9 +154,10 @@ class _Work:
     ) -> None:
         if len(lengths) != len(ids) or not all(1 <= length <= ids.shape[1] for length in lengths):
             raise CallerError(f"lengths are {list(lengths)}, expected {len(ids)} of 1 to {ids.shape[1]}")
-        self.lexicon, self._ctx, self._peaks = Lexicon(ctx), ctx, peaks
+        self._ctx, self._peaks = ctx, peaks
         texts = [row[:length].cpu() for row, length in zip(ids, lengths, strict=True)]
-        self._seen: Seen = seen(ctx, self.lexicon, texts, rows, positions)
+        self._seen: Seen = seen(ctx, Lexicon(ctx), texts, rows, positions)
+        self.lexicon = NearLexicon(ctx, self._seen.tokens)
         # rounded once, at the end, as in a pass
         self.before = self.lexicon.logits(self._seen.before_head.to(ctx.session.dtype)).double()
         self._factors: dict[Topic, Tensor] = {}
@@ -186,7 +191,7 @@ class _Work:
     def after(self, edits: Sequence[Edit]) -> Iterator[Tensor]:
         """The logits after some edits at a time, ``[edit item d_vocab]``."""
         rows = wide(self.lexicon.unembedding)
-        size = max(1, NUMBERS // self.before.numel())
+        size = min(EDITS, max(1, NUMBERS // self.before.numel()))
         for start in range(0, len(edits), size):
             self._ctx.progress(start, len(edits), "edits")
             shifts = [self.shift(edit) for edit in edits[start : start + size]]

@@ -42,6 +42,25 @@ class Seen:
         return found
 
 
+class NearLexicon(Lexicon):
+    """A lexicon that has the senses of some tokens at hand, for edit after edit of them.
+
+    Args:
+        ctx: Of the method.
+        ids: The tokens, sorted, each once.
+    """
+
+    def __init__(self, ctx: MethodContext, ids: Tensor) -> None:
+        super().__init__(ctx)
+        self._near, self._senses = ids, super().senses(ids)
+
+    def senses(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """C(x), the sense vectors of tokens: ``[..., sense, d_model]`` for ids ``[...]``."""
+        wanted = self._ids(ids)
+        places = torch.searchsorted(self._near, wanted).clamp(max=len(self._near) - 1)
+        return self._senses[places] if torch.equal(self._near[places], wanted) else super().senses(wanted)
+
+
 def seen(
     ctx: MethodContext, lexicon: Lexicon, sequences: Sequence[Tensor], rows: Sequence[int], positions: Sequence[int]
 ) -> Seen:
