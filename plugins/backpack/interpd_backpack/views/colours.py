@@ -43,15 +43,15 @@ class Scale:
         """A number's colour as the background of a terminal's text."""
         strength = self.strength(value)
         if not is_drawn(strength):
-            return Style.null()
+            return Style(dim=True)
         text = Color.from_rgb(*((255, 255, 255) if abs(strength) >= DARK_FROM else (0, 0, 0)))
         return Style(color=text, bgcolor=Color.from_rgb(*over_white(strength)))
 
     def painted(self, value: float) -> str:
-        """The attributes of a coloured element of a page."""
+        """The attributes of a coloured element of a page; what has no colour is dim."""
         strength = self.strength(value)
         if not is_drawn(strength):
-            return ""
+            return ' class="z"'
         classes = ("p" if strength >= 0 else "n") + (" s" if abs(strength) >= DARK_FROM else "")
         return f' class="{classes}" style="--a:{abs(strength):.3g}"'
 

@@ -20,13 +20,14 @@ font-size:12px}
 .bp thead th{position:sticky;top:0;z-index:2;vertical-align:bottom;border-bottom:1px solid var(--line)}
 .bp tbody th,.bp thead th:first-child{position:sticky;left:0;z-index:1;text-align:right;
 border-right:1px solid var(--line)}.bp thead th:first-child{z-index:3}
-.bp td.w{text-align:left;white-space:normal;max-width:34em;line-height:1.75}
+.bp td.w{text-align:left;white-space:normal;max-width:40em;line-height:1.75}
 .bp td.t,.bp th.t{border-left:2px solid var(--line);font-weight:600}.bp tr.t>*{border-top:2px solid var(--line)}
 .bp td.p,.bp mark.p{background:linear-gradient(rgb(178 24 43/var(--a)),rgb(178 24 43/var(--a))) var(--bg)}
 .bp td.n,.bp mark.n{background:linear-gradient(rgb(33 102 172/var(--a)),rgb(33 102 172/var(--a))) var(--bg)}
-.bp td.s,.bp mark.s{color:#fff}.bp td.x{background:var(--none)}
+.bp td.s,.bp mark.s{color:#fff}.bp td.x{background:var(--none)}.bp td.z{color:var(--dim)}
 .bp tbody tr:hover td{box-shadow:inset 0 1px var(--dim),inset 0 -1px var(--dim)}
-.bp mark{color:var(--fg);padding:1px 3px;margin-right:3px;border-radius:3px;white-space:pre;background:none}
+.bp mark{color:var(--fg);padding:1px 3px;border-radius:3px;white-space:pre;display:inline-block;line-height:1.3;
+background:none}
 .bp code,.bp mark,.bp bdi{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12px}
 .bp code{white-space:pre}.bp .b{color:var(--dim);font-weight:400;opacity:.75}.bp mark.s .b{color:inherit}
 .bp .legend{display:flex;align-items:center;gap:.5em;font-size:.9em;color:var(--dim);margin:.4em 0}

@@ -25,7 +25,7 @@ def cell_html(value: float, used: Scale, hover: str = "", *, extra: str = "") ->
     title = f' title="{escape(hover)}"' if hover else ""
     painted = used.painted(value)
     if extra:
-        painted = painted.replace('class="', f'class="{extra} ') if painted else f' class="{extra}"'
+        painted = painted.replace('class="', f'class="{extra} ')
     return f"<td{painted}{title}>{used.written(value)}</td>"
 
 
@@ -37,7 +37,9 @@ def table_html(head: Sequence[str], rows: Sequence[str]) -> str:
 
 def words_html(words: Weighed, used: Scale) -> str:
     """Words one behind the other, each with its colour; its number where the pointer is over it."""
-    return "".join(f'<mark{used.painted(value)} title="{value:.6g}">{label_html(text)}</mark>' for text, value in words)
+    return " ".join(
+        f'<mark{used.painted(value)} title="{value:.6g}">{label_html(text)}</mark>' for text, value in words
+    )
 
 
 def words_text(words: Weighed, used: Scale) -> Text:
