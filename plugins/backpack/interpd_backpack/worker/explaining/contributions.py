@@ -42,7 +42,9 @@ class Contributions:
 def contributions(
     ctx: MethodContext, *, target: int = -1, against: int = -1, position: int = -1, quantity: Quantity = "logit"
 ) -> Contributions:
-    """What each sense of each token adds to a prediction: ``scale * alpha_lij <E_w, C(x_j)_l>``, which is exact.
+    """What each sense of each token adds to a prediction: ``scale * alpha_lij <E_w, C(x_j)_l>``.
+
+    The parts add up to the model's own number, to rounding; ``residual`` is what they miss it by.
 
     Senses and sense weights are those of the prompt's own pass: what the trace writes there is in force.
 
