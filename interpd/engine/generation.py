@@ -205,8 +205,9 @@ class GenerationBatch:
             row = Row(index if lineup is None else lineup.start.rows[index], n_pos, member.n_keys, member.n_src)
             by_run.setdefault(member.run.id, {})[member.invoke] = row
             first_step[member.run.id] = member.step
-            so_far.setdefault(member.run.id, {})[member.invoke] = (*member.prompt, *member.continuation.ids)
-        return [self._share(run, by_run[run.id], so_far[run.id], first_step[run.id]) for run in self.runs]
+            if member.run.program.uses_prefixes:
+                so_far.setdefault(member.run.id, {})[member.invoke] = (*member.prompt, *member.continuation.ids)
+        return [self._share(run, by_run[run.id], so_far.get(run.id, {}), first_step[run.id]) for run in self.runs]
 
     def _share(self, run: Run, own_rows: dict[int, Row], so_far: dict[int, tuple[int, ...]], step: int) -> Share:
         run.values.begin_step(step)

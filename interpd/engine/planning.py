@@ -100,6 +100,11 @@ class Program:
         return any(step.schema.is_method for step in self.steps)
 
     @cached_property
+    def uses_prefixes(self) -> bool:
+        """Whether a node is the tokens of a text so far."""
+        return any(step.op == PREFIX for step in self.steps)
+
+    @cached_property
     def grad_sources(self) -> frozenset[int]:
         """The reads that something is differentiated with respect to."""
         return frozenset(step.inputs[1].node for step in self.steps if step.op == GRAD)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interpd.graph.ir import Ref, Slice
+from interpd.graph.ir import Generation, Ref, Slice
 from interpd.graph.types import TensorData
 from interpd.testing.bench import Bench, ask, call, read, write
 from interpd.testing.tiny_models import ARCHITECTURES
@@ -152,3 +152,18 @@ def test_sweeps_of_every_family_are_what_single_patches_are(architecture):
         first, second = bench.run_all(patches(cells, site), patches(cells, site, source=LONGER))
         assert_same(first, alone(bench, cells, site=site))
         assert_same(second, alone(bench, cells, site=site, source=LONGER))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["mistral", "gemma3", "opt"])
+def test_equal_prompts_share_a_prefill_whatever_their_cache_is(architecture):
+    """Windows narrower than the prompt among them."""
+    bench, generation = Bench.tiny(architecture), Generation(4, ignore_eos=True)
+    last = [read("logits", invoke=invoke, positions=(-1,)) for invoke in range(3)]
+    turned = [read("logits"), call("torch.neg", Ref(0)), write(Ref(1), "logits")]
+    prompts, outputs = (TARGET, TARGET, LONGER), {"0": 3, "1": 4, "2": 5}
+    together = bench.run(ask([*turned, *last], outputs, *prompts, generation=generation))
+    assert_same(together, {"0": bench.run(ask([*turned, last[0]], {"x": 3}, TARGET, generation=generation))["x"]})
+    for invoke in (1, 2):
+        single = bench.run(ask([last[0]], {"x": 0}, prompts[invoke], generation=generation))["x"]
+        assert_same(together, {f"{invoke}": single})
