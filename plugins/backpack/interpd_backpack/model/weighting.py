@@ -77,5 +77,5 @@ class SenseWeightNetwork(nn.Module):
         if attention_mask is not None:
             seen = seen & attention_mask[:, None, None, :].bool()
         # a row of padding sees nothing: the lowest number leaves it finite, where minus infinity would not
-        scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill_(~seen, torch.finfo(scores.dtype).min)
         return torch.softmax(scores, dim=-1)
