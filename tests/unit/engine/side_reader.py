@@ -5,6 +5,7 @@ residual stream goes on past the blocks, and the cache has a layer more than the
 """
 
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -146,7 +147,8 @@ def resident_reader(dtype=torch.float32, **changes):
     return make_resident(Loaded(model, tokenizer, ModelSpec("side"), "seed 0"), Tables(replace(TABLE, **changes)))
 
 
-def reader_bench(dtype=torch.float64, **options):
-    """An engine on it."""
-    resident = resident_reader(dtype)
-    return Bench(NnsightEngine(resident, load_registry([]), **options), resident.model)
+@cache
+def reader_bench():
+    """An engine on it, in double precision."""
+    resident = resident_reader(torch.float64)
+    return Bench(NnsightEngine(resident, load_registry([])), resident.model)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from side_reader import reader_bench, resident_reader
+from side_reader import reader_bench
 
 from interpd.engine.blame import Misuse
 from interpd.engine.session import EngineSession
@@ -61,12 +61,6 @@ def test_activations_are_refused_where_ids_are_wanted(bench, session):
 def test_methods_call_them_too(bench, session):
     ids = torch.tensor([[3], [5]])
     assert torch.equal(session.call("by_id", ids), bench.model.by_id(ids))
-
-
-def test_a_declared_look_up_that_is_none_is_not_offered():
-    modules = resident_reader(lookups={"lm_head": ("d_model",)}).modules
-    assert modules["lm_head"].n_ids is None
-    assert modules["lm_head"].d_in == 24
 
 
 def test_a_weight_can_be_read_without_a_copy(bench, session):

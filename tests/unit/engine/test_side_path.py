@@ -183,20 +183,31 @@ def test_one_row_of_the_start_becomes_all_rows_behind_the_blocks(bench):
     assert_equal(together["1"], bench.run(scaled("looks", (0.5,), PROMPT))["0"])
 
 
-def test_a_site_that_is_not_made_as_its_table_says_is_not_offered():
-    """The others of the relation are not to blame: nothing else speaks for them, so all three are left out."""
-    wrong = SiteRow(
-        "mixed", STREAM, "reader", made_of=("looks", "vectors"), made_by=lambda looks, vectors: looks.mT @ vectors
-    )
-    resident = resident_reader(rows=(*(row for row in TABLE.rows if row.name != "mixed"), wrong))
-    reasons = {site.name: site.reason for site in resident.absent_sites}
+@pytest.fixture(scope="module")
+def odd():
+    """The model with a table that is wrong twice and names an axis."""
+
+    def made(looks, vectors):
+        return looks.mT @ vectors
+
+    wrong = SiteRow("mixed", STREAM, "reader", made_of=("looks", "vectors"), made_by=made)
+    rows = (*(row for row in TABLE.rows if row.name != "mixed"), wrong)
+    return resident_reader(rows=rows, sizes={"reader": "n_head"}, lookups={"lm_head": ("d_model",)})
+
+
+def test_a_site_that_is_not_made_as_its_table_says_is_not_offered(odd):
+    """Nothing else speaks for those that it is made of, so all three are left out."""
+    reasons = {site.name: site.reason for site in odd.absent_sites}
     assert "mixed is not what is made of looks and vectors (relative error" in reasons["mixed"]
     assert {"looks", "vectors"} <= reasons.keys()
 
 
-def test_a_table_may_add_axes_of_its_own():
-    resident = resident_reader(sizes={"reader": "n_head"})
-    assert resident.info.sizes["reader"] == 4
+def test_a_declared_look_up_that_is_none_is_not_offered(odd):
+    assert (odd.modules["lm_head"].n_ids, odd.modules["lm_head"].d_in) == (None, 24)
+
+
+def test_a_table_may_add_axes_of_its_own(odd):
+    assert odd.info.sizes["reader"] == 4
 
 
 def test_what_is_read_behind_the_norm_leaves_logits_at_the_positions_that_are_asked_for(bench):

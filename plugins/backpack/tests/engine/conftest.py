@@ -5,6 +5,7 @@ import torch
 from backpack_tests.tiny import tiny_backpack
 
 import interpd_backpack.worker
+import interpd_client
 from interpd.testing.bench import Bench
 from interpd.testing.in_process import InProcessModel
 from interpd.testing.tiny_models import TinyModel
@@ -19,3 +20,11 @@ def bench():
     model, tokenizer = tiny_backpack(torch.float64)
     with InProcessModel(PLUGINS, TinyModel(model, tokenizer, None)) as in_process:
         yield Bench(in_process.engine, model)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The same as a client has it, with interpd's attributions."""
+    attribution = pytest.importorskip("interpd_attribution.worker")
+    with interpd_client.local(tiny_backpack(torch.float64), plugins={**PLUGINS, "attribution": attribution}) as client:
+        yield client.model("backpack")

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from backpack_tests.tiny import tiny_backpack
 
-import interpd_backpack.worker
-import interpd_client
 from interpd.graph.ir import Ref
 from interpd.testing.bench import ask, call, read
-
-attribution = pytest.importorskip("interpd_attribution.worker")
 
 PROMPT = "The nurse said that she"
 WANTED = {"target": "logit", "reduce": "sum"}
@@ -39,13 +34,6 @@ def test_the_gradient_by_the_embeddings_goes_both_ways(bench):
     whole = by_hand(bench, PROMPT, 30)
     assert np.abs(gradient - whole).max() <= 1e-10 * np.abs(whole).max()
     assert np.abs(by_hand(bench, PROMPT, 30, beside=False) - whole).max() > 1e-2 * np.abs(whole).max()
-
-
-@pytest.fixture(scope="module")
-def model():
-    plugins = {"backpack": interpd_backpack.worker, "attribution": attribution}
-    with interpd_client.local(tiny_backpack(torch.float64), plugins=plugins) as client:
-        yield client.model("backpack")
 
 
 def test_an_attribution_in_a_trace_sees_the_edits_of_the_trace(model):

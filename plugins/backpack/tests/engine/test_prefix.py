@@ -1,21 +1,9 @@
 """Edits that depend on the text so far: as it is written, what a pass over the whole text gives."""
 
 import numpy as np
-import pytest
-import torch
-from backpack_tests.tiny import tiny_backpack
-
-import interpd_backpack.worker
-import interpd_client
 
 PROMPTS = ("The nurse said that she", "The dog ate")
 N = 5
-
-
-@pytest.fixture(scope="module")
-def model():
-    with interpd_client.local(tiny_backpack(torch.float64), plugins={"backpack": interpd_backpack.worker}) as client:
-        yield client.model("backpack")
 
 
 def fade(t):
