@@ -29,6 +29,7 @@ from interpd.testing import declarations, method_runs, properties
 from interpd.testing.imports import imports_without_effects
 from interpd.testing.lent_model import LentModel
 from interpd.testing.samples import Sampler, Sizes, random_artifact, without_default
+from interpd.testing.tiny_models import TinyModel
 
 Examples = Mapping[str, Mapping[str, Any]]
 Refusals = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -52,6 +53,7 @@ def conformance(
     refuses: Refusals | None = None,
     artifacts: Artifacts | None = None,
     marks: Mapping[str, pytest.MarkDecorator] | None = None,
+    model: Callable[[], TinyModel] | None = None,
 ) -> Callable[..., None]:
     """A parametrised test function: assign it to a name that begins with ``test_``.
 
@@ -63,12 +65,14 @@ def conformance(
         artifacts: For each artifact kind an instance to use; random weights otherwise.
         marks: For checks by their names: ``{"imports_without_effects": pytest.mark.slow}`` keeps the one that starts
             a process (seconds) out of a quick run.
+        model: Makes the model that methods run on, for those of one architecture; a random GPT-2 otherwise. Called
+            again after a check that left its model changed.
 
     Raises:
         ValueError: A mark for a check that there is not.
     """
     marks = marks or {}
-    checks = list(_Kit(module, examples or {}, refuses or {}, artifacts or {}).checks())
+    checks = list(_Kit(module, examples or {}, refuses or {}, artifacts or {}, model).checks())
 
     if unknown := sorted(marks.keys() - {check.name for check in checks}):
         raise ValueError(f"marks: there is no check {unknown[0]!r}")
@@ -122,12 +126,19 @@ class _Once:
 class _Kit:
     """The checks of one plugin."""
 
-    def __init__(self, module: ModuleType, examples: Examples, refuses: Refusals, artifacts: Artifacts) -> None:
+    def __init__(
+        self,
+        module: ModuleType,
+        examples: Examples,
+        refuses: Refusals,
+        artifacts: Artifacts,
+        model: Callable[[], TinyModel] | None,
+    ) -> None:
         self._module, self._name = module, _name_of(module)
         self._examples, self._refuses, self._artifacts = examples, refuses, artifacts
         candidate = replace(candidate_of(module, self._name), distribution="module", version=module.__name__)
         self._registry = load_registry([self._name], candidates=[candidate])
-        self._lent = LentModel({self._name: module})
+        self._lent = LentModel({self._name: module}, model)
 
     def checks(self) -> Iterator[Check]:
         """All of them; the first ones say whether there is anything to look at."""

@@ -1,7 +1,7 @@
 """One tiny model for many checks: each finds it as it was made, or gets another."""
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from interpd.testing.in_process import InProcessModel
+from interpd.testing.tiny_models import TinyModel
 
 
 class LentModel:
@@ -16,10 +17,11 @@ class LentModel:
 
     Args:
         plugins: As for ``InProcessModel``.
+        make: What makes the model; a random GPT-2 when absent.
     """
 
-    def __init__(self, plugins: Mapping[str, ModuleType]) -> None:
-        self._plugins = plugins
+    def __init__(self, plugins: Mapping[str, ModuleType], make: Callable[[], TinyModel] | None = None) -> None:
+        self._plugins, self._make = plugins, make
         self._model: InProcessModel | None = None
         self._state: dict[str, object] = {}
         self._close: weakref.finalize | None = None
@@ -28,7 +30,7 @@ class LentModel:
     def lent(self) -> Iterator[InProcessModel]:
         """The model, for one check."""
         if self._model is None:
-            self._model = InProcessModel(self._plugins)
+            self._model = InProcessModel(self._plugins, self._make() if self._make else None)
             self._state = _state(self._model.model)
             self._close = weakref.finalize(self, self._model.close)
         try:

@@ -179,10 +179,11 @@ class Sampler:
         return random_artifact(self._kinds[kind], sizes, generator, dtype)
 
     def _input(self, port: PortSchema, sizes: Sizes, generator: torch.Generator, dtype: torch.dtype) -> Any:
+        declared = typing.cast(TensorType, port.type)
         if port.name in self._example:
             value = self._example[port.name]
-            return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-        declared = typing.cast(TensorType, port.type)
+            is_cast = isinstance(value, Tensor) and value.is_floating_point() and declared.dtype in ("float", "any")
+            return value.to(dtype) if is_cast else value
         made = [random_tensor(declared, sizes, generator, dtype) for _ in range(2 if port.variadic else 1)]
         return tuple(made) if port.variadic else made[0]
 

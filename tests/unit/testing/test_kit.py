@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from interpd.sdk import CallerError, artifact, hookimpl, op
@@ -276,6 +276,18 @@ def test_a_first_port_decides_the_dtype_or_the_caller_is_told():
         return (x @ y).expand(x.shape)
 
     assert failures(checks_of(casts, refuses, same)) == {}
+
+
+def test_an_example_for_a_port_of_an_exact_dtype_keeps_it():
+    @op("fine.exact")
+    def exact(x: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
+        """Twice the input."""
+        if x.dtype != torch.float64:
+            raise CallerError("x is in double precision")
+        return 2 * x
+
+    given = {"fine.exact": {"x": torch.tensor([1 / 3, 2 / 3, 1.0], dtype=torch.float64)}}
+    assert failures(checks_of(exact, examples=given)) == {}
 
 
 def test_an_output_axis_that_nothing_binds_is_warned_of_with_the_nearest_word():

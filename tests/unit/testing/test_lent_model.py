@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from interpd.testing.lent_model import LentModel
+from interpd.testing.tiny_models import tiny_gpt2
 
 
 def unfreeze(model):
@@ -37,3 +38,19 @@ def test_a_check_that_fails_is_the_last_of_its_model():
         raise AssertionError
     with lender.lent() as model:
         assert model is not failed
+
+
+def test_a_model_of_ones_own_is_made_again_once_it_was_changed():
+    made = []
+
+    def make():
+        made.append(tiny_gpt2(seed=1))
+        return made[-1]
+
+    lender = LentModel({}, make)
+    for change in (unfreeze, None, None):
+        with lender.lent() as model:
+            assert model.model is made[-1].model
+            if change is not None:
+                change(model.model)
+    assert len(made) == 2
