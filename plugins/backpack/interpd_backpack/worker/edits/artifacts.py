@@ -36,8 +36,7 @@ class SenseEdit:
 @artifact("sense_overrides")
 @dataclass(frozen=True)
 class SenseOverrides:
-    """An edit that was carried out on the senses of one model: what it leaves of each token that it names, and what it
-    does to all others."""
+    """An edit carried out on one model: senses of the tokens that it names, and what is done to others."""
 
     token_ids: Int64[Tensor, " token"] | None = None
     """The tokens that it names, sorted."""

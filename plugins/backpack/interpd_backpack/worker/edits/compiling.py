@@ -25,7 +25,7 @@ PAPER = "https://arxiv.org/abs/2305.16765"
 def compile_edit(
     ctx: MethodContext, *, edit: SenseEdit, save_as: str, peaks: SensePeaks | None = None
 ) -> Int64[Tensor, ""]:
-    """How many tokens have senses of their own under an edit, which is kept in the form in which it is applied.
+    """How many tokens have senses of their own under an edit, which is kept as it is applied.
 
     Args:
         edit: For this model.
@@ -36,6 +36,7 @@ def compile_edit(
         CallerError: The edit is of another model, or damaged.
     """
     made = compiled(ctx, edit.edit(), peaks)
+    ctx.raise_if_cancelled()
     ctx.save_artifact(save_as, made)
     return torch.tensor(0 if made.token_ids is None else len(made.token_ids))
 

@@ -19,21 +19,21 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Moved:
-    """The senses that an edit changes, by token and sense."""
+    """The senses that an edit changes, by token and sense; a token is here once for each sense of it."""
 
-    token_ids: Int64[Tensor, " moved"]
-    senses: Int64[Tensor, " moved"]
-    norms: Float32[Tensor, " moved"]
+    token_ids: Int64[Tensor, " token"]
+    senses: Int64[Tensor, " token"]
+    norms: Float32[Tensor, " token"]
     """Of the sense vectors before."""
-    changes: Float32[Tensor, " moved"]
+    changes: Float32[Tensor, " token"]
     """Norms of what is added to them."""
-    more_ids: Int64[Tensor, "moved k"]
+    more_ids: Int64[Tensor, "token k"]
     """The tokens whose logits rise most, at weight 1."""
-    more: Float32[Tensor, "moved k"]
+    more: Float32[Tensor, "token k"]
     """By how much."""
-    less_ids: Int64[Tensor, "moved k"]
+    less_ids: Int64[Tensor, "token k"]
     """The tokens whose logits fall most."""
-    less: Float32[Tensor, "moved k"]
+    less: Float32[Tensor, "token k"]
 
 
 @method("backpack.dry_run")

@@ -60,7 +60,7 @@ def effects(
     top: int = 10,
     peaks: SensePeaks | None = None,
 ) -> Effects:
-    """Predictions at positions of texts before and after each of many edits, all from one forward pass over the texts.
+    """Predictions at positions of texts before and after each of many edits, all from one forward pass.
 
     An edit costs one product with the unembedding for each position, and no pass.
 
