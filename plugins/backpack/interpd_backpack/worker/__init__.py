@@ -23,7 +23,7 @@ from interpd_backpack.worker.reading.similarity import similarity
 from interpd_backpack.worker.reading.specialisation import specialisation
 from interpd_backpack.worker.sites import sites_of
 from interpd_backpack.worker.topics.annealing import anneal
-from interpd_backpack.worker.topics.scoring import SensePeaks, peaks, topic_scores
+from interpd_backpack.worker.topics.scoring import SensePeaks, peaks, topic
 
 EDITING = (edit, mask_weights, fade, reweight)
 EDITS = (compile_edit, dry_run)
@@ -31,7 +31,7 @@ OPS: tuple[Callable[..., Any], ...] = (*EDITING, anneal)
 READING = (senses, reverse, nearest, similarity, specialisation)
 EXPLAINING = (contributions, contributions_over)
 EVALUATION = (surprisals, unknown_token)
-TOPICS = (peaks, topic_scores)
+TOPICS = (peaks, topic)
 EFFECTS = (effects, logit_effects)
 FINDING = (slopes, finetune)
 METHODS: tuple[Callable[..., Any], ...] = (*EDITS, *READING, *EXPLAINING, *EVALUATION, *FINDING, *TOPICS, *EFFECTS)

@@ -24,7 +24,6 @@ from interpd_backpack.edits import (
     Transplant,
     fingerprint,
 )
-from interpd_backpack.worker.topics.scoring import banded
 
 TEXTS = ("The nurse said that she", "The nurse was happy because the nurse", "a doctor ate fish")
 DIRECTION = np.linspace(-1, 1, 24) ** 3
@@ -192,9 +191,10 @@ def test_topics_scale_every_token(here, bare):
     edit = made(here, Topic((60, 61, 70), 3))
     found = asked(here, bare, [edit], ITEMS, everything=True)
     t = here.trace([0])
-    t.save(scores=t.op("backpack.topic_scores", bag=(60, 61, 70)))
-    scores = t.run()["scores"]
-    factors = banded(torch.tensor(scores).double(), (0.95, 0.8, 0.6), (3.3, 3.3, 3.0, 1.0)).numpy()
+    bands = {"quantiles": (0.95, 0.8, 0.6), "factors": (3.3, 3.3, 3.0, 1.0)}
+    t.save(out=t.op("backpack.topic", bag=(60, 61, 70), **bands))
+    # not of the float32 result, whose 3.3 is another one
+    factors = np.where(t.run()["out"].factors > 3.2, 3.3, t.result["out"].factors.astype(np.float64))
     for item, (row, place) in enumerate(ITEMS):
         wanted = logits_by_hand(bare, senses * factors[..., None], texts[row])[place]
         close(found.logits_after[0, item], wanted, "topic")

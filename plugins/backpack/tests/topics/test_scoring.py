@@ -44,10 +44,13 @@ def test_scores_are_those_of_a_loop_over_the_vocabulary(here, formula):
     bag, n_tokens = (9, 30, 12), model.config.vocab_size - N_PADDING
     skipped = {0, 1, 2, 3, *range(n_tokens, n_tokens + N_PADDING)}
     wanted = oracle.scores_of(model, bag, skipped, formula).numpy()
-    assert np.abs(asked(here, "backpack.topic_scores", bag=bag, formula=formula) - wanted).max() < 1e-5
+    factors = oracle.factors_of(torch.tensor(wanted), oracle.FACTORS[3]).numpy()
+    constants = {"bag": bag, "formula": formula, "quantiles": (0.95, 0.8, 0.6), "factors": (3.3, 3.3, 3.0, 1.0)}
     asked(here, "backpack.peaks", save_as="peaks")
-    found = asked(here, "backpack.topic_scores", bag=bag, formula=formula, peaks="peaks")
-    assert np.abs(found - wanted).max() < 1e-5
+    for kept in ({}, {"peaks": "peaks"}):
+        found = asked(here, "backpack.topic", **constants, **kept)
+        assert np.abs(found.scores - wanted).max() < 1e-5
+        assert np.abs(found.factors - factors).max() < 1e-5
     assert np.abs(wanted).max() > 0.5
 
 
@@ -63,4 +66,6 @@ def test_peaks_are_the_largest_logits_of_each_sense(here):
 def test_bags_that_are_no_sets_of_tokens_are_refused(here):
     for bag, message in (((), "the bag is empty"), ((9, 9), "a token twice"), ((9000,), "the bag has 9000")):
         with pytest.raises(interpd_client.CallerError, match=message):
-            asked(here, "backpack.topic_scores", bag=bag)
+            asked(here, "backpack.topic", bag=bag, quantiles=(0.5,), factors=(2.0, 1.0))
+    with pytest.raises(interpd_client.CallerError, match="expected falling numbers"):
+        asked(here, "backpack.topic", bag=(9,), quantiles=(0.5, 0.6), factors=(2.0, 1.0, 1.0))

@@ -52,19 +52,48 @@ def peaks(ctx: MethodContext, *, save_as: str = "") -> SensePeaks:
     return found
 
 
-@method("backpack.topic_scores", paper=PAPER)
-def topic_scores(
-    ctx: MethodContext, *, bag: tuple[int, ...], formula: Formula = "code", peaks: SensePeaks | None = None
-) -> Float32[Tensor, "d_vocab sense"]:
-    """How much each sense of each token speaks for a bag of tokens, over its largest logit.
+@dataclass(frozen=True)
+class TopicTable:
+    """A topic, as the vocabulary has it."""
+
+    scores: Float32[Tensor, "d_vocab sense"]
+    """How much each sense of each token speaks for the bag, over its largest logit."""
+    factors: Float32[Tensor, "d_vocab sense"]
+    """By the band that the score lies in."""
+
+
+@method("backpack.topic", paper=PAPER)
+def topic(
+    ctx: MethodContext,
+    *,
+    bag: tuple[int, ...],
+    quantiles: tuple[float, ...],
+    factors: tuple[float, ...],
+    formula: Formula = "code",
+    peaks: SensePeaks | None = None,
+) -> TopicTable:
+    """How much each sense of each token speaks for a bag of tokens, and its factor in topic control.
 
     Special tokens and rows of the vocabulary that no token has score 0, as in the published code.
 
     Args:
+        bag: The tokens of the topic.
+        quantiles: Of all scores, falling; scores that are equal to one keep the factor 1.
+        factors: One for each quantile, of scores above it, and one for those below the last.
         formula: ``code``: over the largest logit; ``paper``: over the largest absolute one.
         peaks: What ``backpack.peaks`` kept; without it all of ``E C`` is computed again.
+
+    Raises:
+        CallerError: A bag that is no set of tokens, or factors and quantiles that do not belong together.
     """
-    return vocabulary_scores(ctx, bag, formula, peaks).float()
+    falls = all(low < high for high, low in zip((1.0, *quantiles), (*quantiles, 0.0), strict=True))
+    if not quantiles or not falls or len(factors) != len(quantiles) + 1:
+        raise CallerError(
+            f"quantiles are {quantiles} and factors {factors}, expected falling numbers between 0 and 1, and a factor "
+            "for each and one for what lies below"
+        )
+    scores = vocabulary_scores(ctx, bag, formula, peaks)
+    return TopicTable(scores.float(), banded(scores, quantiles, factors).float())
 
 
 def vocabulary_peaks(lexicon: Lexicon, told: Told) -> SensePeaks:
