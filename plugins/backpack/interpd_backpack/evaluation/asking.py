@@ -53,8 +53,8 @@ class Asking:
             return list(threads.map(asked, texts))
 
     def text_tokens(self, text: str, *, special: bool = True) -> tuple[int, ...]:
-        """The token ids of a text of any length. Raises ``CallerError`` where it cannot be cut."""
-        return long_text_ids(self._ids, text, self.model.info.max_positions, special=special)
+        """The token ids of a text of any length. Raises ``CallerError``: see ``long_text_ids``."""
+        return long_text_ids(self._asked, text, self.model.info.max_positions, special=special)
 
     def unknown_token(self) -> int | None:
         """The id that stands for what the vocabulary cannot express; ``None`` where there is none."""
@@ -80,9 +80,6 @@ class Asking:
 
     def _asked(self, text: str, special: bool) -> Tokens:
         return self.model.tokenize(Prompt(text=text, add_special_tokens=special))
-
-    def _ids(self, text: str, special: bool) -> tuple[int, ...]:
-        return self._asked(text, special).ids
 
     def _surprisals(self, rows: list[np.ndarray], edited: bool, told: Callable[[float], object]) -> list[np.ndarray]:
         lengths = tuple(len(row) for row in rows)

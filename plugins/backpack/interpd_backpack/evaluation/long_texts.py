@@ -1,22 +1,28 @@
-"""Tokens of texts that are longer than a model takes: the service tokenises what could be a prompt, and no more."""
+"""Tokens of texts that are longer than a model takes: the service tokenises what could be a prompt, and no more.
 
-import re
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+Pieces that overlap are tokenised, and put together where both say the same tokens at the same places: what a tokenizer
+makes of a place depends on what is near it. So nothing has to be known of the tokenizer, nor of white space.
+"""
+
+from collections.abc import Callable
 
 from interpd.errors import CallerError, InvalidRequest
+from interpd.graph.run import Tokens
 
-Tokenize = Callable[[str, bool], tuple[int, ...]]
+Tokenize = Callable[[str, bool], Tokens]
 """The tokens of a text; with what the tokenizer puts around texts, or without."""
 
-BOUNDARY = re.compile(r"(?<=\S) (?=\S)|(?<=\S)\s+(?=\S)")
-"""Where a text is cut: before white space between words, which then begins the next piece."""
 LETTERS = 4
 """So many characters are about a token."""
-CHECKED = 3
-"""Cuts at which it is made sure that pieces are tokenised as the whole is."""
-AROUND = 60
-"""Characters on either side of such a cut, at most a quarter of the tokens that a prompt may have."""
+OVERLAP = 2
+"""Pieces share this part of their characters: one half, so that it is many tokens also where a model takes few."""
+AGREEING = 3
+"""Tokens in a row that both pieces must have where they are put together."""
+SHORTEST = 8
+"""Characters of a piece below which no smaller one is tried."""
+
+Placed = tuple[int, int, int]
+"""A token, and where it begins and ends in the text."""
 
 
 def long_text_ids(tokenize: Tokenize, text: str, most: int, *, special: bool) -> tuple[int, ...]:
@@ -29,71 +35,70 @@ def long_text_ids(tokenize: Tokenize, text: str, most: int, *, special: bool) ->
         special: Whether the tokenizer adds what it puts around texts.
 
     Raises:
-        CallerError: The text cannot be cut, or its pieces are tokenised otherwise than the whole.
+        CallerError: Pieces of the text are tokenised in so many ways that they cannot be put together.
     """
     if not most or len(text) <= LETTERS * most:
         try:
-            return tokenize(text, special)
+            return tokenize(text, special).ids
         except InvalidRequest:
             if not most:
                 raise
-    pieces = list(_pieces(tokenize, text, LETTERS * most))
-    if len(pieces) > 1:
-        _check_cuts(tokenize, [piece for piece, _ in pieces], min(AROUND, most // 4))
-    ids = tuple(id_ for _, found in pieces for id_ in found)
+    ids = tuple(id_ for id_, _, _ in _stitched(tokenize, text, LETTERS * most))
     if not special:
         return ids
-    before, behind = _around(tokenize, pieces[0][0], min(AROUND, most // 4))
+    before, behind = _around(tokenize, text[: most // LETTERS])
     return before + ids + behind
 
 
-def _pieces(tokenize: Tokenize, text: str, size: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Pieces of a text in order, with their tokens."""
-    if len(text) <= size:
+def _stitched(tokenize: Tokenize, text: str, size: int) -> list[Placed]:
+    kept: list[Placed] = []
+    start = 0
+    while True:
+        found, size = _piece(tokenize, text, start, size)
+        _join(kept, found)
+        if start + size >= len(text):
+            return kept
+        start += size - size // OVERLAP
+
+
+def _piece(tokenize: Tokenize, text: str, start: int, size: int) -> tuple[list[Placed], int]:
+    """The tokens from ``start`` on, and of how many characters they are: fewer where these were too many tokens."""
+    while True:
         try:
-            yield text, tokenize(text, False)
-            return
-        except InvalidRequest as error:
-            at = _cut(text, len(text) // 2)
-            if at is None:
-                raise error
-    else:
-        at = _cut(text, size)
-        if at is None:
-            raise CallerError(f"a text of {len(text)} characters has no white space where it could be cut into windows")
-    yield from _pieces(tokenize, text[:at], size)
-    yield from _pieces(tokenize, text[at:], size)
+            found = tokenize(text[start : start + size], False)
+        except InvalidRequest:
+            if size <= SHORTEST:
+                raise
+            size //= 2
+            continue
+        places = zip(found.ids, found.offsets, strict=True)
+        return [(id_, start + first, start + end) for id_, (first, end) in places], size
 
 
-def _cut(text: str, near: int) -> int | None:
-    """The last place up to ``near`` where the text may be cut, or the first behind it."""
-    last = None
-    for found in BOUNDARY.finditer(text, 0, min(len(text), near + 1)):
-        last = found.start()
-    if last is not None:
-        return last
-    behind = BOUNDARY.search(text, near)
-    return None if behind is None else behind.start()
+def _join(left: list[Placed], right: list[Placed]) -> None:
+    """Puts the tokens of the next piece to those before it, in the middle of what they share. Raises ``CallerError``."""
+    if not left:
+        left += right
+        return
+    place_of = {tuple(right[at : at + AGREEING]): at for at in range(len(right) - AGREEING + 1)}
+    first = right[0][1] if right else 0
+    tail = len(left)
+    while tail and left[tail - 1][1] >= first:
+        tail -= 1
+    shared = [at for at in range(tail, len(left) - AGREEING + 1) if tuple(left[at : at + AGREEING]) in place_of]
+    if not shared:
+        raise CallerError(
+            f"this tokenizer reads pieces of a text otherwise than the whole, near character {first}: give documents "
+            "that fit into the model's positions"
+        )
+    at = shared[len(shared) // 2]
+    # in place: the text may be long
+    left[at:] = right[place_of[tuple(left[at : at + AGREEING])] :]
 
 
-def _check_cuts(tokenize: Tokenize, pieces: list[str], size: int) -> None:
-    for left, right in list(pairwise(pieces))[:CHECKED]:
-        start = _cut(left, max(0, len(left) - size)) or 0
-        end = _cut(right[1:], size)
-        one, other = left[start:], right if end is None else right[: end + 1]
-        if tokenize(one, False) + tokenize(other, False) != tokenize(one + other, False):
-            raise CallerError(
-                "this tokenizer reads pieces of a text otherwise than the whole: give documents that fit into the "
-                f"model's positions (at {(one + other)!r})"
-            )
-
-
-def _around(tokenize: Tokenize, text: str, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _around(tokenize: Tokenize, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the tokenizer puts before and behind a text. Raises ``CallerError``."""
-    # short, so that there is room for what is put around it
-    end = _cut(text, size)
-    short = text[:end] if end else text[:size]
-    bare, whole = tokenize(short, False), tokenize(short, True)
+    bare, whole = tokenize(text, False).ids, tokenize(text, True).ids
     for at in range(len(whole) - len(bare) + 1):
         if whole[at : at + len(bare)] == bare:
             return whole[:at], whole[at + len(bare) :]
