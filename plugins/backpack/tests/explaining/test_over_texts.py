@@ -6,6 +6,7 @@ from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
 from interpd_backpack.edits import Remove, Scale
+from interpd_backpack.worker.explaining import over_texts
 from interpd_backpack.worker.reading import passes
 
 TEXTS = ["The nurse said that she was happy", "The doctor", "a cat ran because she ate fish and she sat"]
@@ -52,7 +53,8 @@ def test_wherever_the_target_comes(backpack):
         backpack.contributions_over(TEXTS, "Rome", position="before_target")
 
 
-def test_every_position_explains_the_token_that_comes(backpack, bare):
+def test_every_position_explains_the_token_that_comes(backpack, bare, monkeypatch):
+    monkeypatch.setattr(over_texts, "AT_ONCE", 2)
     found = backpack.contributions_over(TEXTS, position="all")
     ids = [bare[1](text).input_ids for text in TEXTS]
     singles = [

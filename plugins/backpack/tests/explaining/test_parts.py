@@ -9,7 +9,7 @@ import torch
 from interpd.errors import CallerError
 from interpd.testing.tiny_models import tiny_model
 from interpd_backpack.model import retrofit
-from interpd_backpack.worker.explaining.parts import BEFORE_HEAD, MIX, Directions, check, parts_of
+from interpd_backpack.worker.explaining.parts import BEFORE_HEAD, MIX, Directions, Row, check
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def parts(model, found, quantity="logit", against=-1):
         device=torch.device("cpu"),
         gate=model.backpack.gate.detach(),
     )
-    direction = Directions(lexicon)(quantity, 11, against, found["logits"][0, 3])
-    return parts_of(found, 0, 5, 3, direction)
+    (direction,) = Directions(lexicon)(quantity, [11], [against], found["logits"][0, [3]])
+    return Row(found, 0, 5).parts(3, direction)
 
 
 @pytest.mark.parametrize(("quantity", "against"), [("logit", -1), ("difference", 12), ("log_probability", -1)])

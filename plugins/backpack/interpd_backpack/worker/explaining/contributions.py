@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext, method
-from interpd_backpack.worker.explaining.parts import READS, Directions, Parts, Quantity, check, parts_of
+from interpd_backpack.worker.explaining.parts import READS, Directions, Parts, Quantity, Row, check
 from interpd_backpack.worker.lexicon import Lexicon
 from interpd_backpack.worker.reading.senses import PAPER
 
@@ -68,7 +68,8 @@ def contributions(
     found = ctx.session.forward(ctx.input_ids, reads=READS)
     logits = found["logits"][0, position]
     chosen = target if target != -1 else int(logits[: lexicon.n_tokens].argmax())
-    parts = parts_of(found, 0, n, position, Directions(lexicon)(quantity, chosen, against, logits))
+    (direction,) = Directions(lexicon)(quantity, [chosen], [against], logits[None])
+    parts = Row(found, 0, n).parts(position, direction)
     check(parts, ctx.session)
     return _told(parts, logits, chosen)
 

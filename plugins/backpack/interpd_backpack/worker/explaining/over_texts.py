@@ -8,9 +8,12 @@ from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext, method
 from interpd_backpack.worker.explaining.contributions import check_tokens
-from interpd_backpack.worker.explaining.parts import READS, Directions, Parts, Quantity, check, parts_of
+from interpd_backpack.worker.explaining.parts import READS, Directions, Parts, Quantity, Row, check
 from interpd_backpack.worker.lexicon import Lexicon
 from interpd_backpack.worker.reading.passes import passes, split
+
+AT_ONCE = 64
+"""Predictions of a text whose logits are held in float64 at once."""
 
 
 @dataclass(frozen=True)
@@ -61,64 +64,80 @@ def contributions_over(
         quantity: As for ``backpack.contributions``.
     """
     lexicon, given = Lexicon(ctx), split(texts, lengths)
-    others = against or (-1,) * len(rows)
-    asked = _asked(given, rows, positions, targets, others)
-    for target, other in set(zip(targets, others, strict=True)):
-        check_tokens(lexicon, (target, other), quantity)
-    work = _Work(ctx, lexicon, len(rows))
-    directions, done = Directions(lexicon), 0
+    asked = _Asked(quantity, positions, targets, against or (-1,) * len(rows))
+    of_texts = asked.by_text(given, rows)
+    for pair in set(zip(targets, asked.against, strict=True)):
+        check_tokens(lexicon, pair, quantity)
+    work, done = _Work(ctx, lexicon, asked), 0
     # a text without predictions is not passed
-    used = [number for number in range(len(given)) if asked[number]]
+    used = [number for number, predictions in enumerate(of_texts) if predictions]
     for one in passes([given[number] for number in used], ctx.session.device):
         found = ctx.session.forward(one.ids, reads=READS, lengths=one.lengths)
         for row, (number, length) in enumerate(zip(one.numbers, one.lengths, strict=True)):
-            for prediction in asked[used[number]]:
-                place, target = positions[prediction], targets[prediction]
-                logits = found["logits"][row, place]
-                chosen = target if target != -1 else int(logits[: lexicon.n_tokens].argmax())
-                direction = directions(quantity, chosen, others[prediction], logits)
-                parts = parts_of(found, row, length, place, direction)
-                check(parts, ctx.session)
-                work.add(prediction, one.ids[row, : place + 1], parts, chosen)
-        done += sum(len(asked[used[number]]) for number in one.numbers)
+            predictions = of_texts[used[number]]
+            work.add_text(Row(found, row, length), one.ids[row], found["logits"][row], predictions)
+            done += len(predictions)
         ctx.progress(done, len(rows), "predictions")
         work.tell()
     return work.result()
 
 
-def _asked(
-    texts: list[tuple[int, ...]],
-    rows: tuple[int, ...],
-    positions: tuple[int, ...],
-    targets: tuple[int, ...],
-    others: tuple[int, ...],
-) -> list[list[int]]:
-    """The predictions of each text. Raises ``CallerError``."""
-    if not rows or not len(rows) == len(positions) == len(targets) == len(others):
-        said = f"{len(rows)} rows, {len(positions)} positions, {len(targets)} targets and {len(others)} others"
-        raise CallerError(f"there are {said}, expected one of each for each prediction, and one prediction at least")
-    found: list[list[int]] = [[] for _ in texts]
-    for number, (row, position) in enumerate(zip(rows, positions, strict=True)):
-        if not 0 <= row < len(texts) or not 0 <= position < len(texts[row]):
-            raise CallerError(f"prediction {number} is at position {position} of text {row}, which is not there")
-        found[row].append(number)
-    return found
+@dataclass(frozen=True)
+class _Asked:
+    """The predictions that are taken apart: each list has one entry for each."""
+
+    quantity: Quantity
+    positions: tuple[int, ...]
+    targets: tuple[int, ...]
+    against: tuple[int, ...]
+
+    def by_text(self, texts: list[tuple[int, ...]], rows: tuple[int, ...]) -> list[list[int]]:
+        """The numbers of each text's predictions. Raises ``CallerError``."""
+        if not rows or not len(rows) == len(self.positions) == len(self.targets) == len(self.against):
+            said = f"{len(rows)} rows, {len(self.positions)} positions, {len(self.targets)} targets"
+            raise CallerError(
+                f"there are {said} and {len(self.against)} others, expected one of each for each prediction, and one "
+                "prediction at least"
+            )
+        found: list[list[int]] = [[] for _ in texts]
+        for number, (row, position) in enumerate(zip(rows, self.positions, strict=True)):
+            if not 0 <= row < len(texts) or not 0 <= position < len(texts[row]):
+                raise CallerError(f"prediction {number} is at position {position} of text {row}, which is not there")
+            found[row].append(number)
+        return found
 
 
 class _Work:
     """Sums by (token, sense), and what is told of each prediction."""
 
-    def __init__(self, ctx: MethodContext, lexicon: Lexicon, n: int) -> None:
-        self._ctx = ctx
+    def __init__(self, ctx: MethodContext, lexicon: Lexicon, asked: _Asked) -> None:
+        self._ctx, self._lexicon, self._asked = ctx, lexicon, asked
+        self._directions = Directions(lexicon)
         options = {"dtype": torch.float64, "device": lexicon.device}
-        shape = (lexicon.unembedding.shape[0], lexicon.n_senses)
+        shape, n = (lexicon.unembedding.shape[0], lexicon.n_senses), len(asked.positions)
         self._sums, self._squares = torch.zeros(shape, **options), torch.zeros(shape, **options)
         self._counts = torch.zeros(shape[0], dtype=torch.int64, device=lexicon.device)
         self._numbers = torch.zeros((3, n), **options)
         self._targets = torch.zeros(n, dtype=torch.int64, device=lexicon.device)
 
-    def add(self, number: int, ids: Tensor, parts: Parts, target: int) -> None:
-        """Takes in a prediction; ``ids`` are the tokens up to it."""
+    def add_text(self, row: Row, ids: Tensor, logits: Tensor, predictions: list[int]) -> None:
+        """Takes in predictions of a text, with its tokens ``[pos]`` and logits ``[pos d_vocab]``."""
+        asked = self._asked
+        for start in range(0, len(predictions), AT_ONCE):
+            self._ctx.raise_if_cancelled()
+            some = predictions[start : start + AT_ONCE]
+            own = logits[[asked.positions[number] for number in some]]
+            best = own[:, : self._lexicon.n_tokens].argmax(-1).tolist()
+            given = [asked.targets[number] for number in some]
+            targets = [likeliest if target == -1 else target for target, likeliest in zip(given, best, strict=True)]
+            found = self._directions(asked.quantity, targets, [asked.against[number] for number in some], own)
+            for number, target, direction in zip(some, targets, found, strict=True):
+                parts = row.parts(asked.positions[number], direction)
+                check(parts, self._ctx.session)
+                self._add(number, ids[: asked.positions[number] + 1], parts)
+                self._targets[number] = target
+
+    def _add(self, number: int, ids: Tensor, parts: Parts) -> None:
         types, places = ids.unique(return_inverse=True)
         each = parts.contributions.T[: len(ids)]
         of_types = torch.zeros((len(types), each.shape[1]), dtype=each.dtype, device=each.device)
@@ -127,7 +146,6 @@ class _Work:
         self._squares[types] += of_types.square()
         self._counts[types] += 1
         self._numbers[:, number] = torch.stack([parts.value, parts.base, parts.residual])
-        self._targets[number] = target
 
     def tell(self) -> None:
         """Sends the sums so far."""

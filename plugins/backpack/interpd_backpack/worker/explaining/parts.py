@@ -1,6 +1,6 @@
 """A prediction as a sum over (position, sense): ``c_jl = scale * alpha_lij <direction, C(x_j)_l>``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,45 +70,55 @@ class Directions:
         zero = torch.zeros(1, lexicon.unembedding.shape[1], dtype=lexicon.unembedding.dtype, device=lexicon.device)
         self._biases = lexicon.logits(zero)[0].detach().double()
 
-    def __call__(self, quantity: Quantity, target: int, against: int, logits: Tensor) -> Direction:
-        """How a number of a prediction is read off.
+    def __call__(
+        self, quantity: Quantity, targets: Sequence[int], against: Sequence[int], logits: Tensor
+    ) -> list[Direction]:
+        """How a number of each of some predictions is read off.
 
         Args:
             quantity: Which number.
-            target: The token.
-            against: The other one of a difference.
-            logits: The model's own at the position, ``[d_vocab]``.
+            targets: The tokens.
+            against: The other ones of differences.
+            logits: The model's own, ``[prediction d_vocab]``.
         """
         rows, logits, gate = self._lexicon.unembedding, logits.double(), self._lexicon.gate
-        toward, bias, value = rows[target].double(), self._biases[target], logits[target]
+        toward, bias = rows[list(targets)].double(), self._biases[list(targets)]
+        value = logits.gather(1, torch.tensor([targets], device=logits.device).T)[:, 0]
         if quantity == "difference":
-            toward, bias = toward - rows[against].double(), bias - self._biases[against]
-            return Direction(toward, bias, value - logits[against], gate)
-        if quantity == "log_probability":
+            others = list(against)
+            toward, bias = toward - rows[others].double(), bias - self._biases[others]
+            value = value - logits.gather(1, torch.tensor([others], device=logits.device).T)[:, 0]
+        elif quantity == "log_probability":
             p = logits.softmax(-1)
-            return Direction(toward - _weighted_rows(p, rows), bias - p @ self._biases, value - p @ logits, gate)
-        return Direction(toward, bias, value, gate)
+            toward, bias = toward - _weighted_rows(p, rows), bias - p @ self._biases
+            value = value - (p * logits).sum(-1)
+        return [Direction(*one, gate) for one in zip(toward, bias, value, strict=True)]
 
 
-def parts_of(found: Mapping[str, Tensor], row: int, length: int, position: int, direction: Direction) -> Parts:
-    """One number of one row of a pass, taken apart.
+class Row:
+    """One row of a pass, whose predictions are taken apart.
 
     Args:
         found: The values of ``READS``.
-        row: Of the pass.
-        length: Tokens of the row.
-        position: Whose prediction it is.
-        direction: How the number is read off.
+        number: Of the row.
+        length: Its tokens.
     """
-    toward, gate = direction.toward, direction.gate
-    senses = found[SENSES][row, :, :length].double()
-    weights = found[WEIGHTS][row, :, position, :length].double()
-    own, mixed = torch.einsum("lj,ljd->d", weights, senses), found[MIX][row, position].double()
-    # the model's own factor, whatever the model (or a write) takes it from
-    scale = (own @ mixed) / own.square().sum() if own.any() else own.new_ones(())
-    says = senses @ toward
-    base = toward @ (found[BEFORE_HEAD][row, position].double() - gate * mixed) + direction.bias
-    return Parts(gate * scale * weights * says, says, weights, gate * scale, base, direction.value)
+
+    def __init__(self, found: Mapping[str, Tensor], number: int, length: int) -> None:
+        self._senses = found[SENSES][number, :, :length].double()
+        self._weights = found[WEIGHTS][number, :, :, :length]
+        self._mixed, self._before_head = found[MIX][number], found[BEFORE_HEAD][number]
+
+    def parts(self, position: int, direction: Direction) -> Parts:
+        """One number of a position's prediction, taken apart."""
+        toward, gate = direction.toward, direction.gate
+        weights, mixed = self._weights[:, position].double(), self._mixed[position].double()
+        own = (weights[:, None] @ self._senses)[:, 0].sum(0)
+        # the model's own factor, whatever the model (or a write) takes it from
+        scale = (own @ mixed) / own.square().sum() if own.any() else own.new_ones(())
+        says = self._senses @ toward
+        base = toward @ (self._before_head[position].double() - gate * mixed) + direction.bias
+        return Parts(gate * scale * weights * says, says, weights, gate * scale, base, direction.value)
 
 
 def check(parts: Parts, session: Session) -> None:
@@ -129,6 +139,8 @@ def check(parts: Parts, session: Session) -> None:
 
 
 def _weighted_rows(p: Tensor, rows: Tensor) -> Tensor:
-    """``sum_v p(v) E_v`` in float64, a part of the vocabulary at a time."""
-    pairs = zip(p.split(8192), rows.split(8192), strict=True)
-    return torch.stack([part @ row.double() for part, row in pairs]).sum(0)
+    """``sum_v p(v) E_v`` in float64, ``[prediction d_model]``, a part of the vocabulary at a time."""
+    total = torch.zeros(len(p), rows.shape[1], dtype=torch.float64, device=rows.device)
+    for part, row in zip(p.split(8192, dim=1), rows.split(8192), strict=True):
+        total += part @ row.double()
+    return total
