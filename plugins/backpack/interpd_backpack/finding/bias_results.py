@@ -26,7 +26,8 @@ def reduction(base: Numbers | float, after: Numbers | float) -> Numbers:
     """How much of the excess above 1, which is no bias, has gone; NaN where there was none."""
     base, after = np.asarray(base, np.float64), np.asarray(after, np.float64)
     excess = base - 1
-    return np.divide(base - after, excess, out=np.full(np.broadcast(base, after).shape, np.nan), where=excess > 0)
+    nothing = np.full(np.broadcast(base, after).shape, np.nan)
+    return np.divide(base - after, excess, out=nothing, where=(excess > 0) & np.isfinite(base) & np.isfinite(after))
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class BiasRanking(Shown):
         return {
             **_about(self.cases),
             "factor": self.factor,
-            "base": self.base.tolist(),
-            "after": self.after.tolist(),
+            "base": plain(self.base),
+            "after": plain(self.after),
             "reduction_by_sense": plain(self.by_sense),
         }
 
@@ -148,11 +149,10 @@ class OptimalScale(Shown):
 
     @property
     def edit(self) -> Edit:
-        """What puts the factors in force; factors of 1 are left out. Raises ``CallerError`` if all are 1."""
+        """What puts the factors in force."""
         operations = [
             Scale(tuple(Token(number, one.text) for number in one.ids), self.sense, float(factor))
             for one, factor in zip(self.train.words, self.factors, strict=True)
-            if factor != 1
         ]
         return Edit(tuple(operations), f"least bias {self.train.pair} in sense {self.sense}", self.base)
 
@@ -195,7 +195,7 @@ class OptimalScale(Shown):
             "penalty": self.penalty,
             "is_exact": self.is_exact,
             "factors": self.factors.tolist(),
-            **{name: getattr(self, name).tolist() for name in ("before", "removed", "after")},
+            **{name: plain(getattr(self, name)) for name in ("before", "removed", "after")},
             "reduction": plain(np.array(self.reduction)),
         }
 

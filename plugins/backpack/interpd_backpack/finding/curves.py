@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
+import numpy as np
+
 from interpd_backpack.finding.solving import Numbers
 
 WIDTH, HEIGHT = 520, 220
@@ -24,7 +26,8 @@ def curves_html(factors: Numbers, curves: Sequence[tuple[str, Numbers]], marks: 
         curves: What each line is called, and its values ``[factor]``.
         marks: One for each line, or none.
     """
-    shown = curves[:N_LINES]
+    most = max((float(values[np.isfinite(values)].max(initial=1.0)) for _, values in curves), default=1.0)
+    shown = [(name, np.minimum(values, most)) for name, values in curves[:N_LINES]]
     top = max((float(values.max()) for _, values in shown), default=1.0)
     low, high = float(factors[0]), float(factors[-1])
     bottom = min(1.0, *(float(values.min()) for _, values in shown))

@@ -86,7 +86,7 @@ def finetune(
     under: Under | None = options.pop("under", None)
     on_epoch: OnEpoch | None = options.pop("on_epoch", None)
     data = packed(
-        Asking(model).tokens,
+        _tokens_of(model),
         settings,
         {TRAIN: examples, EVALUATION: evaluation, HARD_NEGATIVES: hard_negatives},
         {BACKGROUND: background, HELD_OUT: held_out},
@@ -147,7 +147,8 @@ def packed(
     Prefixes are tokenised as texts of their own and suffixes without special tokens, and put together, as published.
 
     Args:
-        tokens: From texts to the token ids of each, with special tokens or with ``special=False``.
+        tokens: From texts to the token ids of each; with special tokens or with ``special=False``, and with
+            ``long=True`` also of those that the model does not take at once.
         settings: What the loss needs.
         examples: By use.
         texts: By use.
@@ -168,7 +169,7 @@ def packed(
             else:
                 rows.append((use, [prefix[:1], prefix[1:]]))
     for use, given in texts.items():
-        for ids in tokens(listed_texts(given)):
+        for ids in tokens(listed_texts(given), long=True):
             rows += [(use, [window[:1], window[1:]]) for window in _windows(ids, most)]
     items = np.array([[use, *(len(part) for part in (*parts, ())[:3])] for use, parts in rows], dtype=np.int64)
     if (short := items[:, 1:3].min(1) < 1).any():
@@ -212,6 +213,15 @@ def _suffixes(example: Example, number: int, use: int, settings: Settings) -> tu
     if settings.is_pair:
         return example.suffixes[:2]
     return example.suffixes[-1:] if settings.loss == "avoid" else example.suffixes[:1]
+
+
+def _tokens_of(model: Model) -> Tokens:
+    asking = Asking(model)
+
+    def tokens(texts: Sequence[str], *, special: bool = True, long: bool = False) -> list[tuple[int, ...]]:
+        return [asking.text_tokens(text) for text in texts] if long else asking.tokens(texts, special=special)
+
+    return tokens
 
 
 def _windows(ids: tuple[int, ...], most: int | None) -> Iterator[tuple[int, ...]]:

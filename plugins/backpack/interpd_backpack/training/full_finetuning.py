@@ -95,7 +95,7 @@ def full_finetuning(
     criterion = criterion_of(task)
     settings = Settings(criterion.quantity, **options)
 
-    def tokens(texts: Sequence[str], *, special: bool = True) -> list[tuple[int, ...]]:
+    def tokens(texts: Sequence[str], *, special: bool = True, **_: bool) -> list[tuple[int, ...]]:
         return [tuple(tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts]
 
     given = {TRAIN: examples, EVALUATION: evaluation, HARD_NEGATIVES: hard_negatives}

@@ -106,6 +106,16 @@ def test_the_outcome_lies_inside_the_ball(model, bare, again, radius, line_searc
         assert found.metrics.train.loss_after < found.metrics.train.loss_before
 
 
+def test_texts_that_the_model_does_not_take_at_once_are_windows(model, bare, again):
+    text = "the cat ate fish and bread . " * 6 + "a robot sat"
+    found = asked(model, held_out=[text], n_epochs=1)
+    ids = bare[1](text)["input_ids"]
+    windows = [ids[start : start + 32] for start in range(0, len(ids), 32)]
+    assert [int(n) for _, _, n, _ in found.metrics.items[-2:]] == [len(one) - 1 for one in windows]
+    wanted = [again(window, found.edit).sum() for window in windows]
+    np.testing.assert_allclose(found.metrics.log_after[-2:, 0], wanted, rtol=1e-9)
+
+
 def test_vectors_in_half_precision_are_measured_as_they_are_kept(model, bare, again):
     found = asked(model, half=True, radius=1e-4)
     for one in found.senses:

@@ -86,6 +86,7 @@ class Caching:
                 self._look(numbers, what, pairs.tokens.unique())
         examples = []
         for number in range(len(self._items)):
+            self._ctx.raise_if_cancelled()
             # what was kept of all pairs is let go item by item
             parts = [rows_of(one, pairs.tokens, pairs.senses, self._scale) for one in self._seen.pop(number)]
             examples.append(Example(joined(parts), len(parts[0].targets)))
