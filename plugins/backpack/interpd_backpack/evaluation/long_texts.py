@@ -76,7 +76,7 @@ def _piece(tokenize: Tokenize, text: str, start: int, size: int) -> tuple[list[P
 
 
 def _join(left: list[Placed], right: list[Placed]) -> None:
-    """Puts the tokens of the next piece to those before it, in the middle of what they share. Raises ``CallerError``."""
+    """Puts the next piece to those before it, in the middle of what they share. Raises ``CallerError``."""
     if not left:
         left += right
         return
