@@ -112,7 +112,14 @@ def asked_words(model: Model, texts: Sequence[str | int], pieces: Pieces) -> Ask
 
 def one_token(model: Model, text: str | int, pieces: Pieces) -> Word:
     """A word that is predicted, which is one token: of several only the first or the last. Raises ``CallerError``."""
-    return word(model, text, pieces if pieces in ("first", "last") else "refuse")
+    found = word(model, text, pieces if pieces in ("first", "last") else "each")
+    if len(found.ids) > 1:
+        strings = ", ".join(map(repr, spelt(model, found.ids)))
+        raise CallerError(
+            f"the word {found.text!r} is {len(found.ids)} tokens ({strings}), and one token is predicted: take one of "
+            "these, or pieces='first' or 'last'"
+        )
+    return found
 
 
 def listed(words: str | int | Sequence[str | int]) -> list[str | int]:

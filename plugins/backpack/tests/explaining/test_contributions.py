@@ -149,7 +149,7 @@ def test_json_has_all_of_it(backpack):
         ({"quantity": "difference"}, "give contrast"),
         ({"quantity": "logit", "contrast": "he"}, "with quantity='logit' leave it out"),
         ({"quantity": "probability"}, "expected one of logit, difference, log_probability"),
-        ({"target": "nurses"}, "the word ' nurses' is 2 tokens"),
+        ({"target": "nurses"}, "the word 'nurses' is 2 tokens .* take one of these, or pieces='first' or 'last'"),
         ({"target": 91}, "target is 91, but tokens are 0 to 90"),
     ],
 )

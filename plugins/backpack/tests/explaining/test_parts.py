@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import interpd_client
 from interpd.errors import CallerError
 from interpd.testing.tiny_models import tiny_model
+from interpd_backpack import worker
 from interpd_backpack.model import retrofit
 from interpd_backpack.worker.explaining.parts import BEFORE_HEAD, MIX, Directions, Row, check
 
@@ -66,6 +68,17 @@ def test_the_base_stream_is_one_part_more(model, found, quantity, against):
     np.testing.assert_allclose(one.contributions, expected, rtol=0, atol=1e-10)
     assert abs(one.residual) < 1e-10
     check(one, SimpleNamespace(dtype=torch.float64, written=()))
+
+
+@pytest.mark.slow
+def test_a_served_model_says_what_its_base_stream_adds(model, found):
+    tokenizer = tiny_model("gpt2").tokenizer
+    with interpd_client.local((model, tokenizer), name="tiny", plugins={"backpack": worker}) as client:
+        one = client.model("tiny").backpack.contributions([5, 60, 7, 80, 9], 11, position=3)
+    base = model.lm_head.weight.detach()[11] @ found["states"][0, 3]
+    np.testing.assert_allclose(one.base, base, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(one.contributions.sum() + one.base, found["logits"][0, 3, 11], rtol=0, atol=1e-10)
+    assert "elsewhere" in one.to_html()
 
 
 def test_what_does_not_add_up_is_refused(model, found):

@@ -101,7 +101,7 @@ def test_json_has_all_of_it(backpack):
         ({"senses": [4]}, "sense 4 is not there: the model has senses 0 to 3"),
         ({"top": 0}, "top is 0, expected 1 or more"),
         ({"words": []}, "no word was given"),
-        ({"rank_of": "robots"}, "the word ' robots' is 2 tokens"),
+        ({"rank_of": "robots", "pieces": "mean"}, "'robots' is 2 tokens .' robot', 's'., and one token is predicted"),
     ],
 )
 def test_what_cannot_be_is_refused(backpack, options, message):
