@@ -74,3 +74,20 @@ def spelt(model: Model, ids: Sequence[int]) -> tuple[str, ...]:
     size = min(SPELT_AT_ONCE, model.info.max_positions or SPELT_AT_ONCE)
     chunks = [tuple(ids[at : at + size]) for at in range(0, len(ids), size)]
     return tuple(string for chunk in chunks for string in model.tokenize(Prompt(token_ids=chunk)).strings)
+
+
+def laid_out(text: str, strings: Sequence[str]) -> tuple[str, ...]:
+    """The part of a text that each of its tokens makes, spaces included, which tokens by themselves may lack.
+
+    A token that the text does not have at its place (a special one, half a character) is as it is by itself.
+    """
+    parts, at = [], 0
+    for string in strings:
+        core = string.strip() or string
+        start = text.find(core, at)
+        if core and start >= 0 and not text[at:start].strip():
+            parts.append(text[at : start + len(core)])
+            at = start + len(core)
+        else:
+            parts.append(string)
+    return tuple(parts)

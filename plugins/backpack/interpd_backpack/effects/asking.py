@@ -11,7 +11,7 @@ from interpd.graph.run import Tokens
 from interpd_backpack.asking import Said, listed, one_token, strings_of
 from interpd_backpack.edits import Edit
 from interpd_backpack.effects.results import Effects, Item
-from interpd_backpack.words import Pieces, Word, spelt
+from interpd_backpack.words import Pieces, Word, laid_out, spelt
 from interpd_client import Model
 
 Where = int | Sequence[int] | Literal["all"]
@@ -88,7 +88,7 @@ def _several(prompts: Any) -> list[Any]:
 
 
 def _item(tokens: Tokens, row: int, place: int) -> Item:
-    return Item(row, place, tokens.ids[: place + 1], tokens.strings[: place + 1])
+    return Item(row, place, tokens.ids[: place + 1], laid_out(tokens.text, tokens.strings)[: place + 1])
 
 
 def _places(length: int, position: Where) -> list[int]:

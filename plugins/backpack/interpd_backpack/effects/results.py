@@ -45,6 +45,7 @@ class Item:
     ids: tuple[int, ...]
     """The tokens up to it."""
     strings: tuple[str, ...]
+    """What each makes of the prompt's text."""
 
     def __str__(self) -> str:
         return "".join(self.strings)

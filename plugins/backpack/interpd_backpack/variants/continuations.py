@@ -33,7 +33,7 @@ class Continuation:
 
     token_ids: tuple[int, ...]
     strings: tuple[str, ...]
-    """Each token by itself."""
+    """What each token adds to the text."""
     text: str
     stop_reason: str
     """``length``, ``eos``, ``stop_string`` or ``stop_token``."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from interpd.errors import CallerError
 from interpd.graph.run import Generated, TokenGenerated, Tokens
 from interpd_backpack.variants.continuations import Continuation, Prompted, Variants
-from interpd_backpack.words import spelt
+from interpd_backpack.words import laid_out, spelt
 from interpd_client import Model, PromptTrace
 
 Write = Callable[[PromptTrace], object]
@@ -168,13 +168,13 @@ def _spelt(model: Model, done: Mapping[_Row, Generated]) -> tuple[tuple[Continua
     strings = dict(zip(ids, spelt(model, ids), strict=True))
     found: dict[int, list[Continuation]] = {}
     for row, one in done.items():
-        texts = tuple(strings[id_] for id_ in one.token_ids)
+        texts = laid_out(one.text, [strings[id_] for id_ in one.token_ids])
         found.setdefault(row.prompt, []).append(Continuation(one.token_ids, texts, one.text, one.stop_reason))
     return tuple(tuple(found[prompt]) for prompt in sorted(found))
 
 
 def _prompted(tokens: Tokens) -> Prompted:
-    return Prompted(tokens.text or "".join(tokens.strings), tokens.ids)
+    return Prompted("".join(laid_out(tokens.text, tokens.strings)), tokens.ids)
 
 
 def _said(result: Any, model: Model) -> dict[str, Any]:
