@@ -93,6 +93,7 @@ def test_a_dry_run_says_which_words_each_sense_speaks_more_for(part, plain):
         )
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_what_is_done_to_all_words_looks_at_those_that_are_named(part):
     edit = part.edit(ProjectOut("all", ("she", "he"), 1), MaskWeights(positions=(0,)), name="all")
     with pytest.raises(CallerError, match="names no token that it changes: say which tokens to look at"):

@@ -75,6 +75,7 @@ def test_an_operation_does_what_editing_the_module_by_hand_does(name, model, par
     assert np.array_equal(weights, own_weights)
 
 
+@pytest.mark.slow
 def test_the_order_of_operations_is_that_of_the_list(model, part, plain):
     one, other = Scale("nurse", 0, 3), AddDelta("nurse", 0, VECTOR)
     found = {}
@@ -85,6 +86,7 @@ def test_the_order_of_operations_is_that_of_the_list(model, part, plain):
     assert np.abs(found[one, other] - found[other, one]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_scaling_senses_is_scaling_the_weights_of_their_token(model, part, plain):
     ids, nurse = plain.ids(TEXT), plain.id("nurse")
     here = (ids[0] == nurse).nonzero()[:, 0]
@@ -115,6 +117,7 @@ def test_a_prompt_without_the_token_keeps_every_bit(model, part):
     assert all(np.array_equal(one, other) for one, other in zip(alone, edited, strict=True))
 
 
+@pytest.mark.slow
 def test_an_inverse_restores(model, part):
     edit = built(
         part,
@@ -156,6 +159,7 @@ def test_generations_are_edited_at_every_step(model, part, plain):
     np.testing.assert_allclose(t.result["last"], plain.logits(ids, plain.table(edit.operations))[-5:], **EXACT)
 
 
+@pytest.mark.slow
 def test_weights_of_positions_are_multiplied(model, part, plain):
     edit = built(part, [MaskWeights(positions=(2, 3), senses=(0, 3), factor=-0.5)])
 
@@ -169,6 +173,7 @@ def test_weights_of_positions_are_multiplied(model, part, plain):
     np.testing.assert_allclose(weights, weigh(torch.tensor(plain.weights(plain.ids(TEXT)))[None])[0], **EXACT)
 
 
+@pytest.mark.slow
 def test_a_position_that_is_not_there_is_refused(model, part):
     with pytest.raises(CallerError, match="the edit is about position 30, the text has 9 tokens"):
         under(model, part, built(part, [MaskWeights(positions=(30,))]))
@@ -186,6 +191,7 @@ def low_contributions(plain, ids, one):
     return logits
 
 
+@pytest.mark.slow
 def test_only_what_a_sense_speaks_against_is_reweighted(model, part, plain):
     edit = built(part, [MaskWeights(["nurse", "the"], (1, 3), 2.5, negative_only=0.1)])
     (one,) = edit.operations
@@ -194,6 +200,7 @@ def test_only_what_a_sense_speaks_against_is_reweighted(model, part, plain):
     assert np.abs(logits - under(model, part, None)[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_reweighted_contributions_hold_in_generations(model, part, plain):
     edit = built(part, [MaskWeights(["nurse", "the"], (0, 1, 2, 3), 9, negative_only=0.3)])
     (one,) = edit.operations

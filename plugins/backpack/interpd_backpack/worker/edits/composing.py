@@ -26,7 +26,7 @@ from interpd_backpack.edits import (
     Topic,
     Transplant,
 )
-from interpd_backpack.edits.places import Senses
+from interpd_backpack.edits.places import Senses, TokenOrWord, Tokens
 from interpd_backpack.worker.lexicon import Lexicon
 
 TopicFactors = Callable[[Topic], Tensor]
@@ -59,7 +59,7 @@ def edited_senses(
     """
     wanted = torch.as_tensor(ids, dtype=torch.int64, device=lexicon.device)
     # what is copied has to be carried along from the start: it may be changed before, or be a copy itself
-    sources = [one.out_of.id for one in edit.operations if isinstance(one, Transplant)]
+    sources = [_id(one.out_of) for one in edit.operations if isinstance(one, Transplant)]
     known = torch.cat([wanted, wanted.new_tensor(sources)]).unique()
     senses = lexicon.senses(known)
     table = Table(known, wide(senses).clone(), lexicon, topic_factors)
@@ -101,10 +101,8 @@ class Table:
 
     def _scale(self, one: Scale | Remove | MaskWeights) -> None:
         factor = 0.0 if isinstance(one, Remove) else one.factor
-        # not by indices: zero times infinity is none, but zero that is put there is zero
-        where = self._where(one.tokens, one.senses)
-        scaled = self.senses * factor if factor else torch.zeros_like(self.senses)
-        self.senses = torch.where(where[..., None], scaled, self.senses)
+        # what was infinite is zero, too, once it is removed
+        self._change(one.tokens, one.senses, lambda part: part * factor if factor else torch.zeros_like(part))
 
     def _topic(self, one: Topic) -> None:
         if self.topic_factors is None:
@@ -112,35 +110,42 @@ class Table:
         self.senses = self.senses * self.topic_factors(one).to(self.senses)[self.ids][..., None]
 
     def _replace(self, one: ReplaceAssociation) -> None:
-        old, new = wide(self.lexicon.output_rows([one.remove.id, one.add.id])).to(self.senses.dtype)
-        share = (self.senses @ old / (old @ old))[..., None]
-        self._put((one.target,), one.senses, self.senses + share * (new * ((old @ old) / (new @ new)) - old))
+        old, new = self.lexicon.output_rows([_id(one.remove), _id(one.add)]).to(self.senses.dtype)
+        replacement = new * ((old @ old) / (new @ new)) - old
+        self._change((one.target,), one.senses, lambda part: part + (part @ old / (old @ old))[..., None] * replacement)
 
     def _transplant(self, one: Transplant) -> None:
-        row = torch.searchsorted(self.ids, one.out_of.id)
-        self._put((one.into,), one.senses, self.senses[row].expand_as(self.senses))
+        (source,) = self.senses[self._rows((one.out_of,))]
+        self._change((one.into,), one.senses, source.expand_as)
 
     def _project(self, one: ProjectOut) -> None:
         way = unit(direction_of(one, self.lexicon)).to(self.senses)
-        along = (self.senses @ way)[..., None] * way
-        self._put(one.tokens, one.senses, self.senses - one.share * along)
+        self._change(one.tokens, one.senses, lambda part: part - one.share * (part @ way)[..., None] * way)
 
     def _add(self, one: AddDelta) -> None:
-        self._put((one.token,), (one.sense,), self.senses + torch.tensor(one.vector).to(self.senses))
+        self._change((one.token,), (one.sense,), lambda part: part + torch.tensor(one.vector).to(part))
 
     def _set(self, one: Set) -> None:
-        self._put((one.token,), (one.sense,), torch.tensor(one.vector).to(self.senses).expand_as(self.senses))
+        self._change((one.token,), (one.sense,), lambda part: torch.tensor(one.vector).to(part).expand_as(part))
 
-    def _put(self, tokens: Iterable[Token] | str, senses: Senses, values: Tensor) -> None:
-        self.senses = torch.where(self._where(tokens, senses)[..., None], values, self.senses)
+    def _change(self, tokens: Tokens | None, senses: Senses, make: Callable[[Tensor], Tensor]) -> None:
+        """Puts what ``make`` makes of rows ``[token, sense, d_model]`` in place of some of their senses."""
+        rows = self._rows(tokens or ())
+        if rows is not None and not len(rows):
+            return
+        part = self.senses if rows is None else self.senses[rows]
+        is_meant = chosen(senses, part.shape[1], part.device)[:, None]
+        changed = torch.where(is_meant, make(part), part)
+        if rows is None:
+            self.senses = changed
+        else:
+            self.senses[rows] = changed
 
-    def _where(self, tokens: Iterable[Token] | str, senses: Senses) -> Tensor:
-        n_senses = self.senses.shape[1]
-        of_senses = chosen(senses, n_senses, self.ids.device)
+    def _rows(self, tokens: Tokens) -> Tensor | None:
+        """Where tokens stand in the table, those of them that do; ``None``: all of it."""
         if tokens == ALL:
-            return of_senses.expand(len(self.ids), n_senses)
-        named = self.ids.new_tensor([token.id for token in tokens])
-        return torch.isin(self.ids, named)[:, None] & of_senses
+            return None
+        return torch.isin(self.ids, self.ids.new_tensor([_id(token) for token in tokens])).nonzero()[:, 0]
 
 
 _ACTS = (
@@ -154,10 +159,15 @@ _ACTS = (
 )
 
 
+def _id(token: TokenOrWord) -> int:
+    assert isinstance(token, Token)
+    return token.id
+
+
 def direction_of(operation: ProjectOut, lexicon: Rows) -> Tensor:
     """What is projected out, ``[d_model]`` in float64. Raises ``CallerError`` for two tokens of equal rows."""
     if isinstance(operation.direction, tuple):
-        one, other = lexicon.output_rows([token.id for token in operation.direction]).double()
+        one, other = lexicon.output_rows([_id(token) for token in operation.direction]).double()
         found = one - other
     else:
         found = torch.tensor(operation.direction)
