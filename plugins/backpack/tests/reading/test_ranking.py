@@ -6,6 +6,7 @@ import torch
 from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
+from interpd.graph.run import Progress
 from interpd_backpack.worker.reading import vectors
 
 
@@ -74,3 +75,12 @@ def test_a_ranking_is_shown_by_sense_and_over_all(backpack):
     assert found.to_dict()["strings"][str(found.top()[0].id)] == found.top()[0].token
     with pytest.raises(CallerError, match="give top=3"):
         found.top(3)
+
+
+def test_a_scan_says_how_far_it_is(backpack, ids, small_chunks):
+    t = backpack._model.trace([ids("she")])
+    t.save(out=t.op("backpack.reverse", target=ids("she")))
+    events = list(t.submit().events())
+    told = [event for event in events if isinstance(event, Progress)]
+    assert [event.done for event in told] == list(range(0, 91, 10))
+    assert {(event.total, event.message) for event in told} == {(91, "tokens")}
