@@ -61,6 +61,7 @@ def test_a_sweep_of_factors_needs_no_further_pass_and_is_what_each_would_give(mo
     np.testing.assert_allclose(found.curve("doctor", 2, factors), wanted, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_sides_of_several_words_add_their_probabilities(model, bare):
     found = rank_bias(model, WORDS, PROMPTS, (("he", "his"), ("she", "her")), factor=0.5)
     sides = ((" he", " his"), (" she", " her"))
@@ -97,6 +98,7 @@ def test_an_edit_that_is_in_force_is_in_the_numbers(model):
     np.testing.assert_allclose(again.base, found.after, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_pieces_of_a_word_are_scaled_together_when_that_is_asked_for(model, bare):
     with pytest.raises(CallerError, match="is 2 tokens"):
         rank_bias(model, ["nurses"], PROMPTS)
@@ -127,5 +129,8 @@ def test_results_can_be_looked_at(model, capsys):
 def test_what_cannot_be_is_refused(model, arguments, message):
     with pytest.raises(CallerError, match=message):
         rank_bias(**{"model": model, "words": ["nurse"], "prompts": PROMPTS, **arguments})
+
+
+def test_a_sense_that_there_is_not_is_refused(model):
     with pytest.raises(CallerError, match="there is no sense 4"):
         optimal_scale(model, WORDS, PROMPTS, sense=4)

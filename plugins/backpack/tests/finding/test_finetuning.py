@@ -1,5 +1,7 @@
 """Sense finetuning against the bare model, to whose senses the found vectors are added by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ PAIRS = [
 ]
 BACKGROUND = ["the cat ate fish and bread .", "music in London was good", "The teacher was happy because they ran"]
 HELD_OUT = ["a robot sat on the cat", "film and music , not fish"]
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
 QUICK = {"n_epochs": 3, "accumulate": 2, "learning_rate": 0.02, "senses_per_example": 3, "progress": False}
 
 
@@ -64,7 +67,7 @@ def summed(again, bare, prefix, suffix, edit):
     return again(ids, edit)[len(first) - 1 :].sum()
 
 
-@pytest.mark.parametrize("loss", ["say", "avoid", "balance", "prefer"])
+@pytest.mark.parametrize("loss", ["say", "balance", SLOW("avoid"), SLOW("prefer")])
 def test_the_model_with_the_edit_has_the_losses_that_are_told(model, bare, again, loss):
     found = asked(model, loss, radius=1e-2)
     metrics = found.metrics
@@ -84,15 +87,17 @@ def test_the_model_with_the_edit_has_the_losses_that_are_told(model, bare, again
     assert all(isinstance(one, AddDelta) for one in found.edit.operations)
 
 
+@pytest.mark.slow
 def test_the_edit_in_force_gives_what_was_told_and_can_be_built_on(model):
     first = asked(model, radius=1e-2)
     second = asked(model, radius=1e-2, under=first.edit, n_epochs=1)
     np.testing.assert_allclose(second.metrics.log_before, first.metrics.log_after, rtol=1e-9)
 
 
-@pytest.mark.parametrize("radius", [1e-3, 1e-5])
-@pytest.mark.parametrize("line_search", [False, True])
-def test_the_outcome_lies_inside_the_ball(model, bare, again, radius, line_search):
+@pytest.mark.parametrize(
+    ("line_search", "radius"), [(True, 1e-5), SLOW(True, 1e-3), SLOW(False, 1e-3), SLOW(False, 1e-5)]
+)
+def test_the_outcome_lies_inside_the_ball(model, bare, again, line_search, radius):
     found = asked(model, radius=radius, line_search=line_search, learning_rate=0.1)
     if not line_search and not found.epoch:
         assert not any(one.vector.any() for one in found.senses)
@@ -106,6 +111,7 @@ def test_the_outcome_lies_inside_the_ball(model, bare, again, radius, line_searc
         assert found.metrics.train.loss_after < found.metrics.train.loss_before
 
 
+@pytest.mark.slow
 def test_texts_that_the_model_does_not_take_at_once_are_windows(model, bare, again):
     text = "the cat ate fish and bread . " * 6 + "a robot sat"
     found = asked(model, held_out=[text], n_epochs=1)
@@ -116,6 +122,7 @@ def test_texts_that_the_model_does_not_take_at_once_are_windows(model, bare, aga
     np.testing.assert_allclose(found.metrics.log_after[-2:, 0], wanted, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_vectors_in_half_precision_are_measured_as_they_are_kept(model, bare, again):
     found = asked(model, half=True, radius=1e-4)
     for one in found.senses:
@@ -152,7 +159,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(model, client):
         asked(fresh, resume="half-way", seed=1)
 
 
-@pytest.mark.parametrize("selector", ["alpha", "gradient", "epsilon", "fisher"])
+@pytest.mark.parametrize("selector", [SLOW("alpha"), SLOW("gradient"), "epsilon", SLOW("fisher")])
 def test_every_selector_runs_and_improves_the_examples(model, selector):
     found = asked(model, selector=selector, background_weight=1.0, radius=1e-2)
     assert len(found.senses) <= 3 * len(SAY)
@@ -185,6 +192,9 @@ def test_results_can_be_looked_at_and_tell_of_other_examples_and_hard_negatives(
 def test_what_cannot_be_is_refused(model, options, message):
     with pytest.raises(CallerError, match=message):
         asked(model, **options)
+
+
+def test_examples_that_do_not_fit_the_task_are_refused(model):
     with pytest.raises(CallerError, match="there is no task 'capital'"):
         finetune(model, SAY, "capital", background=BACKGROUND)
     with pytest.raises(CallerError, match="has 1 suffixes, 'prefer' needs 2"):

@@ -48,6 +48,7 @@ def bias_again(twin, word, factor):
     return np.mean(ratios)
 
 
+@pytest.mark.slow
 def test_the_direction_is_taken_out_of_the_words_embedding_and_of_nothing_else(twin):
     with interpd_client.local(twin, name="twin") as client:
         found = projected_bias(client.model("twin"), WORDS, PROMPTS, factors=FACTORS)

@@ -32,6 +32,7 @@ def finetuned(model, tokenizer, **options):
     return full_finetuning(model, tokenizer, EXAMPLES, Criterion("balance", 1.0), **{**given, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [1e-3, 1e-5])
 def test_a_copy_learns_and_stays_inside_the_ball(radius):
     model, tokenizer = tiny_backpack(torch.float64)
@@ -46,6 +47,7 @@ def test_a_copy_learns_and_stays_inside_the_ball(radius):
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_one_step_is_that_of_torch_on_the_written_out_loss():
     model, tokenizer = tiny_backpack(torch.float64)
     found = finetuned(model, tokenizer, n_epochs=1, accumulate=3, kl_weight=0.0, radius=1e9, held_out=())
