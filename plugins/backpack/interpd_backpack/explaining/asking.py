@@ -130,19 +130,16 @@ def _said(under: Under | None) -> dict[str, str] | None:
 
 
 class _Watch:
-    """Puts the parts of a partial result together."""
+    """Takes partial results apart."""
 
     def __init__(self, told: OnPartial) -> None:
         self._told = told
-        self._parts: dict[str, np.ndarray] = {}
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, ResultEvent) or not event.partial:
-            return
-        self._parts[event.name] = event.tensor.to_numpy()
-        if event.name == "counts":
-            # the last of the three
-            self._told(dict(self._parts))
+        if isinstance(event, ResultEvent) and event.partial and event.name == "so_far":
+            table = event.tensor.to_numpy()
+            types, counts = table[:, :2].astype(np.int64).T
+            self._told({"types": types, "counts": counts, "sums": table[:, 2:]})
 
 
 def _asked(model: Model, number: Number) -> tuple[Quantity, Word | None, Word | None]:

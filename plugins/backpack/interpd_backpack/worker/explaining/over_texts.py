@@ -52,7 +52,7 @@ def contributions_over(
 ) -> Overall:
     """What senses of tokens add to predictions over many texts, by (token, sense), each exact.
 
-    The sums so far come as partial results ``types``, ``sums`` and ``counts``.
+    What there is so far comes as the partial result ``so_far``: a row ``[type, count, *sums]`` for each token.
 
     Args:
         texts: Tokens of the texts, one behind the other.
@@ -149,9 +149,8 @@ class _Work:
 
     def tell(self) -> None:
         """Sends the sums so far."""
-        types = self._counts.nonzero()[:, 0]
-        for name, table in (("types", types), ("sums", self._sums[types]), ("counts", self._counts[types])):
-            self._ctx.partial(name, table)
+        types = self._counts.nonzero()
+        self._ctx.partial("so_far", torch.cat([types, self._counts[types], self._sums[types[:, 0]]], dim=1))
 
     def result(self) -> Overall:
         """All of it."""
