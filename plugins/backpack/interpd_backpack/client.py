@@ -43,7 +43,8 @@ class Backpack(Reading, Explaining, Varying, Finding):
             edit: What the model is compared with: an edit, or a function that records writes.
             on_progress: Called with the part, how far it is, of how much, and what it counts.
             data: Fields of ``interpd_backpack.evaluation.Data``: ``pairs``, ``jobs``, ``bags``, ``examples``, ``task``,
-                ``hard_negatives``, ``texts``, ``prompts``, ``sense``.
+                ``hard_negatives``, ``texts``, ``prompts``, ``sense``; and of the settings of the parts that are named,
+                ``n_samples`` for instance.
 
         Raises:
             CallerError: What cannot be, before anything is computed.

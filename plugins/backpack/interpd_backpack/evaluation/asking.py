@@ -14,8 +14,8 @@ from interpd.graph.run import Event, Progress, Tokens
 from interpd_backpack.evaluation.long_texts import long_text_ids
 from interpd_client import Model
 
-TOKENS_AT_ONCE = 1 << 16
-"""Tokens of one request, padding included; between two of them progress is told."""
+TOKENS_AT_ONCE = 1 << 14
+"""Tokens of one request, padding included: minutes of the published model on a few cores, within any deadline."""
 ASKED_AT_ONCE = 8
 """Texts whose tokens are asked for at the same time."""
 

@@ -24,6 +24,7 @@ from interpd_backpack.evaluation.sections import Chart, Section, Table, percent,
 from interpd_backpack.finding.cases import How, cases
 from interpd_backpack.finding.solving import bias
 
+REMOVED = "bias on the train prompts with one sense removed"
 QUIET = How(run={"progress": False})
 PENALTY = 1.0
 """On leaving the factor 1, in the published optimisation."""
@@ -107,11 +108,7 @@ class GenderBias:
         tables = (
             Table(columns, tuple(rows)),
             Table(("profession", *names, "factor"), each, "professions"),
-            Table(
-                tuple(f"sense {number}" for number in range(len(self.by_sense))),
-                (tuple(map(float, self.by_sense)),),
-                "bias on the train prompts with one sense removed",
-            ),
+            Table(("sense", "bias"), tuple(enumerate(map(float, self.by_sense))), REMOVED),
         )
         chart = Chart(
             "bias",

@@ -136,7 +136,7 @@ class ExampleMetrics:
             edited = self.general.edited
             rows.append(("general text, nats", *_moved(float(self.general.surprisals.mean()), _mean(edited))))
         notes = [
-            f"{len(self.losses.before)} examples; a success is a loss ({self.criterion.quantity}) below "
+            f"examples: {len(self.losses.before)}; a success is a loss ({self.criterion.quantity}) below "
             f"{self.criterion.below:.4g}; log probabilities are summed over the tokens of a suffix"
         ]
         if self.general is not None and self.general.degradation is not None:

@@ -108,7 +108,7 @@ def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any
 
     Args:
         asked: A suite; names of parts; ``None``: all parts whose data are there.
-        data: Fields of ``Data``.
+        data: Fields of ``Data``, and of the settings of the parts that are named (``n_samples`` of ``topics``).
         has_edit: Whether an edit is compared; without one there is no collateral.
 
     Raises:
@@ -119,17 +119,28 @@ def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any
             raise CallerError(f"a suite has its own data; {sorted(data)[0]!r} belongs to names of parts")
         found = asked
     else:
-        _refuse_unknown(data, [field.name for field in fields(Data)], "data")
-        given = Data(**data)
+        own = {field.name for field in fields(Data)}
+        given = Data(**{name: value for name, value in data.items() if name in own})
+        details = {name: value for name, value in data.items() if name not in own}
         if asked is None:
             names = [name for name in PARTS if given.has(name) and (has_edit or name != "collateral")]
         else:
             names = [asked] if isinstance(asked, str) else list(asked)
         _refuse_unknown(names, PARTS, "part")
-        found = replace(Suite(), **{name: given.settings(name) for name in names})
+        found = replace(Suite(), **_detailed({name: given.settings(name) for name in names}, details))
     if not any(found.parts()):
         raise CallerError(f"there is nothing to measure: name parts of {', '.join(PARTS)}, and give their data")
     return found
+
+
+def _detailed(parts: Mapping[str, PartSettings], details: Mapping[str, Any]) -> dict[str, PartSettings]:
+    """Settings with the fields that were given by name, each in the parts that have it. Raises ``CallerError``."""
+    fields_of = {name: {field.name for field in fields(settings)} for name, settings in parts.items()}
+    _refuse_unknown(details, sorted({field.name for field in fields(Data)}.union(*fields_of.values())), "data")
+    return {
+        name: replace(settings, **{key: value for key, value in details.items() if key in fields_of[name]})
+        for name, settings in parts.items()
+    }
 
 
 def _files(given: str | Path | Sequence[str | Path]) -> tuple[str | Path, ...]:

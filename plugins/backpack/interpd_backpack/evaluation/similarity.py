@@ -68,6 +68,8 @@ class LexicalSimilarity:
 
     sets: tuple[SetSimilarity, ...]
     unknown: Unknown
+    has_edit: bool = False
+    """Whether an edit was evaluated, which these numbers are not of."""
 
     def section(self) -> Section:
         """A row for each measure, a column for each set, the paper's numbers beside."""
@@ -92,6 +94,8 @@ class LexicalSimilarity:
         if n_unknown:
             done = {"keep": "kept", "drop": "left out", "refuse": "refused"}[self.unknown]
             notes.append(f"{n_unknown} pairs have a word that the vocabulary cannot express; they were {done}")
+        if self.has_edit:
+            notes.append("similarity is of the senses as they are, without the edit")
         return Section("Lexical similarity", tables, (chart,), tuple(notes))
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def measure_similarity(asking: Asking, settings: SimilaritySettings) -> LexicalS
     for number, one in enumerate(sets):
         measured.append(_measured(asking, one, tokens, unknown, settings.unknown))
         asking.told(number + 1, len(sets), one.name)
-    return LexicalSimilarity(tuple(measured), settings.unknown)
+    return LexicalSimilarity(tuple(measured), settings.unknown, asking.put is not None)
 
 
 def _measured(

@@ -57,7 +57,7 @@ def evaluate(
         edit: An edit that the model is compared with, or a function that puts one in force in a trace.
         on_progress: Called with (part, done, total, what) as the work goes on.
         data: Fields of ``Data``: ``pairs``, ``jobs``, ``bags``, ``examples``, ``task``, ``hard_negatives``, ``texts``,
-            ``prompts``, ``sense``.
+            ``prompts``, ``sense``; and of the settings of the parts that are named, ``n_samples`` for instance.
 
     Raises:
         CallerError: What cannot be, before anything is computed; of a suite of one part also what that part refuses.

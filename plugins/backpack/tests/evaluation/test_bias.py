@@ -1,6 +1,7 @@
 """Gender bias against forward passes of the weights themselves, with senses scaled by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,16 @@ def test_files_of_something_else_are_refused(tmp_path, content, said):
     (tmp_path / "jobs.json").write_text(json.dumps(content))
     with pytest.raises(CallerError, match=said):
         BiasSettings(file=tmp_path / "jobs.json").read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_it"),
+    [
+        ({}, False),
+        ({"source": "stanfordnlp/backpack-gpt2"}, True),
+        ({"n_parameters": 170_083_584, "sizes": {"sense": 16}}, True),
+        ({"n_parameters": 170_083_584, "sizes": {"sense": 8}}, False),
+    ],
+)
+def test_the_published_model_is_known_by_its_name_or_its_size(here, changes, is_it):
+    assert published.is_published(replace(here.model.info, **changes)) is is_it

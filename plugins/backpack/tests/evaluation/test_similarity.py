@@ -76,3 +76,13 @@ def test_published_files_are_measured_whole(here, shared):
     found = measure_similarity(Asking(here.model), SimilaritySettings(files=files))
     assert [one.name for one in found.sets] == [file.stem for file in files]
     assert all(one.published == {} for one in found.sets)
+
+
+def test_the_papers_numbers_stand_beside_those_of_the_published_model(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "is_published", lambda info: True)
+    rows = "".join(f"{one} {other} {number % 7}\n" for number, (one, other) in enumerate([*PAIRS] * 11) if number < 65)
+    (tmp_path / "rg65.txt").write_text(rows)
+    found = measure_similarity(Asking(here.model), SimilaritySettings(files=(tmp_path / "rg65.txt",)))
+    table = found.section().tables[0]
+    assert table.columns == ("similarity by", "rg65", "rg65, paper")
+    assert {row[0]: row[2] for row in table.rows if row[2] is not None} == {"min": 0.653}

@@ -24,6 +24,7 @@ from interpd_backpack.evaluation import (
 )
 from interpd_backpack.evaluation.charts import svg
 from interpd_backpack.evaluation.sections import written
+from interpd_backpack.evaluation.settings import suite_of
 
 PROFESSIONS = BiasSettings(professions=("nurse", "doctor"), prompts=("The {} said",), train_prompts=("a {} ,",))
 
@@ -133,14 +134,21 @@ def test_topic_edits_are_those_of_the_edit_language(here):
 
 
 def test_without_names_all_parts_are_measured_whose_data_are_there():
-    from interpd_backpack.evaluation.settings import suite_of
-
     names = [name for name, _ in suite_of(None, {"texts": "a.txt"}, has_edit=False).parts()]
     assert names == ["bias", "perplexity"]
     given = {"pairs": "a.txt", "bags": {"a": ["b"]}, "examples": "e.jsonl", "task": "gender"}
     names = [name for name, _ in suite_of(None, given, has_edit=True).parts()]
     assert names == ["similarity", "bias", "topics", "examples", "collateral"]
     assert Data(texts="a.txt").settings("perplexity") == PerplexitySettings(texts=("a.txt",))
+
+
+def test_settings_of_the_parts_that_are_named_can_be_given_by_name():
+    given = {"bags": {"pets": ("cat",)}, "n_samples": 3, "strengths": (2,), "texts": "a.txt", "stride": 8}
+    found = suite_of(("topics", "perplexity"), given, has_edit=False)
+    assert found.topics == TopicSettings(bags={"pets": ("cat",)}, n_samples=3, strengths=(2,))
+    assert found.perplexity == PerplexitySettings(texts=("a.txt",), stride=8)
+    with pytest.raises(CallerError, match="no data 'strides'; did you mean 'stride'"):
+        suite_of("perplexity", {"texts": "a.txt", "strides": 8}, has_edit=False)
 
 
 @pytest.mark.parametrize(
