@@ -23,14 +23,14 @@ def tiny():
     return tiny_backpack()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(tiny):
     return tiny[0]
 
 
-@pytest.fixture
-def source(tmp_path, model):
-    return as_published(tmp_path / "published", model)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, model):
+    return as_published(tmp_path_factory.mktemp("models") / "published", model)
 
 
 def logits(folder):
@@ -77,6 +77,7 @@ def test_a_file_is_converted_with_the_checksum_that_is_expected(source, model, t
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_other_numbers_stay_in_their_dtype(model, tmp_path):
     source = as_published(tmp_path / "half", tiny_backpack(torch.float16)[0])
     convert(source, tmp_path / "out")
@@ -84,6 +85,7 @@ def test_other_numbers_stay_in_their_dtype(model, tmp_path):
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_levanters_weights_are_divided_by_the_number_of_senses(model, tmp_path):
     settings = published_settings(model, model_type="backpack-gpt2")
     settings.pop("sense_output_scale")
@@ -94,7 +96,9 @@ def test_levanters_weights_are_divided_by_the_number_of_senses(model, tmp_path):
         torch.testing.assert_close(logits(tmp_path / "out") * 4, model(IDS).logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"sense_block_scale": 1, "sense_intermediate_scale": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"sense_block_scale": 1, "sense_intermediate_scale": 1}, marks=pytest.mark.slow)]
+)
 def test_checkpoints_of_the_papers_training_code_are_turned_and_renamed(changes, tmp_path):
     model, _ = tiny_backpack(**changes)
     state = {f"model.{name}": weight for name, weight in flash(model).items()}

@@ -130,7 +130,7 @@ def test_senses_that_an_earlier_step_edited_stay_edited_in_the_cache(model, ids)
     torch.testing.assert_close(edited(ids), 2 * model(ids).logits, **EXACT)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_scale_by_layer_counts_in_every_attention(shared, number):
     case = golden_cases(shared)[number]
     ids, expected = torch.tensor(case["input_ids"]), torch.tensor(case["logits"], dtype=torch.float64)

@@ -6,6 +6,7 @@ import torch
 from interpd.testing.tiny_models import tiny_model
 from interpd_backpack.model import RetrofitConfig, RetrofitForCausalLM, retrofit
 
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "mistral")]
 CLOSE = {"rtol": 0, "atol": 1e-10}
 
 
@@ -29,14 +30,16 @@ def ids():
     return torch.randint(3, 300, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
-def test_a_gate_of_zero_leaves_the_backbone_as_it_is(ids):
+def test_a_gate_of_zero_leaves_the_backbone_as_it_is_and_training_too(ids):
     model, backbone = retrofitted("llama")
     model.backpack.gate.zero_()
     torch.testing.assert_close(model(ids).logits, backbone(ids).logits, **CLOSE)
     assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"backpack"}
+    model.train()
+    assert (model.backpack.training, model.backbone.training) == (True, False)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral"])
+@pytest.mark.parametrize("architecture", ["llama", *MORE])
 def test_the_gated_sum_of_senses_is_added_before_the_head(architecture, ids):
     model, backbone = retrofitted(architecture)
     output = model(ids, use_cache=False)
@@ -51,7 +54,7 @@ def test_the_gated_sum_of_senses_is_added_before_the_head(architecture, ids):
     torch.testing.assert_close(torch.cat([begun.logits, rest.logits], 1), output.logits, **CLOSE)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["llama", MORE[0]])
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_saved_and_loaded_and_generates(architecture, ids, tmp_path):
     model, _ = retrofitted(architecture)
@@ -75,9 +78,3 @@ def test_backbones_whose_logits_are_more_than_that_are_refused():
         retrofit(tiny_model("opt_post_norm").model, num_senses=5)
     with pytest.raises(ValueError, match="text_config is missing"):
         RetrofitForCausalLM(RetrofitConfig())
-
-
-def test_its_backbone_does_not_train():
-    model, _ = retrofitted("gpt2")
-    model.train()
-    assert (model.backpack.training, model.backbone.training) == (True, False)

@@ -45,6 +45,7 @@ def served(folder, prompt):
         return torch.tensor(t.result["logits"][0]), served.manifest
 
 
+@pytest.mark.slow
 def test_a_saved_folder_is_served_with_its_senses(tiny, expected, tmp_path):
     model, tokenizer = tiny
     model.save_pretrained(tmp_path)
