@@ -238,3 +238,21 @@ def test_a_table_may_add_to_that_of_a_model_inside():
     assert (whole.block, whole.family, whole.mlp_width[0]) == ("inner.h.{i}", "held", "inner.h.{i}.mlp.c_proj")
     assert "ln_final" not in paths
     assert whole.absent.keys() == {*GPT2.absent, "ln_final"}
+
+
+def test_a_step_that_fails_on_its_way_is_undone_in_the_layer_behind_the_blocks_too(bench):
+    requests = [scaled("vectors", (factor,), PROMPT, generation=GREEDY) for factor in (1.0, 2.0)]
+    alone, calls = [bench.run(request) for request in requests], []
+
+    def fail_once(module, args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("once")
+
+    handle = bench.model.lm_head.register_forward_pre_hook(fail_once)
+    together = bench.run_all(*requests)
+    handle.remove()
+    assert len(calls) > 4
+    for one, other in zip(together, alone, strict=True):
+        assert generated(one) == generated(other)
+        assert_equal(one["0"], other["0"])
