@@ -122,6 +122,16 @@ def one_token(model: Model, text: str | int, pieces: Pieces) -> Word:
     return found
 
 
+PEAKS = "sense_peaks"
+"""The kind of artifact that ``backpack.peaks`` makes."""
+
+
+def known_peaks(model: Model) -> dict[str, str]:
+    """What methods that score topics are given, so that they do not compute the logits of every sense again."""
+    names = [one.name for one in model.artifacts() if one.kind == PEAKS]
+    return {"peaks": names[0]} if names else {}
+
+
 def listed(words: str | int | Sequence[str | int]) -> list[str | int]:
     """One word, or several."""
     return [words] if isinstance(words, str | int) else list(words)

@@ -3,11 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
-from interpd_backpack.asking import ask, listed
+from interpd_backpack.asking import ask, known_peaks, listed
 from interpd_backpack.edits.dry_run import DryRun, MovedSense
 from interpd_backpack.edits.edit import Edit
 from interpd_backpack.edits.files import KIND
@@ -97,18 +98,19 @@ def check_base(model: Model, edit: Edit) -> None:
 
 
 def uploaded(model: Model, edit: Edit) -> str:
-    """The name under which the model's workers have the edit, which is uploaded unless they have it."""
-    name = f"edit-{edit.digest.removeprefix('sha256:')}"
-    if name not in {one.name for one in model.artifacts()}:
-        model.upload_artifact(edit.to_artifact(), name, KIND)
+    """The name under which the model's workers have the edit, which is uploaded unless they have this very file."""
+    name, data = f"edit-{edit.digest.removeprefix('sha256:')}", edit.to_artifact()
+    digest = f"sha256:{sha256(data).hexdigest()}"
+    if (name, digest) not in {(one.name, one.digest) for one in model.artifacts()}:
+        model.upload_artifact(data, name, KIND)
     return name
 
 
 def compiled(model: Model, edit: Edit) -> str:
     """The name under which the model's workers have the edit as it is applied; made at its first use."""
-    name = f"{uploaded(model, edit)}.{COMPILED}"
+    source = uploaded(model, edit)
+    name = f"{source}.{COMPILED}"
     if name not in {one.name for one in model.artifacts()}:
-        source = name.removesuffix(f".{COMPILED}")
         ask(model, "backpack.compile", _ANY, {"edit": source, "save_as": name}, {"progress": False})
     return name
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd.graph.run import Tokens
-from interpd_backpack.asking import Said, listed, one_token, strings_of
+from interpd_backpack.asking import Said, known_peaks, listed, one_token, strings_of
 from interpd_backpack.edits import Edit
 from interpd_backpack.effects.results import Effects, Item
 from interpd_backpack.words import Pieces, Word, laid_out, spelt
@@ -28,7 +28,6 @@ def effects(
     top: int = 10,
     pieces: Pieces = "refuse",
     only_logits: bool = False,
-    peaks: str | None = None,
     **run: Any,
 ) -> Effects:
     """Predictions before and after each edit; see ``Backpack.effects``."""
@@ -47,7 +46,7 @@ def effects(
         "positions": tuple(item.position for item in items),
         "targets": tuple(word.ids[0] for word in words),
         **_spelt_out(chosen),
-        **({} if peaks is None else {"peaks": peaks}),
+        **known_peaks(model),
     }
     ports = [_padded(texts), *_vectors(chosen)]
     t = model.trace(list(texts[0].ids), **run)

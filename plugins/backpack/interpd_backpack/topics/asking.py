@@ -7,13 +7,12 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
-from interpd_backpack.asking import ask, listed, strings_of
+from interpd_backpack.asking import PEAKS, ask, known_peaks, listed, strings_of
 from interpd_backpack.edits import Topic
 from interpd_backpack.topics.results import TopicTable
 from interpd_backpack.words import Pieces, word
 from interpd_client import Model
 
-KIND = "sense_peaks"
 NAME = "sense-peaks"
 _ANY = Prompt(token_ids=(0,))
 """A prompt for methods that look at none."""
@@ -28,7 +27,6 @@ def topic(
     quantiles: Sequence[float] | None = None,
     top: int = 20,
     pieces: Pieces = "refuse",
-    peaks: str | None = None,
     **run: Any,
 ) -> TopicTable:
     """The senses that speak for a bag of words; see ``Backpack.topic``."""
@@ -41,7 +39,7 @@ def topic(
     settings = {} if quantiles is None else {"quantiles": tuple(quantiles)}
     asked = Topic(ids, chosen, formula=formula, **settings)  # type: ignore[arg-type]
     constants = {"bag": ids, "quantiles": asked.quantiles, "factors": asked.factors, "formula": formula}
-    answer = ask(model, "backpack.topic", _ANY, {**constants, **({} if peaks is None else {"peaks": peaks})}, run)
+    answer = ask(model, "backpack.topic", _ANY, {**constants, **known_peaks(model)}, run)
     scores, factors = np.asarray(answer.values.scores), np.asarray(answer.values.factors)
     n_senses = scores.shape[1]
     order = np.argsort(-scores, axis=None, kind="stable")[:top]
@@ -62,7 +60,7 @@ def topic(
 def peaks(model: Model, name: str = NAME, **run: Any) -> str:
     """The name of the normalisers of topic scores, which are computed unless they are there."""
     kinds = {one.name: one.kind for one in model.artifacts()}
-    if kinds.get(name, KIND) != KIND:
+    if kinds.get(name, PEAKS) != PEAKS:
         raise CallerError(f"{name!r} is an artifact of kind {kinds[name]!r} already: take another name")
     if name not in kinds:
         ask(model, "backpack.peaks", _ANY, {"save_as": name}, run)

@@ -84,7 +84,7 @@ class Varying(Editing):
             pieces: ``first`` or ``last`` for targets of several tokens.
             only_logits: Logits of targets and nothing else, for which no other token is looked at: for edits by the
                 thousand.
-            run: Options of requests, and ``peaks``: the name that ``peaks`` gave, for edits with topics.
+            run: Options of requests.
 
         Raises:
             CallerError: A word, position or edit that cannot be.
@@ -112,7 +112,7 @@ class Varying(Editing):
             quantiles: Of all scores, where bands begin; the published ones when left out.
             top: How many of the senses that speak most are told.
             pieces: ``first``, ``last`` or ``each`` for words of several tokens.
-            run: Options of requests, and ``peaks``: the name that ``peaks`` gave.
+            run: Options of requests.
 
         Raises:
             CallerError: Words, strengths or quantiles that cannot be.
@@ -123,6 +123,7 @@ class Varying(Editing):
     def peaks(self, name: str = NAME, **run: Any) -> str:
         """The name of the largest logits of all senses, by which topic scores are divided.
 
-        They are computed at the first call, the whole of ``E C``, and kept as an artifact while the model is loaded.
+        They are computed at the first call, the whole of ``E C``, and kept as an artifact while the model is loaded:
+        whatever scores a topic from then on, edits included, takes them.
         """
         return peaks_of(self._model, name, **run)

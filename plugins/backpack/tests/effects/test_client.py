@@ -34,6 +34,7 @@ def edits(model):
     ]
 
 
+@pytest.mark.slow
 def test_effects_are_what_traces_under_the_edits_give(model, edits):
     found = model.backpack.effects(PROMPTS, edits, targets=("he", "she"), position=(-1, 3))
     assert [(one.prompt, one.position) for one in found.items] == [(0, 4), (0, 3), (1, 7), (1, 3), (2, 4), (2, 3)]
@@ -105,6 +106,7 @@ def test_questions_that_cannot_be_are_refused(model, edits):
             model.backpack.effects(PROMPTS[0], **{"edits": edits[0], **given})
 
 
+@pytest.mark.slow
 def test_edits_are_variants_of_a_generation(model, edits):
     options = {"max_new_tokens": 6, "ignore_eos": True, "do_sample": True, "seed": 3}
     found = model.backpack.generate(PROMPTS[:2], [None, *edits], **options)

@@ -75,6 +75,7 @@ def test_what_cannot_be_is_refused(model):
         annealed(ones, said(senses, rows, 1), 0.0, "code")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [2, 3])
 def test_generations_that_fade_are_the_published_loop_with_a_whole_pass_for_each_token(strength):
     made, bag = tiny_backpack(torch.float64), ("music", "film")

@@ -9,6 +9,8 @@ from backpack_tests.tiny import tiny_backpack
 
 import interpd_backpack.worker
 import interpd_client
+from interpd_backpack.edits import Topic
+from interpd_backpack.edits import asking as editing
 from interpd_client import CallerError
 
 BAG = ("music", "film")
@@ -32,9 +34,15 @@ def test_the_senses_that_speak_most_come_first_with_their_factors(backpack):
 
 def test_peaks_are_computed_once_and_change_nothing(backpack):
     without = backpack.topic(BAG, formula="paper")
+    edit = backpack.edit(Topic(BAG, 3), name="topic")
+    effects = backpack.effects("The dog sat", edit, targets="music")
     name = backpack.peaks()
     assert backpack.peaks() == name
-    assert np.abs(backpack.topic(BAG, formula="paper", peaks=name).scores - without.scores).max() < 1e-5
+    assert np.abs(backpack.topic(BAG, formula="paper").scores - without.scores).max() < 1e-5
+    again = backpack.effects("The dog sat", edit, targets="music")
+    assert np.abs(again.logits_after - effects.logits_after).max() < 1e-10
+    with pytest.raises(CallerError, match="of kind 'sense_edit' already"):
+        backpack.peaks(editing.uploaded(backpack._model, edit))
 
 
 def test_what_is_no_topic_is_refused(backpack):

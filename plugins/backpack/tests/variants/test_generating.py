@@ -82,6 +82,7 @@ def test_a_seed_that_was_not_given_is_told(model):
     assert found["unedited"] == again["unedited"]
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_request_takes_are_several_requests(model, monkeypatch):
     whole = made(model, [PROMPT, "The doctor ate fish"], do_sample=True, seed=1)
     limits = model.manifest.limits
