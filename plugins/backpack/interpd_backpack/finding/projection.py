@@ -1,7 +1,7 @@
 """The published baseline for plain transformers: the direction between two words is taken out of an embedding."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,16 @@ def projected_bias(
     return np.stack(found, 1)
 
 
+class _Change(NamedTuple):
+    """What is done to embeddings, as values of a trace."""
+
+    pair: Pair
+    factor: float
+    direction: Any
+    size: Any
+    """Its squared norm."""
+
+
 def _ratios(
     model: Model,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
@@ -67,18 +77,16 @@ def _ratios(
     t = model.trace(**run)
     ends = t.prompt(list(pair.ids)).embed
     direction = ends[0, 1] - ends[0, 0]
-    size = (direction * direction).sum()
-    t.save(ratios=[_ratio(t, ids, scaled, pair, factor, (direction, size)) for ids, scaled in rows])
+    change = _Change(pair, factor, direction, (direction * direction).sum())
+    t.save(ratios=[_ratio(t, ids, scaled, change) for ids, scaled in rows])
     return [float(one) for one in t.run()["ratios"]]
 
 
-def _ratio(
-    t: Trace, ids: Sequence[int], scaled: Sequence[int], pair: Pair, factor: float, along: tuple[Any, Any]
-) -> Any:
+def _ratio(t: Trace, ids: Sequence[int], scaled: Sequence[int], change: _Change) -> Any:
     prompt = t.prompt(list(ids))
-    direction, size = along
     for place in (place for place, token in enumerate(ids) if token in scaled):
         own = prompt.embed[0, place]
-        prompt.embed[0, place] = own + (factor - 1) * ((own * direction).sum() / size) * direction
+        share = (own * change.direction).sum() / change.size
+        prompt.embed[0, place] = own + (change.factor - 1) * share * change.direction
     last = prompt.logits[0, -1]
-    return last[pair.ids[0]] - last[pair.ids[1]]
+    return last[change.pair.ids[0]] - last[change.pair.ids[1]]
