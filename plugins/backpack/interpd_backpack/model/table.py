@@ -1,6 +1,7 @@
 """The senses of tokens, computed once per token: they depend on nothing else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class SenseTable(nn.Module):
         if not self._may_serve():
             senses = self._source.sense_network(self._source.embeddings()(ids.reshape(1, -1)))
             return senses[0].transpose(0, 1).reshape(*ids.shape, *senses.shape[1::2])
-        with torch.no_grad():
+        with _plainly():
             return self._looked_up(ids)
 
     def known(self, embeds: Tensor, ids: Tensor | None) -> Tensor | None:
@@ -72,7 +73,7 @@ class SenseTable(nn.Module):
         """
         if ids is None or not self._may_serve() or (torch.is_grad_enabled() and embeds.requires_grad):
             return None
-        with torch.no_grad():
+        with _plainly():
             own = (self._embedded(ids) == embeds).all(-1)
             senses = self._looked_up(ids)
             if not own.all():
@@ -87,7 +88,7 @@ class SenseTable(nn.Module):
         """
         total = self._n_tokens()
         self.max_bytes = max(self.max_bytes, total * self._row_bytes())
-        with torch.no_grad():
+        with _plainly():
             self._renew()
             assert self._slots is not None
             self._reserve(total)
@@ -166,6 +167,13 @@ class SenseTable(nn.Module):
         if self._rows is not None:
             rows[: self._n_rows] = self._rows[: self._n_rows]
         self._rows = rows
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Without gradients; what is kept is no tensor of inference mode, which could not be used out of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _version(weight: Tensor) -> int:

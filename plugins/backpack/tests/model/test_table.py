@@ -1,10 +1,12 @@
 """The table of senses serves exactly when it may."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from backpack_tests.tiny import tiny_backpack
+from peft import LoraConfig, inject_adapter_in_model
 
 EXACT = {"rtol": 0, "atol": 1e-13}
 
@@ -131,6 +133,31 @@ def test_a_copy_has_a_table_of_its_own(model, ids):
     other.backpack.sense_network.ln.weight.mul_(2)
     assert not torch.allclose(other(ids).logits, model(ids).logits)
     torch.testing.assert_close(other.backpack.sense_table(ids), computed(other, ids), **EXACT)
+
+
+def test_what_was_looked_up_in_inference_mode_serves_out_of_it(model, ids):
+    with torch.inference_mode():
+        first = model(ids).logits
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, first)
+        model.backpack.sense_table(torch.arange(90))
+    senses = model.backpack.sense_table(ids)
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad((senses * factor).sum(), factor)[0] == senses.sum()
+
+
+@torch.no_grad()
+def test_adapters_of_embeddings_and_senses_are_in_the_table(model, ids):
+    adapted = copy.deepcopy(model)
+    config = LoraConfig(target_modules=["wte", "final_mlp.c_proj"], r=2, init_lora_weights=False, fan_in_fan_out=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inject_adapter_in_model(config, adapted)
+    adapted.double().eval()
+    fast = adapted(ids).logits
+    assert not torch.allclose(fast, model(ids).logits)
+    adapted.backpack.sense_table.known = lambda *_, **__: None
+    torch.testing.assert_close(adapted(ids).logits, fast, **EXACT)
 
 
 @torch.no_grad()
