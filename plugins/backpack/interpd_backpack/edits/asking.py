@@ -111,7 +111,8 @@ def compiled(model: Model, edit: Edit) -> str:
     source = uploaded(model, edit)
     name = f"{source}.{COMPILED}"
     if name not in {one.name for one in model.artifacts()}:
-        ask(model, "backpack.compile", _ANY, {"edit": source, "save_as": name}, {"progress": False})
+        constants = {"edit": source, "save_as": name, **known_peaks(model)}
+        ask(model, "backpack.compile", _ANY, constants, {"progress": False})
     return name
 
 
@@ -125,7 +126,8 @@ def dry_run(
     """What an edit does to the words that each sense speaks for and against: see ``model.backpack.dry_run``."""
     check_base(model, edit)
     tokens = tuple(id_ for one in listed(words) for id_ in word(model, one, pieces).ids)
-    answer = ask(model, "backpack.dry_run", _ANY, {"edit": uploaded(model, edit), "tokens": tokens, "k": top}, run)
+    constants = {"edit": uploaded(model, edit), "tokens": tokens, "k": top, **known_peaks(model)}
+    answer = ask(model, "backpack.dry_run", _ANY, constants, run)
     found = answer.values
     ids = sorted({int(id_) for part in (found.token_ids, found.more_ids, found.less_ids) for id_ in part.ravel()})
     strings = dict(zip(ids, spelt(model, ids), strict=True))
