@@ -1,7 +1,7 @@
 """Charts as SVG: bars in groups, in the colours of the page."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from interpd_backpack.evaluation.sections import Chart, written
@@ -51,8 +51,7 @@ def svg(chart: Chart) -> str:
     return "".join([head, label, ' font-family="system-ui,sans-serif" font-size="12">', *parts, "</svg>"])
 
 
-def _bars(chart: Chart, number: int, top: float, across: object) -> Iterator[str]:
-    assert callable(across)
+def _bars(chart: Chart, number: int, top: float, across: Callable[[float], float]) -> Iterator[str]:
     for place, (name, series) in enumerate(chart.series.items()):
         value = float(series[number])
         if not math.isfinite(value):

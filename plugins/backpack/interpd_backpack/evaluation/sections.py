@@ -61,14 +61,14 @@ def written(cell: Cell) -> str:
     """A cell as text: numbers with four digits that count."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
-    if isinstance(cell, bool | str):
-        return {True: "yes", False: "no"}.get(cell, str(cell)) if isinstance(cell, bool) else cell
-    if isinstance(cell, int):
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, str | int):
         return str(cell)
     if cell and not 1e-3 <= abs(cell) < 1e5:
         return f"{cell:.3g}"
-    digits = max(0, 4 - len(str(int(abs(cell)))) if abs(cell) >= 1 else 4)
-    return f"{cell:.{digits}f}"
+    n_before = len(str(int(abs(cell)))) if abs(cell) >= 1 else 0
+    return f"{cell:.{max(0, 4 - n_before)}f}"
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+import interpd_backpack.worker
+import interpd_client
 from interpd.errors import CallerError
+from interpd.testing.tiny_models import tiny_gpt2
 from interpd_backpack.evaluation import asking as asking_module
 from interpd_backpack.evaluation.asking import Asking, windows
 from interpd_backpack.evaluation.perplexity import PerplexitySettings, measure_perplexity
@@ -122,3 +125,21 @@ def test_texts_come_from_files_as_well(here, tmp_path):
     assert found.after is None
     with pytest.raises(CallerError, match="no edit"):
         found.is_inside(0.1)
+
+
+@pytest.mark.slow
+def test_models_without_senses_are_measured_as_well():
+    tiny = tiny_gpt2()
+    with interpd_client.local(
+        (tiny.model, tiny.tokenizer), plugins={"backpack": interpd_backpack.worker}, progress=False
+    ) as client:
+        (served,) = client.models()
+        asking = Asking(client.model(served.name))
+        ids = asking.tokens(("The cat sat on the mat.", "Lily"))
+        found = asking.surprisals(ids)
+    other = tiny_gpt2()
+    for one, values in zip(ids, found, strict=True):
+        with torch.no_grad():
+            logs = other.model(torch.tensor([one])).logits[0].double().log_softmax(-1)[:-1]
+        expected = -logs.gather(-1, torch.tensor(one)[1:, None])[:, 0]
+        np.testing.assert_allclose(values[1:], expected, rtol=1e-5)
