@@ -24,6 +24,7 @@ class Token:
     def __post_init__(self) -> None:
         if not _is_count(self.id):
             raise CallerError(f"the id of a token is a number from 0, got {self.id!r}")
+        object.__setattr__(self, "id", int(self.id))
 
     def __str__(self) -> str:
         return f"{self.text!r} ({self.id})" if self.text else f"token {self.id}"
@@ -70,7 +71,7 @@ def some_senses(value: Any, what: str) -> Senses:
 
 def some_positions(value: Any, what: str) -> tuple[int, ...]:
     """Positions counted from a prompt's first token. Raises ``CallerError``."""
-    found = some_senses(value, what) if value != ALL else ()
+    found = () if isinstance(value, str) else some_senses(value, what)
     if not found:
         raise CallerError(f"{what} is positions from 0, got {value!r}")
     return tuple(map(int, found))

@@ -228,6 +228,7 @@ def test_a_second_edit_in_a_prompt_is_refused(model, part):
         part.with_edit(t, second)
 
 
+@pytest.mark.slow
 def test_an_edit_is_uploaded_and_compiled_once(model, part):
     edit = built(part, [Scale("nurse", 0, 0.123)])
     before = {one.name for one in model.artifacts()}

@@ -54,6 +54,12 @@ def test_an_edit_comes_back_from_its_files(edit, tmp_path):
     assert [token.text for token in loaded.tokens] == [" nurse", " doctor"]
 
 
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    tokens, senses = np.array([7, 9]), np.array([0, 2])
+    some = Edit([Scale(tokens, senses, np.float32(0.5)), Remove(Token(tokens[0]), senses[1])], "numpy", BASE)
+    assert Edit.load(some.save(tmp_path)).operations == (Scale((7, 9), (0, 2), 0.5), Remove(7, 2))
+
+
 def test_an_edit_without_vectors_comes_back(tmp_path):
     plain = Edit([Scale(NURSE, "all", 0)], "plain", BASE)
     assert Edit.load(plain.save(tmp_path)) == plain

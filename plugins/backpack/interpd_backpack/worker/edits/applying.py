@@ -22,6 +22,9 @@ def edit(
 ) -> Float[Tensor, "batch sense pos d_model"]:
     """The senses of tokens under an edit.
 
+    Those of a token that the edit names are looked up by its id: for gradients by the embeddings, and for writes there,
+    they are constants.
+
     Args:
         senses: Of the last ``pos`` tokens of a text.
         ids: All tokens of the text so far.
