@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from backpack_tests.tiny import tiny_backpack
+from transformers import GPT2Config, GPT2LMHeadModel
 
+import interpd_client
 from interpd.errors import CallerError
+from interpd_backpack import worker
 from interpd_backpack.edits import Edit, Scale
 from interpd_backpack.finding.bias import optimal_scale, rank_bias
+from interpd_backpack.model import retrofit
 
 WORDS = ("nurse", "doctor")
 PROMPTS = ("The {} said that", "a {} and the {} was happy . The", "the {} ran")
@@ -96,6 +101,26 @@ def test_an_edit_that_is_in_force_is_in_the_numbers(model):
     found = optimal_scale(model, WORDS, PROMPTS, sense=2, penalty=0.2)
     again = rank_bias(model, WORDS, PROMPTS, under=found.edit)
     np.testing.assert_allclose(again.base, found.after, **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_senses_beside_another_model_and_scaled_sums_are_ranked_too(bare):
+    tokenizer = bare[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        beside = GPT2Config(
+            n_embd=24, n_layer=2, n_head=2, n_positions=32, vocab_size=94, bos_token_id=0, eos_token_id=1
+        )
+        gated = retrofit(GPT2LMHeadModel(beside).double(), num_senses=4)
+        for parameter in gated.backpack.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    shared = tiny_backpack(torch.float64, sense_output_scale=0.3)[0]
+    for one in (gated.eval().requires_grad_(False), shared):
+        with interpd_client.local((one, tokenizer), name="other", plugins={"backpack": worker}) as client:
+            found = rank_bias(client.model("other"), WORDS, PROMPTS)
+        wanted = [[bias_again((one, tokenizer), word, sense, 0.0) for sense in range(4)] for word in WORDS]
+        np.testing.assert_allclose(found.after, wanted, **TOLERANCE)
+        assert np.ptp(found.after) > 1e-3
 
 
 @pytest.mark.slow

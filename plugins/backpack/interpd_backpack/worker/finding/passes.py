@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext
-from interpd_backpack.worker.lexicon import SENSES, WEIGHTS
+from interpd_backpack.worker.lexicon import HEAD, SENSES, WEIGHTS
 
-MIX = "sense_mix"
-"""The site of o, which the logits are made of."""
+MIX = f"{HEAD}.input"
+"""The site of o, which the logits are made of: the sum of senses, and what a model beside them adds to it."""
 PAIRS = 1 << 21
 """Pairs of positions of one pass, padding included: what sense weights are made for."""
 
@@ -64,7 +64,7 @@ def _cut(name: str, value: Tensor, length: int) -> Tensor:
 
 
 def output_scale(ctx: MethodContext, token: int) -> float:
-    """What the sum of senses is multiplied by in the model: 1 as published, 1/k or a learned gate in others.
+    """What the sum of senses is multiplied by before the head: 1 as published, 1/k or a learned gate in others.
 
     Measured at a text of one token, by setting its senses to ones and to zeros: exact where the scale is a power of
     two, and otherwise to the rounding of the model's dtype.

@@ -16,7 +16,7 @@ class Slopes:
     """Logits behind the last token of each row, and what a factor of each sense adds to them."""
 
     logits: Float64[Tensor, "row target"]
-    """As they are, less what the unembedding adds to all alike."""
+    """As they are."""
     slopes: Float64[Tensor, "row _ target"]
     """``[row sense target]``: added to the logits by each unit that is added to the factor of that sense."""
 
@@ -50,6 +50,8 @@ def slopes(
     if not len(scaled) == len(ids):
         raise CallerError(f"there are {len(ids)} rows and {len(scaled)} rows of scaled tokens")
     rows = lexicon.output_rows(targets).double()
+    nothing = torch.zeros(1, rows.shape[1], device=lexicon.device, dtype=ctx.session.dtype)
+    biases = lexicon.logits(nothing)[0, targets].double()
     found = torch.zeros(len(ids), lexicon.n_senses + 1, len(targets), dtype=torch.float64, device=lexicon.device)
     scale = output_scale(ctx, int(ids[0, 0])) if len(ids) else 1.0
     for number, values in passes(ctx, sequences, (MIX, SENSES, WEIGHTS), "prompts"):
@@ -59,7 +61,7 @@ def slopes(
         weights = values[WEIGHTS][:, -1, places].double()
         moved = torch.einsum("lj,ljd->ld", weights, values[SENSES][:, places].double()) * scale
         found[number, :-1] = moved @ rows.T
-        found[number, -1] = values[MIX][-1].double() @ rows.T
+        found[number, -1] = values[MIX][-1].double() @ rows.T + biases
     return Slopes(found[:, -1], found[:, :-1])
 
 
