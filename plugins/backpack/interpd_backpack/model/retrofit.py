@@ -5,6 +5,7 @@ their weights of its last states, and a gate g, zero at first, says how much of 
 is exact as in a Backpack; what the backbone says is not made of senses.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -177,6 +178,8 @@ def retrofit(backbone: PreTrainedModel, **settings: Any) -> RetrofitForCausalLM:
     model.backbone, model.lm_head = backbone.base_model, backbone.get_output_embeddings()
     model.backpack = SenseSide(config, model)
     model.backpack.apply(model._init_weights).to(backbone.device, backbone.dtype)
+    if backbone.generation_config is not None:
+        model.generation_config = copy.deepcopy(backbone.generation_config)
     model._freeze()
     model.eval()
     ids = torch.arange(min(8, config.vocab_size), device=backbone.device)[None]

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interpd.errors import CallerError, FeatureUnsupported
+from transformers import GenerationConfig
+
+from interpd.errors import CallerError, FeatureUnsupported, InvalidRequest
 from interpd.sdk import LoadedModel, ModelFiles, ModelSpec
 from interpd_backpack.checkpoint.names import is_backpack
 from interpd_backpack.checkpoint.reading import RETROFIT, read_backpack, read_retrofit, tensor_names
@@ -26,7 +28,18 @@ def loaded(spec: ModelSpec, files: ModelFiles) -> LoadedModel | None:
         return None
     where = f"the Backpack in {str(files.folder)!r}"
     _refuse_as_published(spec, files, where)
-    return _silent(files.finished(read_backpack(files.weights, config, files.dtype, where)))
+    model = read_backpack(files.weights, config, files.dtype, where)
+    if (files.folder / "generation_config.json").is_file():
+        model.generation_config = _generation(files.folder)
+    return _silent(files.finished(model))
+
+
+def _generation(folder: Path) -> GenerationConfig:
+    """How texts of this model are continued and where they end, as it was saved with it."""
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"generation_config.json in {str(folder)!r} cannot be read: {error}") from error
 
 
 def _silent(found: LoadedModel) -> LoadedModel:

@@ -1,5 +1,6 @@
 """Backpacks load from folders as any model does, whatever they call themselves."""
 
+import copy
 import json
 
 import pytest
@@ -9,8 +10,11 @@ from backpack_tests.tiny import tiny_backpack
 
 import interpd_backpack.worker
 import interpd_client
+from interpd.errors import InvalidRequest
+from interpd.sdk import LoadedModel, ModelSpec
 from interpd.testing.tiny_models import save_tiny, tiny_model
 from interpd_backpack.model import retrofit
+from interpd_backpack.worker.loading import loaded
 
 PLUGINS = {"backpack": interpd_backpack.worker}
 IDS = torch.tensor([[5, 9, 9, 40, 7]])
@@ -56,6 +60,31 @@ def test_a_saved_folder_is_served_with_its_senses(tiny, expected, tmp_path):
     assert manifest.model.revision.startswith("sha256:")
     assert manifest.model.architecture == "BackpackForCausalLM"
     assert manifest.model.max_positions == 32
+
+
+def test_how_texts_end_is_read_with_the_model(model, tmp_path):
+    own = copy.deepcopy(model)
+    own.generation_config.eos_token_id = [1, 7]
+    own.save_pretrained(tmp_path)
+    spec, files = ModelSpec(str(tmp_path)), Files(tmp_path)
+    assert loaded(spec, files).model.generation_config.eos_token_id == [1, 7]
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(InvalidRequest, match=r"generation_config\.json in .* cannot be read"):
+        loaded(spec, files)
+
+
+class Files:
+    """What the daemon gives: here a folder, and models as they are."""
+
+    dtype = torch.float32
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.config = json.loads((folder / "config.json").read_text())
+        self.weights = (folder / "model.safetensors",)
+
+    def finished(self, model):
+        return LoadedModel(model, None, "")
 
 
 @pytest.mark.slow
