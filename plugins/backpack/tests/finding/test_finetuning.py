@@ -5,8 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from backpack_tests.tiny import tiny_backpack
 
+import interpd_client
 from interpd.errors import CallerError
+from interpd_backpack import worker
 from interpd_backpack.edits import AddDelta, Edit
 from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.finding.finetuning import finetune
@@ -34,8 +37,12 @@ def asked(model, loss="say", **options):
 
 @pytest.fixture
 def again(bare):
-    """The bare model's log probabilities of the tokens of a text from ``start`` on, under an edit."""
-    model, _ = bare
+    """See ``running``."""
+    return running(bare[0])
+
+
+def running(model):
+    """The bare model's log probabilities of the tokens of a text but the first, under an edit."""
 
     def run(ids, edit):
         ids = torch.as_tensor(ids)
@@ -109,6 +116,17 @@ def test_the_outcome_lies_inside_the_ball(model, bare, again, line_search, radiu
     if line_search:
         assert 0 < found.share <= 1
         assert found.metrics.train.loss_after < found.metrics.train.loss_before
+
+
+@pytest.mark.slow
+def test_a_model_that_scales_its_sum_of_senses_has_the_losses_that_are_told(bare):
+    scaled = tiny_backpack(torch.float64, sense_output_scale=0.3)
+    with interpd_client.local(scaled, name="scaled", plugins={"backpack": worker}) as client:
+        found = asked(client.model("scaled"), radius=1e-2, selector="gradient", background_weight=1.0)
+    again = running(scaled[0])
+    wanted = [-summed(again, bare, one["prefix"], one["suffix"], found.edit) for one in SAY]
+    np.testing.assert_allclose(found.metrics.losses(0, after=True), wanted, rtol=1e-9)
+    assert found.history[-1, 0] < found.history[0, 0]
 
 
 @pytest.mark.slow
