@@ -86,8 +86,9 @@ class Asking:
         table = np.zeros((len(rows), max(lengths)), np.int64)
         for number, row in enumerate(rows):
             table[number, : len(row)] = row
-        # a prompt is needed for the node to belong to, and for the edit to be written to
-        t = self.model.trace([int(rows[0][0])], progress=False)
+        # the node belongs to a prompt, which has the positions that all rows have: an edit may be about them
+        prompt = min(rows, key=len)[: self.model.info.max_positions or None]
+        t = self.model.trace(prompt, progress=False)
         if edited and self.put is not None:
             self.put(t)
         t.save(found=t.op("backpack.surprisals", table, lengths=lengths))

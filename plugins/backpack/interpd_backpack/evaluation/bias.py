@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from interpd_backpack.evaluation.published import (
     is_published,
 )
 from interpd_backpack.evaluation.sections import Chart, Section, Table, percent, plain
-from interpd_backpack.finding.cases import How, cases
+from interpd_backpack.finding.cases import Cases, How, cases
 from interpd_backpack.finding.solving import bias
 
 REMOVED = "bias on the train prompts with one sense removed"
@@ -184,14 +184,23 @@ def measure_bias(asking: Asking, settings: BiasSettings) -> GenderBias:
     ratios = np.array([test.log_ratios(word, sense, np.array([1.0, 0.0, factors[word]])) for word in places])
     log_ratios = {name: ratios[:, number] for number, name in enumerate(("base", "removed", "optimised"))}
     if asking.put is not None:
-        under = cases(asking.model, known, asked.prompts, asked.words, replace(QUIET, under=asking.put))
-        log_ratios["edited"] = np.array([under.log_ratios(word, sense, np.ones(1))[0] for word in places])
+        log_ratios["edited"] = _edited(asking, test)
     asking.told(2, 2, "prompts")
     n_strange = _strange(asking, (*asked.prompts, *asked.train_prompts), known[0])
     published = BIAS if is_published(asking.model.info) and asked.professions == PROFESSIONS else {}
     return GenderBias(
         known, asked.prompts, asked.words, sense, log_ratios, factors, by_sense, left_out, n_strange, published
     )
+
+
+def _edited(asking: Asking, test: Cases) -> np.ndarray:
+    """log p(he)/p(she) under the edit, ``[profession prompt]``; edits may write behind the senses, too."""
+    texts = [prompt.replace(PLACEHOLDER, word.text) for word in test.words for prompt in test.prompts]
+    sequences = [(*ids, target) for ids in asking.tokens(texts) for target in test.pair.ids]
+    found = asking.surprisals(sequences, edited=True, what="prompts, edited")
+    last = np.array([values[-1] for values in found]).reshape(len(test.words), len(test.prompts), 2)
+    # -log p(she) less -log p(he)
+    return last[..., 1] - last[..., 0]
 
 
 def _professions(asking: Asking, asked: BiasSettings) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interpd.errors import CallerError
-from interpd_backpack.edits import Remove, Topic
+from interpd_backpack.edits import MaskWeights, Remove, Topic
 from interpd_backpack.evaluation import (
     BiasSettings,
     Chart,
@@ -22,6 +22,7 @@ from interpd_backpack.evaluation import (
     TopicSettings,
     evaluate,
 )
+from interpd_backpack.evaluation.asking import Asking
 from interpd_backpack.evaluation.charts import svg
 from interpd_backpack.evaluation.sections import written
 from interpd_backpack.evaluation.settings import suite_of
@@ -120,6 +121,33 @@ def test_edits_of_the_edit_language_are_measured(here, without):
     assert found["perplexity"].degradation != 0
     assert found.provenance["edit"] == "nurse without 1"
     assert found.provenance["edit digest"] == without.digest
+
+
+OPERATIONS = {
+    "topic": Topic(("cat", "dog"), 3),
+    "annealed": Topic(("cat", "dog"), 3, anneal=True),
+    "masked": MaskWeights("nurse", 1, 0.5),
+    "positions": MaskWeights(positions=(1, 2), senses=0),
+    "against": MaskWeights("nurse", 1, 3.0, negative_only=0.1),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["against", *(pytest.param(name, marks=pytest.mark.slow) for name in OPERATIONS if name != "against")]
+)
+def test_rows_are_measured_under_an_edit_as_traces_are(here, name):
+    texts = ("The nurse said that she was late", "The nurse and a cat", "the doctor ate")
+    edit = here.model.backpack.edit(OPERATIONS[name])
+    asking = Asking(here.model, lambda t: here.model.backpack.with_edit(t, edit))
+    ids = asking.tokens(texts)
+    plain, found = asking.surprisals(ids), asking.surprisals(ids, edited=True)
+    for one, values in zip(ids, found, strict=True):
+        with here.model.trace(list(one)) as t:
+            here.model.backpack.with_edit(t, edit)
+            t.save(logs=t.logits[0].log_softmax(-1))
+        logs = t.result["logs"]
+        np.testing.assert_allclose(values[1:], [-logs[at, id_] for at, id_ in enumerate(one[1:])], rtol=1e-9)
+    assert np.abs(plain[0] - found[0]).max() > 1e-6
 
 
 def test_topic_edits_are_those_of_the_edit_language(here):

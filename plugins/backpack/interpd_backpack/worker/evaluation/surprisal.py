@@ -58,15 +58,21 @@ def _check(session: Session, ids: Tensor, lengths: tuple[int, ...]) -> None:
         )
 
 
+def _site(session: Session) -> str:
+    """Where to read: the mix, unless the graph writes behind it."""
+    is_behind = any(name == "logits" or name.startswith(HEAD) for name in session.written)
+    return MIX if MIX in session.sites and not is_behind else "logits"
+
+
 def _rows_of_pass(session: Session, longest: int) -> int:
-    if MIX in session.sites:
+    if _site(session) == MIX:
         return max(1, POSITIONS // longest)
     return max(1, min(POSITIONS, LOGITS // session.info.sizes.get("d_vocab", 1)) // longest)
 
 
 def _measured(session: Session, ids: Tensor, lengths: list[int]) -> Tensor:
     """``[row pos]`` for all tokens but the first."""
-    site = MIX if MIX in session.sites else "logits"
+    site = _site(session)
     values = session.forward(ids, reads=[site], lengths=lengths)[site][:, :-1]
     targets, flat = ids[:, 1:].reshape(-1), values.reshape(-1, values.shape[-1])
     if site == "logits":
