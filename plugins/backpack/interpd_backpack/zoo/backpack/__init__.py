@@ -1,0 +1,1 @@
+"""A small Backpack language model that this project trained; see README.md in this folder."""
