@@ -52,12 +52,10 @@ def finetuning():
 
 TEXTS = {"ids": IDS, "lengths": (3, 2)}
 EDITED = {
-    **TEXTS,
+    "ids": IDS,
+    "items": torch.tensor([[0, 2], [1, 1]]),
     "vectors": torch.ones(1, 24, dtype=torch.float64),
-    "rows": (0, 1),
-    "positions": (2, 1),
     "edits": (json.dumps(EDIT.to_json()),),
-    "n_vectors": (1,),
 }
 ITEMS = torch.tensor([[0, 1, 1, 0], [1, 2, 2, 0]])
 

@@ -17,6 +17,9 @@ from interpd_client import Model
 Where = int | Sequence[int] | Literal["all"]
 """Positions whose next token is predicted; -1: the end of the prompt."""
 
+EVERYTHING = -1
+"""As the only target: all tokens."""
+
 
 def effects(
     model: Model,
@@ -41,19 +44,17 @@ def effects(
     everything = isinstance(targets, str) and targets == "all"
     words = () if everything else tuple(one_token(model, word, pieces) for word in listed(targets))
     constants: dict[str, Any] = {
-        "lengths": tuple(len(tokens.ids) for tokens in texts),
-        "rows": tuple(item.prompt for item in items),
-        "positions": tuple(item.position for item in items),
-        "targets": tuple(word.ids[0] for word in words),
-        **_spelt_out(chosen),
+        "edits": tuple(json.dumps(one.to_json()) for one in chosen),
+        "targets": (EVERYTHING,) if everything else tuple(word.ids[0] for word in words),
         **known_peaks(model),
     }
-    ports = [_padded(texts), *_vectors(chosen)]
+    places = np.array([(item.prompt, item.position) for item in items], np.int64)
+    ports = [_padded(texts), places, *_vectors(chosen)]
     t = model.trace(list(texts[0].ids), **run)
     if only_logits:
         t.save(out=t.op("backpack.logit_effects", *ports, **constants))
     else:
-        t.save(out=t.op("backpack.effects", *ports, **constants, everything=everything, top=top))
+        t.save(out=t.op("backpack.effects", *ports, **constants, top=top))
     result = t.run()
     if everything:
         words = _whole(model, result["out"].logits_before.shape[-1])
@@ -99,17 +100,10 @@ def _places(length: int, position: Where) -> list[int]:
 
 
 def _padded(texts: Sequence[Tokens]) -> np.ndarray:
-    table = np.zeros((len(texts), max(len(tokens.ids) for tokens in texts)), np.int64)
+    table = np.full((len(texts), max(len(tokens.ids) for tokens in texts)), -1, np.int64)
     for row, tokens in enumerate(texts):
         table[row, : len(tokens.ids)] = tokens.ids
     return table
-
-
-def _spelt_out(edits: Sequence[Edit]) -> dict[str, Any]:
-    return {
-        "edits": tuple(json.dumps(one.to_json()) for one in edits),
-        "n_vectors": tuple(len(one.vectors) for one in edits),
-    }
 
 
 def _vectors(edits: Sequence[Edit]) -> list[np.ndarray]:

@@ -65,23 +65,17 @@ def edits_of(here, nurse):
     }
 
 
-def asked(model, bare, edits, items, method="backpack.effects", **constants):
+def asked(model, bare, edits, items, method="backpack.effects", ending=-1, **constants):
     _, ids, _ = bare
-    table = np.zeros((len(ids), max(map(len, ids))), np.int64)
+    table = np.full((len(ids), max(map(len, ids))), -1, np.int64)
     for row, own in enumerate(ids):
         table[row, : len(own)] = own
     spelled = [(json.dumps(one.to_json()), one._spelled_out[1]) for one in edits]
     vectors = np.concatenate([rows for _, rows in spelled])
     t = model.trace([0], progress=False)
-    ports = (table, vectors) if len(vectors) else (table,)
-    constants = {
-        "lengths": tuple(map(len, ids)),
-        "rows": tuple(row for row, _ in items),
-        "positions": tuple(place for _, place in items),
-        "edits": tuple(text for text, _ in spelled),
-        "n_vectors": tuple(len(rows) for _, rows in spelled),
-        **constants,
-    }
+    table[-1, -1] = ending
+    ports = (table, np.array(items), vectors) if len(vectors) else (table, np.array(items))
+    constants = {"edits": tuple(text for text, _ in spelled), **constants}
     t.save(out=t.op(method, *ports, **constants))
     return t.run()["out"]
 
@@ -107,7 +101,7 @@ ITEMS = [(0, 5), (1, 3), (1, 7), (2, 4), (0, 0)]
 def test_effects_are_those_of_edited_passes(here, bare, nurse):
     model, texts, senses = bare
     edits = edits_of(here, nurse)
-    found = asked(here, bare, edits.values(), ITEMS, everything=True)
+    found = asked(here, bare, edits.values(), ITEMS, targets=(-1,))
     rows = model.lm_head.weight.numpy()
     untouched = [logits_by_hand(bare, senses, ids) for ids in texts]
     for number, (name, edit) in enumerate(edits.items()):
@@ -133,7 +127,7 @@ def close(found, wanted, name):
 
 def test_the_tokens_that_move_most_are_those_of_the_whole_vocabulary(here, bare, nurse):
     edits = [made(here, Scale(nurse, 1, 3.0))]
-    whole = asked(here, bare, edits, ITEMS, everything=True)
+    whole = asked(here, bare, edits, ITEMS, targets=(-1,))
     found = asked(here, bare, edits, ITEMS, top=4, targets=(SHE, HE))
     moved = np.abs(np.exp(whole.log_p_after[0]) - np.exp(whole.log_p_before))[:, :-N_PADDING]
     for item in range(len(ITEMS)):
@@ -154,7 +148,7 @@ def test_logits_of_a_few_tokens_need_no_others(here, bare, nurse):
 def test_weights_of_positions_are_masked_as_in_a_pass(here, bare):
     _, texts, senses = bare
     edit = made(here, MaskWeights(positions=(1, 2), senses=(0, 3), factor=0.5), Scale(50, 1, 2.0))
-    found = asked(here, bare, [edit], [(0, 5), (1, 7)], everything=True)
+    found = asked(here, bare, [edit], [(0, 5), (1, 7)], targets=(-1,))
     table = brute.edited_table(edit.operations[1:], senses, bare[0].lm_head.weight.numpy())
 
     def weigh(weights):
@@ -166,13 +160,13 @@ def test_weights_of_positions_are_masked_as_in_a_pass(here, bare):
         wanted = logits_by_hand(bare, table, texts[row], weigh)[place]
         close(found.logits_after[0, item], wanted, "positions")
     with pytest.raises(interpd_client.CallerError, match="position 1, the text has 1 tokens"):
-        asked(here, bare, [edit], [(0, 0)], everything=True)
+        asked(here, bare, [edit], [(0, 0)], targets=(-1,))
 
 
 def test_contributions_against_words_are_reweighted_as_published(here, bare, nurse):
     model, texts, senses = bare
     edit = made(here, MaskWeights(nurse, (0, 1), 2.5, negative_only=0.1))
-    found = asked(here, bare, [edit], [(1, 7)], everything=True)
+    found = asked(here, bare, [edit], [(1, 7)], targets=(-1,))
     with torch.no_grad():
         weights = model(torch.tensor([texts[1]])).contextualization[0, :, 7]
     wanted = logits_by_hand(bare, senses, texts[1])[7].clone()
@@ -189,7 +183,7 @@ def test_contributions_against_words_are_reweighted_as_published(here, bare, nur
 def test_topics_scale_every_token(here, bare):
     _, texts, senses = bare
     edit = made(here, Topic((60, 61, 70), 3))
-    found = asked(here, bare, [edit], ITEMS, everything=True)
+    found = asked(here, bare, [edit], ITEMS, targets=(-1,))
     t = here.trace([0])
     bands = {"quantiles": (0.95, 0.8, 0.6), "factors": (3.3, 3.3, 3.0, 1.0)}
     t.save(out=t.op("backpack.topic", bag=(60, 61, 70), **bands))
@@ -207,8 +201,7 @@ def test_what_cannot_be_is_refused(here, bare, nurse):
         ([(3, 0)], {}, "row 3 is not there"),
         ([(0, 0)], {"targets": (94,)}, "target 94 is not there"),
         ([(0, 0)], {"top": 92}, "top is 92"),
-        ([(0, 0)], {"n_vectors": (1,)}, "count 1 vectors, 0 are given"),
-        ([(0, 0)], {"lengths": (1, 2)}, "expected 3 of 1 to"),
+        ([(0, 0)], {"ending": 5}, "and -1 behind the last"),
     ):
         with pytest.raises(interpd_client.CallerError, match=message):
             asked(here, bare, [edit], items, **constants)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from interpd_backpack.worker.lexicon import Lexicon
 from interpd_backpack.worker.topics.scoring import SensePeaks, banded, vocabulary_scores
 
 PAPER = "https://arxiv.org/abs/2305.16765"
+EVERYTHING = -1
+"""As the only target: all tokens."""
 EDITS = 256
 """Edits between two words on how far it is."""
 NUMBERS = 1 << 23
@@ -48,15 +51,11 @@ class Effects:
 def effects(
     ctx: MethodContext,
     ids: Int64[Tensor, "row pos"],
+    items: Int64[Tensor, "item 2"],
     vectors: Float64[Tensor, "vector d_model"] | None = None,
     *,
-    lengths: tuple[int, ...],
-    rows: tuple[int, ...],
-    positions: tuple[int, ...],
     edits: tuple[str, ...],
-    n_vectors: tuple[int, ...],
     targets: tuple[int, ...] = (),
-    everything: bool = False,
     top: int = 10,
     peaks: SensePeaks | None = None,
 ) -> Effects:
@@ -65,24 +64,20 @@ def effects(
     An edit costs one product with the unembedding for each position, and no pass.
 
     Args:
-        ids: Texts, padded on the right.
+        ids: Texts; -1 behind their ends.
+        items: For each prediction the number of its text, and the position in it.
         vectors: Of all edits, one behind the other.
-        lengths: Tokens of each text.
-        rows: For each prediction, of which text.
-        positions: At which position of it.
         edits: The content of ``edit.json`` of each.
-        n_vectors: How many vectors each has.
-        targets: Tokens whose logits and log-probabilities are told.
-        everything: All tokens are targets, padding of the vocabulary included.
+        targets: Tokens whose logits and log-probabilities are told; -1 alone: all, padding of the vocabulary included.
         top: How many of the tokens that move most are told.
         peaks: What ``backpack.peaks`` kept: topics are scored without computing the logits of every sense again.
 
     Raises:
         CallerError: A text, position, token or edit that cannot be; a graph that writes.
     """
-    work = _Work(ctx, ids, lengths, rows, positions, peaks)
-    asked = work.edits(edits, vectors, n_vectors)
-    wanted = tuple(range(work.n_rows)) if everything else targets
+    work = _Work(ctx, ids, items, peaks)
+    asked = work.edits(edits, vectors)
+    wanted = tuple(range(work.n_rows)) if targets == (EVERYTHING,) else targets
     work.check(wanted)
     if not 0 <= top <= work.lexicon.n_tokens:
         raise CallerError(f"top is {top}, expected 0 to {work.lexicon.n_tokens}, the tokens of the vocabulary")
@@ -105,13 +100,10 @@ class LogitEffects:
 def logit_effects(
     ctx: MethodContext,
     ids: Int64[Tensor, "row pos"],
+    items: Int64[Tensor, "item 2"],
     vectors: Float64[Tensor, "vector d_model"] | None = None,
     *,
-    lengths: tuple[int, ...],
-    rows: tuple[int, ...],
-    positions: tuple[int, ...],
     edits: tuple[str, ...],
-    n_vectors: tuple[int, ...],
     targets: tuple[int, ...],
     peaks: SensePeaks | None = None,
 ) -> LogitEffects:
@@ -123,8 +115,8 @@ def logit_effects(
         CallerError: As ``backpack.effects``; no targets; or an edit of contributions to logits (``negative_only``), for
             which all of them are needed.
     """
-    work = _Work(ctx, ids, lengths, rows, positions, peaks)
-    asked = work.edits(edits, vectors, n_vectors)
+    work = _Work(ctx, ids, items, peaks)
+    asked = work.edits(edits, vectors)
     work.check(targets)
     if not targets:
         raise CallerError("no targets: name the tokens whose logits are meant")
@@ -143,20 +135,10 @@ def logit_effects(
 class _Work:
     """Texts, what was seen of them, and edits that are tried on it."""
 
-    def __init__(
-        self,
-        ctx: MethodContext,
-        ids: Tensor,
-        lengths: Sequence[int],
-        rows: Sequence[int],
-        positions: Sequence[int],
-        peaks: SensePeaks | None,
-    ) -> None:
-        if len(lengths) != len(ids) or not all(1 <= length <= ids.shape[1] for length in lengths):
-            raise CallerError(f"lengths are {list(lengths)}, expected {len(ids)} of 1 to {ids.shape[1]}")
+    def __init__(self, ctx: MethodContext, ids: Tensor, items: Tensor, peaks: SensePeaks | None) -> None:
         self._ctx, self._peaks = ctx, peaks
-        texts = [row[:length].cpu() for row, length in zip(ids, lengths, strict=True)]
-        self._seen: Seen = seen(ctx, Lexicon(ctx), texts, rows, positions)
+        rows, positions = items.T.tolist()
+        self._seen: Seen = seen(ctx, Lexicon(ctx), [_text(row) for row in ids.cpu()], rows, positions)
         self.lexicon = NearLexicon(ctx, self._seen.tokens)
         # rounded once, at the end, as in a pass
         self.before = self.lexicon.logits(self._seen.before_head.to(ctx.session.dtype)).double()
@@ -172,20 +154,22 @@ class _Work:
         if wrong := [id_ for id_ in targets if not 0 <= id_ < self.n_rows]:
             raise CallerError(f"the target {wrong[0]} is not there: tokens are 0 to {self.n_rows - 1}")
 
-    def edits(self, specs: Sequence[str], vectors: Tensor | None, n_vectors: Sequence[int]) -> list[Edit]:
-        """The edits. Raises ``CallerError`` for none, and for one that is of another model."""
-        if not specs or len(n_vectors) != len(specs):
-            raise CallerError(f"there are {len(specs)} edits and {len(n_vectors)} counts of vectors, expected as many")
+    def edits(self, specs: Sequence[str], vectors: Tensor | None) -> list[Edit]:
+        """The edits. Raises ``CallerError`` for none, and for one that is damaged or of another model."""
+        if not specs:
+            raise CallerError("there are no edits")
         rows = np.zeros((0, 0)) if vectors is None else vectors.double().cpu().numpy()
-        if sum(n_vectors) != len(rows):
-            raise CallerError(f"the edits count {sum(n_vectors)} vectors, {len(rows)} are given")
         found, start, base = [], 0, fingerprint(self._ctx.session.info)
-        for number, (spec, count) in enumerate(zip(specs, n_vectors, strict=True)):
-            edit = Edit.from_json(json.loads(spec), rows[start : start + count], where=f"edit {number}")
+        for number, spec in enumerate(specs):
+            content = json.loads(spec)
+            end = start + _n_vectors(content)
+            edit = Edit.from_json(content, rows[start:end], where=f"edit {number}")
             if problem := edit.base.problem(base):
                 raise CallerError(f"the edit {edit.name!r} is of another model: {problem}")
             found.append(edit)
-            start += count
+            start = end
+        if start != len(rows):
+            raise CallerError(f"the edits count {start} vectors, {len(rows)} are given")
         return found
 
     def after(self, edits: Sequence[Edit]) -> Iterator[Tensor]:
@@ -242,3 +226,18 @@ def _told(work: _Work, before: Tensor, logits: Tensor, wanted: Sequence[int], to
     each = before.expand_as(after)
     chosen = list(wanted)
     return logits[..., chosen], after[..., chosen], kl, moved, each.gather(-1, moved), after.gather(-1, moved)
+
+
+def _text(row: Tensor) -> Tensor:
+    """The tokens of a row. Raises ``CallerError`` for none, and for padding that others follow."""
+    n_tokens = int((row >= 0).sum())
+    if not n_tokens or (row[:n_tokens] < 0).any():
+        raise CallerError(f"the text {row.tolist()} is none: expected tokens, and -1 behind the last")
+    return row[:n_tokens]
+
+
+def _n_vectors(content: Any) -> int:
+    """How many vectors the JSON of an edit counts."""
+    if isinstance(content, dict):
+        return isinstance(content.get("vector"), int) + sum(map(_n_vectors, content.values()))
+    return sum(map(_n_vectors, content)) if isinstance(content, list) else 0
