@@ -2,13 +2,29 @@
 
 What commands of plugins use is here, too: ``connect`` for a client of the daemon that the flags name, ``the_model`` for
 the model that is meant, ``checking`` for what is wrong with the options themselves, and the two ways to speak,
-``print_table`` and ``print_json``. A ``Reproduction`` is what ``interpd reproduce`` hands to a plugin.
+``print_table`` and ``print_json``. ``add_model`` and ``opened`` are for commands that may load a model themselves;
+``flags`` for commands below a command. A ``Reproduction`` is what ``interpd reproduce`` hands to a plugin.
 """
 
-from interpd.cli.ask import checking, connect
+from interpd.cli.ask import PackageMissing, checking, connect, flags
 from interpd.cli.inspect import the_model
 from interpd.cli.main import main
+from interpd.cli.opening import add_model, opened
 from interpd.cli.output import print_json, print_table
 from interpd.cli.reproduce import Reproduction
+from interpd.cli.values import at_least
 
-__all__ = ["Reproduction", "checking", "connect", "main", "print_json", "print_table", "the_model"]
+__all__ = [
+    "PackageMissing",
+    "Reproduction",
+    "add_model",
+    "at_least",
+    "checking",
+    "connect",
+    "flags",
+    "main",
+    "opened",
+    "print_json",
+    "print_table",
+    "the_model",
+]

@@ -54,6 +54,31 @@ def test_what_it_raises_names_its_distribution(install, capsys):
     assert "repair or uninstall interpd-wave" in said
 
 
+NESTED = """
+from interpd.cli import flags
+
+def declare(parser):
+    parser.description = "waves"
+    commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    commands.add_parser("high", parents=[flags(is_nested=True)], help="a high one").set_defaults(act=high)
+    parser.set_defaults(run=lambda args: args.act(args))
+
+def high(args):
+    print(args.address, args.timeout)
+    return 0
+"""
+
+
+def test_a_command_may_have_commands_of_its_own_which_take_the_common_flags(install, capsys):
+    install("wave", NESTED)
+    assert main(["wave", "high", "--address", "a:1"]) == 0
+    assert main(["wave", "--address", "b:1", "high", "--timeout", "2"]) == 0
+    assert capsys.readouterr().out == "a:1 None\nb:1 2.0\n"
+    with pytest.raises(SystemExit, match="0"):
+        main(["wave", "high", "--help"])
+    assert "usage: interpd wave high" in capsys.readouterr().out
+
+
 BROKEN = {
     "an import that fails": ("import no_such_module", "No module named 'no_such_module'"),
     "an exit at import": ("raise SystemExit(7)", "SystemExit: 7"),

@@ -2,7 +2,8 @@
 
 import argparse
 
-from interpd_attribution.commands.values import Group, at_least, flag, json_object, method_options, option
+from interpd.cli import at_least
+from interpd_attribution.commands.values import Group, flag, json_object, method_options, option
 from interpd_attribution.dataset.running import IN_FLIGHT
 
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interpd.cli import checking
+from interpd.cli import at_least, checking
 from interpd.errors import InvalidRequest
 from interpd_attribution.commands import arguments, asking, delivering
 from interpd_attribution.commands.opening import opened
 from interpd_attribution.commands.terminal import Terminal
-from interpd_attribution.commands.values import at_least, flag, option
+from interpd_attribution.commands.values import flag, option
 from interpd_attribution.files.text import encoded
 
 if TYPE_CHECKING:

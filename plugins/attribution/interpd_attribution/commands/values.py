@@ -1,8 +1,8 @@
-"""Values on the command line: JSON objects, counts, yes and no; and options that are known under both spellings."""
+"""Values on the command line: JSON objects, yes and no; and options that are known under both spellings."""
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from interpd_attribution.inseq_words import NESTED
@@ -64,21 +64,6 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is JSON, but no object of options; {example}")
     return found
-
-
-def at_least(smallest: int) -> Callable[[str], int]:
-    """A type of numbers: whole ones, none below ``smallest``."""
-
-    def count(text: str) -> int:
-        try:
-            found = int(text)
-        except ValueError:
-            found = smallest - 1
-        if found < smallest:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, {smallest} or more")
-        return found
-
-    return count
 
 
 def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
