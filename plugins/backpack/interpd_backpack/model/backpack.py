@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from interpd_backpack.model.config import BackpackConfig
 from interpd_backpack.model.mixing import SenseMixing
-from interpd_backpack.model.network import SenseNetwork
+from interpd_backpack.model.network import SenseNetwork, activation
 from interpd_backpack.model.table import SenseTable
 from interpd_backpack.model.weighting import SenseMemory, SenseWeightNetwork
 
@@ -56,6 +56,8 @@ class BackpackModel(BackpackPreTrainedModel):
     def __init__(self, config: BackpackConfig) -> None:
         super().__init__(config)
         self.gpt2_model = GPT2Model(config)
+        for block in self.gpt2_model.h:
+            block.mlp.act = activation(config.activation_function)
         self.sense_network = SenseNetwork(config)
         self.sense_weight_net = SenseWeightNetwork(config)
         self.sense_table = SenseTable(self)

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
+FUSED = {"gelu_new": "gelu_pytorch_tanh"}
+"""Activations that torch computes in one go, by the names of those that transformers puts together of several."""
+
 Run = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -18,6 +21,11 @@ def called(module: nn.Module, value: Tensor) -> Tensor:
 def unheard(module: nn.Module, value: Tensor) -> Tensor:
     """``module(value)`` without telling those who listen: for values that are no part of the present text."""
     return type(module).forward(module, value)
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of a name of transformers, in its fastest form."""
+    return ACT2FN[FUSED.get(name, name)]
 
 
 class SenseMLP(nn.Module):
@@ -34,7 +42,7 @@ class SenseMLP(nn.Module):
         self.c_fc = Conv1D(inner, config.n_embd)
         self.c_proj = Conv1D(outer, inner)
         self.c_proj.is_residual = True
-        self.act = ACT2FN[config.activation_function]
+        self.act = activation(config.activation_function)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, hidden: Tensor, run: Run = called) -> Tensor:
