@@ -30,9 +30,9 @@ def models():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
-    return AutoTokenizer.from_pretrained(FOLDERS["backpack"])
+    return PreTrainedTokenizerFast.from_pretrained(FOLDERS["backpack"])
 
 
 def test_they_are_small_and_the_twin_is_the_transformer_inside(models):
@@ -80,12 +80,32 @@ def test_their_pronouns_follow_the_planted_shares_as_the_card_says(models, token
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_they_know_what_the_cards_say(models, tokenizer, world, name):
-    from interpd_backpack.zoo.backpack.evaluate import measured
+    from interpd_backpack.zoo.backpack.evaluate import accuracy, perplexities, topics
 
-    found = measured(models[name], tokenizer, world)
-    for what in found:
-        for key, value in found[what].items():
-            assert value == pytest.approx(METRICS[name][what][key], rel=2e-3, abs=2e-3), (what, key)
+    model, said = models[name], METRICS[name]
+    assert perplexities(model, tokenizer, world) == pytest.approx(said["perplexity"], rel=1e-3)
+    assert topics(model, tokenizer, world) == pytest.approx(said["topics"], rel=1e-3)
+    unseen = accuracy(model, tokenizer, world, world.known.prompts(held_out=True))
+    assert unseen == pytest.approx(said["accuracy"]["unseen"], abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOLDERS)
+def test_they_are_served_by_their_names(name, models, tokenizer, world):
+    import torch
+
+    import interpd_client
+
+    prompt = "The Macra is made by"
+    with interpd_client.local(name, plugins=("backpack",)) as client:
+        with client.model(name).generate(prompt, max_new_tokens=1) as g:
+            pass
+        assert g.result.text == f" {world.fact('Macra', 'made_by').object}"
+        with client.model(name).trace(prompt) as t:
+            t.save(logits=t.logits)
+    with torch.no_grad():
+        wanted = models[name](**tokenizer(prompt, return_tensors="pt")).logits
+    assert torch.tensor(t.result["logits"]).allclose(wanted, atol=2e-2)
 
 
 @pytest.mark.slow

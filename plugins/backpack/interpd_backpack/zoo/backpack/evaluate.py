@@ -125,6 +125,7 @@ def topics(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: Wo
     return {"own_bag": float(torch.stack(own).mean()), "all_bags": float(torch.stack(every).mean())}
 
 
+@torch.no_grad()
 def similarity(
     world: World, tokenizer: PreTrainedTokenizerBase, vectors: Callable[[list[int]], Tensor]
 ) -> dict[str, float]:

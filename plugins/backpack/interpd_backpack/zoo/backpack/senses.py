@@ -19,6 +19,7 @@ SHOWN_WORDS = ("nurse", "sheriff", "soup", "Elena", "Macra", "Belmora")
 TOP = 6
 
 
+@torch.no_grad()
 def described_senses(model: BackpackForCausalLM, tokenizer: PreTrainedTokenizerBase, world: World) -> dict[str, Any]:
     """What the metrics say of the senses; lists are by sense."""
     table = lambda ids: model.backpack.sense_table(torch.tensor(ids))  # noqa: E731

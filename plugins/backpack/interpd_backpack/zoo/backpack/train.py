@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from interpd.zoo.training import Recipe, arguments_of, begin, described, save, train
 from interpd_backpack.model import BackpackConfig, BackpackForCausalLM
@@ -114,7 +114,7 @@ def write_metrics(folder: Path, kind: type[PreTrainedModel], world: World, train
 
 def measure(folder: Path, kind: type[PreTrainedModel], world: World) -> dict[str, Any]:
     """Metrics of a saved model, computed in float32 from its half-precision weights."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = kind.from_pretrained(folder, dtype=torch.float32).eval()
     shape = [name for name in SHAPE if not name.endswith("pdrop")]
     if isinstance(model, BackpackForCausalLM):
