@@ -136,37 +136,32 @@ def held_out_loss(model: PreTrainedModel, tokens: Tokens, rows: int) -> float:
     return sum(float(loss) * count for loss, count in losses) / sum(count for _, count in losses)
 
 
+@dataclass
 class _Run:
     """What happens at each step."""
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        tokens: Tokens,
-        model: PreTrainedModel,
-        optimizer: torch.optim.Optimizer,
-        say: Callable[[str], None],
-        curve: list[tuple[int, float]],
-    ) -> None:
-        self._settings, self._tokens, self._model, self._optimizer = settings, tokens, model, optimizer
-        self._say = say
-        self.curve = curve
+    settings: TrainSettings
+    tokens: Tokens
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    say: Callable[[str], None]
+    curve: list[tuple[int, float]]
 
     def loss_at(self, step: int) -> Tensor:
         """Of the batch of a step."""
-        steps = self._settings.steps
-        return next_token_loss(self._model, self._tokens.windows(steps.rows, steps.seed, step))
+        steps = self.settings.steps
+        return next_token_loss(self.model, self.tokens.windows(steps.rows, steps.seed, step))
 
     def after(self, done: int) -> None:
         """Looks at what is held out, and saves, when it is time."""
-        is_last = done == self._settings.steps.steps
-        if is_last or done % self._settings.told_every == 0:
-            loss = held_out_loss(self._model, self._tokens, self._settings.steps.rows)
+        is_last = done == self.settings.steps.steps
+        if is_last or done % self.settings.told_every == 0:
+            loss = held_out_loss(self.model, self.tokens, self.settings.steps.rows)
             self.curve.append((done, loss))
-            self._say(f"after {done:5d} steps  held-out loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
-        if is_last or done % self._settings.saved_every == 0:
-            state = State(done, self._settings.to_dict(), self._tokens.digest, tuple(self.curve))
-            save_checkpoint(self._settings.out / CHECKPOINT, self._model, self._optimizer, state)
+            self.say(f"after {done:5d} steps  held-out loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
+        if is_last or done % self.settings.saved_every == 0:
+            state = State(done, self.settings.to_dict(), self.tokens.digest, tuple(self.curve))
+            save_checkpoint(self.settings.out / CHECKPOINT, self.model, self.optimizer, state)
 
 
 def _recipe(settings: TrainSettings) -> Recipe:
