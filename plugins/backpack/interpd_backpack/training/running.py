@@ -111,7 +111,8 @@ def made(settings: TrainSettings, tokenizer: PreTrainedTokenizerBase) -> PreTrai
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
         "resid_pdrop": 0.0,
-        "bos_token_id": tokenizer.bos_token_id,
+        # one that is not said would be GPT-2's
+        "bos_token_id": tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }

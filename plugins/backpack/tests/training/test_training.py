@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+import interpd_client
 from interpd.errors import CallerError, InvalidRequest
 from interpd_backpack.model import BackpackForCausalLM
 from interpd_backpack.training.data import Tokens
@@ -124,6 +125,12 @@ def test_it_learns_to_write_letters_of_shakespeare(shared, tmp_path):
     trained = train(TrainSettings(files=(text,), out=tmp_path / "out", shape=shape, steps=steps), say=silent)
     # 3.3 nats are what the frequencies of letters alone give
     assert trained.held_out_loss < 2.65
+    with interpd_client.local(str(trained.folder), plugins=("backpack",)) as client:
+        model = client.model(client.models()[0].name)
+        with model.generate("ROMEO:", max_new_tokens=20) as g:
+            pass
+        assert len(g.result.text) == 20
+        assert model.backpack.senses("=R", top=3).senses == (0, 1, 2, 3)
 
 
 def test_what_cannot_be_trained_on_is_refused(settings, tmp_path):

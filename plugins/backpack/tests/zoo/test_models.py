@@ -68,7 +68,7 @@ def test_the_cards_are_those_of_the_metrics(world, tmp_path):
         assert (tmp_path / name / "README.md").read_text() == (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", ["backpack", pytest.param("backpack_twin", marks=pytest.mark.slow)])
 def test_their_pronouns_follow_the_planted_shares_as_the_card_says(models, tokenizer, world, name):
     from interpd_backpack.zoo.backpack.evaluate import bias
 
