@@ -39,8 +39,9 @@ def weights(folder):
 def test_senses_computed_once_for_each_token_give_the_models_own_logits(settings):
     tokenizer = tokenizer_for("char", [TEXT], 0)
     torch.manual_seed(0)
-    model = made(settings, tokenizer).double().eval()
-    model.config.sense_output_scale = model.backpack.mixing.scale = 1 / 3
+    config = made(settings, tokenizer).config
+    config.sense_output_scale = 1 / 3
+    model = BackpackForCausalLM(config).double().eval()
     ids = torch.randint(len(tokenizer), (3, 7))
     assert (next_token_logits(model, ids) - model(ids).logits).abs().max() < 1e-12
     wanted = model(ids, labels=ids).loss
