@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -59,7 +60,8 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
         wanted: Settings and data have to be these.
 
     Raises:
-        InvalidRequest: No checkpoint, or one of other settings or texts: its numbers would not be those of one run.
+        InvalidRequest: No checkpoint, a damaged one, or one of other settings or texts: its numbers would not be those
+            of one run.
     """
     state = _state(folder)
     differing = [
@@ -71,11 +73,10 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
         differing.append("the texts are others")
     if differing:
         raise InvalidRequest(f"the checkpoint {str(folder)!r} is of another training: {'; '.join(differing)}")
+    weights, moments = (_tensors(folder / name) for name in (WEIGHTS, OPTIMIZER))
     with torch.no_grad():
-        weights = load_file(folder / WEIGHTS)
         for name, value in model.named_parameters():
             value.copy_(weights[name])
-    moments = load_file(folder / OPTIMIZER)
     for name, value in model.named_parameters():
         optimizer.state[value] = {moment: moments[f"{name}:{moment}"].clone() for moment in MOMENTS}
     return state
@@ -84,10 +85,17 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
 def _state(folder: Path) -> State:
     try:
         fields = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        curve = tuple((step, loss) for step, loss in fields["curve"])
+        return State(fields["step"], fields["settings"], fields["data"], curve)
+    except (OSError, ValueError, KeyError) as error:
         raise InvalidRequest(f"{str(folder)!r} has no checkpoint to go on from: {error}") from None
-    curve = tuple((step, loss) for step, loss in fields["curve"])
-    return State(fields["step"], fields["settings"], fields["data"], curve)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidRequest(f"the checkpoint's {str(path)!r} is damaged: {error}") from None
 
 
 def _weights(model: PreTrainedModel) -> dict[str, Tensor]:

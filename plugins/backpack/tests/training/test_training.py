@@ -138,6 +138,12 @@ def test_what_cannot_be_trained_on_is_refused(settings, tmp_path):
     with pytest.raises(InvalidRequest, match="has no checkpoint to go on from"):
         train(settings, resume=True, say=silent)
     train(settings, say=silent)
+    weights_file = settings.out / "checkpoint" / "weights.safetensors"
+    whole = weights_file.read_bytes()
+    weights_file.write_bytes(whole[:-100])
+    with pytest.raises(InvalidRequest, match=r"weights.safetensors' is damaged"):
+        train(settings, resume=True, say=silent)
+    weights_file.write_bytes(whole)
     other = dataclasses.replace(settings, steps=dataclasses.replace(settings.steps, rows=5))
     with pytest.raises(InvalidRequest, match=r"of another training: steps was .*'rows': 4.* and is .*'rows': 5"):
         train(other, resume=True, say=silent)
