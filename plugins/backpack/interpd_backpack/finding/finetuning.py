@@ -95,7 +95,8 @@ def finetune(
     answer = ask(
         model,
         "backpack.finetune",
-        data.ids[:1].tolist(),
+        # an edit that is in force may be about places that a shorter text has not
+        data.ids[: data.items[0, 1:3].sum()].tolist(),
         {"ids": data.ids, "items": data.items, "settings": settings.to_json(), **constants},
         options,
         write=write_of(model, under),

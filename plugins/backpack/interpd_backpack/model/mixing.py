@@ -19,7 +19,7 @@ class SenseMixing(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.scale = config.sense_output_scale
+        self.output_scale = OutputScale(config.sense_output_scale)
 
     def forward(
         self,
@@ -44,8 +44,23 @@ class SenseMixing(nn.Module):
         weights = parts.sense_weight_net(hidden, attention_mask, memory)
         memory.weights = weights
         known = parts.sense_table.known(embeds, token_ids)
-        mixed = mixed_senses(weights, memory.senses(parts.sense_network(embeds, known)))
-        return mixed if self.scale == 1.0 else mixed * self.scale
+        return self.output_scale(mixed_senses(weights, memory.senses(parts.sense_network(embeds, known))))
+
+
+class OutputScale(nn.Module):
+    """The factor of the sum of senses; a module, so that methods can ask for it.
+
+    Args:
+        factor: 1 as published, 1/k in other checkpoints.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, mixed: Tensor) -> Tensor:
+        """``factor * mixed``."""
+        return mixed if self.factor == 1.0 else mixed * self.factor
 
 
 def mixed_senses(weights: Tensor, senses: Tensor) -> Tensor:

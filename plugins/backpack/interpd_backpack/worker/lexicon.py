@@ -13,6 +13,8 @@ SENSES, WEIGHTS = "senses", "sense_weights"
 TABLE = "backpack.sense_table"
 """The module that gives the senses of token ids, kept once they were computed."""
 HEAD = "lm_head"
+SCALE = "backpack.mixing.output_scale"
+"""The module that multiplies the sum of senses by its factor."""
 GATE = "backpack.gate"
 """A weight that retrofitted models have."""
 MOST_PADDING = 1024
@@ -32,8 +34,8 @@ class Lexicon:
         self._session = ctx.session
         if SENSES not in self._session.sites:
             raise CallerError(
-                f"the model {self._session.info.name!r} has no senses: it is no Backpack, or was loaded without "
-                "the plugin (--plugin backpack)"
+                f"the model {self._session.info.name!r} has no senses: it is no Backpack, was loaded without the "
+                "plugin (--plugin backpack), or its senses have no part in its predictions (their gate is 0)"
             )
 
     @property
@@ -82,6 +84,12 @@ class Lexicon:
         except CallerError:
             # a Backpack has no such weight
             return torch.ones((), dtype=torch.float64, device=self.device)
+
+    @cached_property
+    def output_scale(self) -> float:
+        """What the sum of senses is multiplied by before the head: 1 as published, 1/k or a learned gate in others."""
+        one = torch.ones((), dtype=torch.float64, device=self.device)
+        return float(self._session.call(SCALE, one) * self.gate)
 
     def _ids(self, ids: Tensor | Sequence[int]) -> Tensor:
         return torch.as_tensor(ids, dtype=torch.int64, device=self.device)

@@ -9,7 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import interpd_client
 from interpd.errors import CallerError
 from interpd_backpack import worker
-from interpd_backpack.edits import Edit, Scale
+from interpd_backpack.client import Backpack
+from interpd_backpack.edits import Edit, MaskWeights, Scale
 from interpd_backpack.finding.bias import optimal_scale, rank_bias
 from interpd_backpack.model import retrofit
 
@@ -101,6 +102,34 @@ def test_an_edit_that_is_in_force_is_in_the_numbers(model):
     found = optimal_scale(model, WORDS, PROMPTS, sense=2, penalty=0.2)
     again = rank_bias(model, WORDS, PROMPTS, under=found.edit)
     np.testing.assert_allclose(again.base, found.after, **TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "operations", [[MaskWeights(positions=(1,), senses=2, factor=0.1)], [Scale("all", 1, 0.4), Scale("nurse", 2, 3)]]
+)
+def test_edits_of_places_and_of_all_words_are_in_the_numbers(model, bare, operations):
+    edit = Backpack(model).edit(*operations, on_conflict="allow")
+    found = rank_bias(model, ["nurse"], PROMPTS[:1], under=edit, factor=0.3)
+    for sense in range(4):
+        with model.trace(PROMPTS[0].format("nurse")) as t:
+            Backpack(model).with_edit(t, edit + Backpack(model).edit(Scale("nurse", sense, 0.3)))
+            t.save(logits=t.logits[0, -1])
+        he, she = (bare[1].convert_tokens_to_ids(f"Ġ{word}") for word in ("he", "she"))
+        ratio = np.exp(abs(t.result["logits"][he] - t.result["logits"][she]))
+        np.testing.assert_allclose(found.after[0, sense], ratio, **TOLERANCE)
+
+
+@pytest.mark.parametrize("site", ["logits", "sense_mix", "an edit"])
+def test_what_is_written_behind_the_senses_is_refused(model, site):
+    def scaled(t):
+        setattr(t, site, getattr(t, site) * 2)
+
+    under = scaled
+    if site == "an edit":
+        under = Backpack(model).edit(MaskWeights("nurse", 1, 9.0, negative_only=0.3))
+    with pytest.raises(CallerError, match="behind the senses"):
+        rank_bias(model, WORDS, PROMPTS, under=under)
 
 
 @pytest.mark.slow

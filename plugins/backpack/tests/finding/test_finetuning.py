@@ -10,7 +10,8 @@ from backpack_tests.tiny import tiny_backpack
 import interpd_client
 from interpd.errors import CallerError
 from interpd_backpack import worker
-from interpd_backpack.edits import AddDelta, Edit
+from interpd_backpack.client import Backpack
+from interpd_backpack.edits import AddDelta, Edit, MaskWeights
 from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.finding.finetuning import finetune
 
@@ -99,6 +100,16 @@ def test_the_edit_in_force_gives_what_was_told_and_can_be_built_on(model):
     first = asked(model, radius=1e-2)
     second = asked(model, radius=1e-2, under=first.edit, n_epochs=1)
     np.testing.assert_allclose(second.metrics.log_before, first.metrics.log_after, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_edits_of_places_may_be_in_force_and_none_behind_the_senses(model):
+    place = MaskWeights(positions=(1,), senses=(2,), factor=0.1)
+    found = asked(model, under=Backpack(model).edit(place), n_epochs=1)
+    assert abs(found.metrics.log_before - asked(model, n_epochs=1).metrics.log_before).max() > 1e-3
+    behind = Backpack(model).edit(MaskWeights("nurse", 1, 9.0, negative_only=0.3))
+    with pytest.raises(CallerError, match="behind the senses"):
+        asked(model, under=behind)
 
 
 @pytest.mark.parametrize(

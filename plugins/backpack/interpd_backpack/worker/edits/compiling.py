@@ -14,7 +14,6 @@ from interpd_backpack.edits import ALL, Edit, MaskWeights, Operation, ProjectOut
 from interpd_backpack.edits.places import Senses
 from interpd_backpack.worker.edits.artifacts import SenseEdit, SenseOverrides
 from interpd_backpack.worker.edits.composing import chosen, direction_of, edited_senses, in_order, unit, wide
-from interpd_backpack.worker.finding.passes import output_scale
 from interpd_backpack.worker.lexicon import Lexicon
 from interpd_backpack.worker.topics.scoring import SensePeaks, banded, vocabulary_scores
 
@@ -151,13 +150,13 @@ class _Reweighted:
         if not self._found:
             return {}
         n_words = max(words.shape[-1] for _, words, _ in self._found)
-        scale = self._scale(self._found[0][0])
         ids = torch.tensor([token for token, _, _ in self._found], device=self._lexicon.device)
         words = torch.stack([_padded(words, n_words) for _, words, _ in self._found])
         return {
             "masked_ids": ids,
             "spoken_against": words,
-            "changes": scale * torch.stack([_padded(changes, n_words) for _, _, changes in self._found]),
+            "changes": self._lexicon.output_scale
+            * torch.stack([_padded(changes, n_words) for _, _, changes in self._found]),
         }
 
     def _reweight(self, one: MaskWeights) -> None:
@@ -176,9 +175,6 @@ class _Reweighted:
             words = is_low.to(torch.int8).sort(dim=-1, descending=True, stable=True).indices[:, :n_words]
             self._found.append((token.id, words, changes.gather(-1, words)))
             self._ctx.raise_if_cancelled()
-
-    def _scale(self, token: int) -> float:
-        return float(self._lexicon.gate) * output_scale(self._ctx, token)
 
 
 def _padded(x: Tensor, n_words: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext
-from interpd_backpack.worker.finding.passes import output_scale, passes
+from interpd_backpack.worker.finding.passes import passes
 from interpd_backpack.worker.lexicon import HEAD, WEIGHTS, Lexicon
 
 BEFORE_HEAD = f"{HEAD}.input"
@@ -91,8 +91,7 @@ def seen(
             ids[item] = sequences[row][: place + 1].to(lexicon.device)
             weights[item] = wide(one.values[WEIGHTS][:, place, : place + 1]).clone()
             states[item] = wide(one.values[BEFORE_HEAD][place]).clone()
-    scale = output_scale(ctx, int(sequences[rows[0]][0])) * float(lexicon.gate)
-    return Seen(tuple(ids), tuple(weights), torch.stack(states), scale)  # type: ignore[arg-type]
+    return Seen(tuple(ids), tuple(weights), torch.stack(states), lexicon.output_scale)  # type: ignore[arg-type]
 
 
 def wide(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from interpd_backpack.worker.finding.cached import Rows, Seen, joined, rows_of, 
 from interpd_backpack.worker.finding.checkpoint import Pairs
 from interpd_backpack.worker.finding.items import Item
 from interpd_backpack.worker.finding.losses import Example, example_gradient, log_probabilities, surprisal_gradients
-from interpd_backpack.worker.finding.passes import output_scale
+from interpd_backpack.worker.finding.passes import check_in_front
 from interpd_backpack.worker.finding.selecting import OF_GRADIENTS, Evidence, Scores, chosen, mean_scores, scores
 from interpd_backpack.worker.lexicon import Lexicon
 
@@ -47,11 +47,12 @@ class Caching:
     def __init__(self, ctx: MethodContext, items: Sequence[Item], settings: Settings) -> None:
         self._ctx, self._items, self._settings = ctx, items, settings
         self._lexicon = Lexicon(ctx)
+        check_in_front(ctx)
         self.unembedding = wide(self._lexicon.unembedding)
         nothing = torch.zeros(1, self.unembedding.shape[1], device=ctx.session.device, dtype=ctx.session.dtype)
         if self._lexicon.logits(nothing).any():
             raise CallerError(f"the unembedding of {ctx.session.info.name!r} has a bias, which is not expected here")
-        self._scale = output_scale(ctx, int(items[0].parts[0].ids[0]))
+        self._scale = self._lexicon.output_scale
         self._seen: dict[int, tuple[Seen, ...]] = {}
 
     def selected(self) -> Pairs:

@@ -63,16 +63,11 @@ def _cut(name: str, value: Tensor, length: int) -> Tensor:
     return value[:, :length] if name == SENSES else value[:length]
 
 
-def output_scale(ctx: MethodContext, token: int) -> float:
-    """What the sum of senses is multiplied by before the head: 1 as published, 1/k or a learned gate in others.
-
-    Measured at a text of one token, by setting its senses to ones and to zeros: exact where the scale is a power of
-    two, and otherwise to the rounding of the model's dtype.
-    """
-    ids = torch.tensor([[token]], device=ctx.session.device)
-    n_senses = ctx.session.info.sizes["sense"]
-    ends = []
-    for size in (1.0, 0.0):
-        edits = {WEIGHTS: torch.ones_like, SENSES: lambda value, size=size: torch.full_like(value, size)}
-        ends.append(ctx.session.forward(ids, reads=[MIX], edits=edits)[MIX].double())
-    return float((ends[0] - ends[1]).mean()) / n_senses
+def check_in_front(ctx: MethodContext) -> None:
+    """Raises ``CallerError`` where the graph writes behind the senses, so that logits are no sum over them."""
+    late = [name for name in ctx.session.written if name in ("sense_mix", "logits") or name.startswith(HEAD)]
+    if late:
+        raise CallerError(
+            f"the trace writes at {', '.join(map(repr, late))}, behind the senses (as an edit with negative_only does), "
+            "where what senses add to a prediction is no sum over them: leave that write out"
+        )

@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from interpd.sdk import CallerError, MethodContext, method
-from interpd_backpack.worker.finding.passes import MIX, output_scale, passes
+from interpd_backpack.worker.finding.passes import MIX, check_in_front, passes
 from interpd_backpack.worker.lexicon import SENSES, WEIGHTS, Lexicon
 
 
@@ -43,9 +43,10 @@ def slopes(
         lengths: Tokens of each row.
 
     Raises:
-        CallerError: A row without the token that is to be scaled.
+        CallerError: A row without the token that is to be scaled, or a graph that writes behind the senses.
     """
     lexicon = Lexicon(ctx)
+    check_in_front(ctx)
     sequences = _sequences(ids, lengths)
     if not len(scaled) == len(ids):
         raise CallerError(f"there are {len(ids)} rows and {len(scaled)} rows of scaled tokens")
@@ -53,13 +54,12 @@ def slopes(
     nothing = torch.zeros(1, rows.shape[1], device=lexicon.device, dtype=ctx.session.dtype)
     biases = lexicon.logits(nothing)[0, targets].double()
     found = torch.zeros(len(ids), lexicon.n_senses + 1, len(targets), dtype=torch.float64, device=lexicon.device)
-    scale = output_scale(ctx, int(ids[0, 0])) if len(ids) else 1.0
     for number, values in passes(ctx, sequences, (MIX, SENSES, WEIGHTS), "prompts"):
         places = torch.isin(sequences[number], scaled[number].cpu()).to(lexicon.device)
         if not places.any():
             raise CallerError(f"row {number} holds none of the tokens {scaled[number].tolist()} that are to be scaled")
         weights = values[WEIGHTS][:, -1, places].double()
-        moved = torch.einsum("lj,ljd->ld", weights, values[SENSES][:, places].double()) * scale
+        moved = torch.einsum("lj,ljd->ld", weights, values[SENSES][:, places].double()) * lexicon.output_scale
         found[number, :-1] = moved @ rows.T
         found[number, -1] = values[MIX][-1].double() @ rows.T + biases
     return Slopes(found[:, -1], found[:, :-1])
