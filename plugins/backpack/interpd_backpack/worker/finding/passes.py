@@ -68,6 +68,6 @@ def check_in_front(ctx: MethodContext) -> None:
     late = [name for name in ctx.session.written if name in ("sense_mix", "logits") or name.startswith(HEAD)]
     if late:
         raise CallerError(
-            f"the trace writes at {', '.join(map(repr, late))}, behind the senses (as an edit with negative_only does), "
+            f"the trace writes at {', '.join(map(repr, late))}, behind the senses (an edit with negative_only does), "
             "where what senses add to a prediction is no sum over them: leave that write out"
         )
