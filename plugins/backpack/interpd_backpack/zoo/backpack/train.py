@@ -26,13 +26,13 @@ from interpd_backpack.zoo.backpack.world import World, make_world, save_world
 
 HERE = Path(__file__).parent
 RECIPE = Recipe(
-    steps=1000,
+    steps=2500,
     rows=80,
     threads=1,
     learning_rate=3e-3,
     weight_decay=0.01,
     warm_up=100,
-    constant_share=0.8,
+    constant_share=0.5,
     least_share=0.02,
     told_every=20,
 )
