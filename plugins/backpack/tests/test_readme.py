@@ -1,15 +1,12 @@
 """Every block of the README runs, in order, on the bundled models."""
 
 import re
-import shlex
 import tempfile
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 import interpd_client
-from interpd_backpack import worker
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
