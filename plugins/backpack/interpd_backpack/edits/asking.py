@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
+from interpd.graph.schema import ArtifactInfo
 from interpd_backpack.asking import ask, known_peaks, listed
 from interpd_backpack.edits.dry_run import DryRun, MovedSense
 from interpd_backpack.edits.edit import Edit
@@ -66,7 +67,7 @@ def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
     fades = any(isinstance(one, Topic) and one.anneal for one in late)
     reweights = any(isinstance(one, MaskWeights) and one.negative_only is not None for one in late)
     of_positions = any(isinstance(one, MaskWeights) and one.positions is not None for one in late)
-    name, ids = compiled(model, edit), t.prefix_ids
+    name, ids = _in_trace(model, t, edit), t.prefix_ids
     if of_positions:
         t.sense_weights = t.op("backpack.mask_weights", t.sense_weights, overrides=name)
     if fades:
@@ -78,6 +79,13 @@ def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
 
 
 EDIT = "backpack.edit"
+
+
+def _in_trace(model: Model, t: PromptTrace, edit: Edit) -> str:
+    """As ``compiled``; of many prompts under one edit only the first one asks."""
+    name = _name_compiled(model, edit)
+    is_there = any(node.op == EDIT and node.params["overrides"] == name for node in t._recording.nodes)
+    return name if is_there else compiled(model, edit)
 
 
 def _refuse_second(t: PromptTrace, edit: Edit) -> None:
@@ -99,21 +107,34 @@ def check_base(model: Model, edit: Edit) -> None:
 
 def uploaded(model: Model, edit: Edit) -> str:
     """The name under which the model's workers have the edit, which is uploaded unless they have this very file."""
-    name, data = f"edit-{edit.digest.removeprefix('sha256:')}", edit.to_artifact()
+    return _uploaded(model, edit, model.artifacts())
+
+
+def _uploaded(model: Model, edit: Edit, known: Sequence[ArtifactInfo]) -> str:
+    name, data = _name(edit), edit.to_artifact()
     digest = f"sha256:{sha256(data).hexdigest()}"
-    if (name, digest) not in {(one.name, one.digest) for one in model.artifacts()}:
+    if (name, digest) not in {(one.name, one.digest) for one in known}:
         model.upload_artifact(data, name, KIND)
     return name
 
 
 def compiled(model: Model, edit: Edit) -> str:
     """The name under which the model's workers have the edit as it is applied; made at its first use."""
-    source = uploaded(model, edit)
-    name = f"{source}.{COMPILED}"
-    if name not in {one.name for one in model.artifacts()}:
+    known, name = model.artifacts(), _name_compiled(model, edit)
+    source = _uploaded(model, edit, known)
+    if name not in {one.name for one in known}:
         constants = {"edit": source, "save_as": name, **known_peaks(model)}
         ask(model, "backpack.compile", _ANY, constants, {"progress": False})
     return name
+
+
+def _name_compiled(model: Model, edit: Edit) -> str:
+    # senses are kept in the dtype that the model had
+    return f"{_name(edit)}.{COMPILED}.{model.info.dtype}"
+
+
+def _name(edit: Edit) -> str:
+    return f"edit-{edit.digest.removeprefix('sha256:')}"
 
 
 _ANY = Prompt(token_ids=(0,))

@@ -236,4 +236,19 @@ def test_an_edit_is_uploaded_and_compiled_once(model, part):
         under(model, part, edit)
     made = sorted({one.name for one in model.artifacts()} - before)
     name = f"edit-{edit.digest.removeprefix('sha256:')}"
-    assert made == [name, f"{name}.compiled"]
+    assert made == [name, f"{name}.compiled.float64"]
+
+
+def test_one_prompt_of_many_under_an_edit_asks_for_it(model, part, monkeypatch):
+    edit, asked = built(part, [Scale("nurse", 0, 0.123)]), []
+    listed = type(model).artifacts
+    monkeypatch.setattr(type(model), "artifacts", lambda self: asked.append(1) or listed(self))
+    under(model, part, edit)
+    for n_prompts in (1, 3):
+        asked.clear()
+        with model.trace() as t:
+            prompts = [t.prompt(TEXT) for _ in range(n_prompts)]
+            for prompt in prompts:
+                part.with_edit(prompt, edit)
+            t.save(logits=[prompt.logits[0, -1] for prompt in prompts])
+        assert len(asked) == 1
