@@ -1,12 +1,13 @@
 """``interpd reproduce``: results of papers, computed again by plugins (entry points of ``interpd.reproductions``).
 
-An entry point names a function that takes a ``Reproduction``; plugins/README.md describes it for authors.
+An entry point names a function that takes a ``Reproduction``, and by name ``model`` and ``data`` where it can be of
+another model and of data that are not bundled; plugins/README.md describes it for authors.
 """
 
 import argparse
 import difflib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,10 @@ def add_parsers(commands: Any, _: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the report (default: reproduction-NAME)")
     parser.add_argument("--quick", action="store_true", help="a reduced size: coarse numbers, to see that it works")
     parser.add_argument(
+        "--model", metavar="MODEL", help="of this model, where NAME can: a folder, an id of the hub, or a daemon's name"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of data that are not bundled, where NAME can")
+    parser.add_argument(
         "--address", default="", metavar="HOST:PORT", help="take the models of a daemon (default: run them here)"
     )
     parser.add_argument("--timeout", type=float, metavar="S", help="give up on a request after so many seconds")
@@ -84,11 +89,23 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidRequest(f"no reproduction is called {args.name!r}; there are: {', '.join(names) or 'none'}{hint}")
     one = parts.part(parts.REPRODUCTIONS, args.name)
     reproduce = parts.loaded(one)
+    options = _options(args, reproduce)
     out = args.out or Path(f"reproduction-{args.name}")
     out.mkdir(parents=True, exist_ok=True)
     asked = Reproduction(out, args.quick, args.address, args.timeout)
-    parts.guarded(one, lambda: reproduce(asked), passing=(PackageMissing, OSError, SystemExit))
+    parts.guarded(one, lambda: reproduce(asked, **options), passing=(PackageMissing, OSError, SystemExit))
     return EXIT_OK
+
+
+def _options(args: argparse.Namespace, reproduce: Callable[..., object]) -> dict[str, Any]:
+    """Those that are given, by name. Raises ``InvalidRequest`` for one that the function does not take."""
+    given = {name: getattr(args, name) for name in ("model", "data") if getattr(args, name) is not None}
+    taken = inspect.signature(reproduce).parameters
+    if unknown := [name for name in given if name not in taken]:
+        raise InvalidRequest(f"the reproduction {args.name!r} takes no --{unknown[0]}: it is of what is bundled")
+    if "data" in given and not given["data"].is_dir():
+        raise InvalidRequest(f"--data: there is no folder {str(given['data'])!r}")
+    return given
 
 
 def _row(name: str) -> tuple[str, str, str]:

@@ -22,6 +22,11 @@ def declare(asked):
     (asked.out / "report.md").write_text(f"{asked.address} {asked.timeout_s}")
 '''
 
+WAVES = """
+def declare(asked, *, model="small", data=None):
+    (asked.out / "report.md").write_text(f"{model} {data}")
+"""
+
 
 def test_it_lists_what_plugins_offer_and_what_is_broken(install, capsys):
     install("tides", TIDES, group=GROUP)
@@ -39,6 +44,24 @@ def test_one_gets_its_folder_and_the_daemon_that_is_named(install, tmp_path, mon
     assert (tmp_path / "reproduction-tides/report.md").read_text() == " None"
     assert main(["reproduce", "tides", "--out", "a/b", "--address", "there:1", "--timeout", "3"]) == 0
     assert (tmp_path / "a/b/report.md").read_text() == "there:1 3.0"
+
+
+def test_one_that_can_is_of_another_model_and_of_data(install, tmp_path):
+    install("waves", WAVES, group=GROUP)
+    out = ["--out", str(tmp_path)]
+    assert main(["reproduce", "waves", *out]) == 0
+    assert (tmp_path / "report.md").read_text() == "small None"
+    assert main(["reproduce", "waves", "--model", "sea", "--data", str(tmp_path), *out]) == 0
+    assert (tmp_path / "report.md").read_text() == f"sea {tmp_path}"
+
+
+def test_what_one_does_not_take_is_refused(install, tmp_path, capsys):
+    install("tides", TIDES, group=GROUP)
+    install("waves", WAVES, group=GROUP, distribution="interpd-ripple")
+    assert main(["reproduce", "tides", "--model", "sea", "--out", str(tmp_path)]) == 3
+    assert "the reproduction 'tides' takes no --model" in capsys.readouterr().err
+    assert main(["reproduce", "waves", "--data", str(tmp_path / "no"), "--out", str(tmp_path)]) == 3
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_a_name_that_is_not_there_is_refused_with_the_nearest(install, capsys):

@@ -12,9 +12,9 @@ def attribution(asked: "Reproduction") -> None:
     Writes ``report.md``, its figures and ``numbers.json``. With ``--address`` the daemon serves ``facts`` and
     ``translate`` with the plugin ``attribution``.
     """
+    from interpd.cli import Report
     from interpd_attribution.reproduce.faithfulness import compare_methods
     from interpd_attribution.reproduce.gender import gender_bias
-    from interpd_attribution.reproduce.report import Report
     from interpd_attribution.reproduce.tracing import trace_facts
 
     report = Report("Attribution: results of papers on models whose truth is known")

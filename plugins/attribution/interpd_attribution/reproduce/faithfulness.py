@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interpd import zoo
+from interpd.cli import Report
 from interpd_attribution.evaluation import Evaluation, evaluate
 from interpd_attribution.evaluation.metrics import METRICS as ABOUT
 from interpd_attribution.reproduce.facts import draw
-from interpd_attribution.reproduce.report import Report
 from interpd_attribution.zoo.translate.world import load_world
 from interpd_client import Model
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from interpd import zoo
+from interpd.cli import Report
 from interpd_attribution.attributions import Attributions
 from interpd_attribution.reproduce.figures import scatter
 from interpd_attribution.reproduce.rank import Kendall, kendall
-from interpd_attribution.reproduce.report import Report
 from interpd_attribution.zoo.translate.vocabulary import HE, KIN, SHE
 from interpd_attribution.zoo.translate.world import Occupation, World, load_world
 from interpd_client import Model

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from interpd import zoo
+from interpd.cli import Report
 from interpd_attribution.reproduce.facts import LAST, LAST_SUBJECT, ROLES, Pair, draw
 from interpd_attribution.reproduce.figures import heatmaps
 from interpd_attribution.reproduce.rank import Kendall, kendall
-from interpd_attribution.reproduce.report import Report
 from interpd_client import Model
 
 PARTS = {"MLP": "mlp.out", "attention": "attn.out", "stream": "resid_post"}

@@ -1,31 +1,10 @@
-"""What a report writes: a page, pictures, numbers."""
+"""Pictures of a report."""
 
-import json
 from xml.etree import ElementTree
 
 import numpy as np
 
 from interpd_attribution.reproduce.figures import heatmaps, scatter
-from interpd_attribution.reproduce.report import Report
-
-
-def test_a_report_says_what_it_writes(tmp_path, capsys):
-    report = Report("On things")
-    report.heading("One")
-    report.table(("a", "longer"), [(1, 2.5), ("three", "x")])
-    report.figure("picture", scatter({"all": [(0.2, 0.9)]}, "x", "y"), "points")
-    report.findings({"it is so": True, "it is not": False})
-    report.numbers["table"] = {"nan": float("nan"), "array": np.array([1.5, np.inf]), 3: (np.float32(0.5), True)}
-    report.save(tmp_path)
-    page = (tmp_path / "report.md").read_text()
-    said = capsys.readouterr().out
-    assert page.startswith("# On things\n\n## One\n")
-    assert "| a     | longer |\n|-------|--------|\n| 1     | 2.5    |\n| three | x      |" in page
-    assert page.replace("# On things\n\n", "").replace("![points](picture.svg)\n\n", "") == said[:-1]
-    assert "* NO : it is not" in page
-    assert json.loads((tmp_path / "numbers.json").read_text()) == {
-        "table": {"nan": None, "array": [1.5, None], "3": [0.5, True]}
-    }
 
 
 def test_a_heatmap_has_a_cell_for_each_number_that_is_known():
