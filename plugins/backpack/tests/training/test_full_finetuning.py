@@ -7,7 +7,7 @@ from backpack_tests.tiny import tiny_backpack
 
 from interpd.errors import CallerError
 from interpd_backpack.evaluation.examples import Criterion
-from interpd_backpack.training.full_finetuning import full_finetuning
+from interpd_backpack.training.full_finetuning import full_finetuning, full_finetunings
 
 EXAMPLES = [
     {"prefix": "The nurse said that", "suffix1": " he was", "suffix2": " she"},
@@ -76,3 +76,15 @@ def test_options_of_senses_are_refused():
     model, tokenizer = tiny_backpack()
     with pytest.raises(CallerError, match="there is no option 'selector'"):
         finetuned(model, tokenizer, selector="alpha")
+
+
+@pytest.mark.slow
+def test_balls_share_a_training_and_give_what_each_gives_alone():
+    model, tokenizer = tiny_backpack(torch.float64)
+    given = {"background": BACKGROUND, "held_out": HELD_OUT, "n_epochs": 2, "accumulate": 2, "learning_rate": 1e-3}
+    radii = (1e-2, 1e-5)
+    together = full_finetunings(model, tokenizer, EXAMPLES, Criterion("balance", 1.0), radii=radii, **given)
+    for radius, one in zip(radii, together, strict=True):
+        alone = finetuned(model, tokenizer, radius=radius)
+        assert (one.epoch, one.share, one.ratio) == (alone.epoch, alone.share, alone.ratio)
+        assert one.ratio == pytest.approx(nll(one.model, tokenizer, HELD_OUT) / nll(model, tokenizer, HELD_OUT))
