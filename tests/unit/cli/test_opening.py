@@ -2,12 +2,12 @@
 
 import argparse
 
-import pytest
-
 import interpd_client
+import pytest
+from interpd_client.testing import FakeTransport, fake_manifest
+
 from interpd.cli import PackageMissing, add_model, at_least, opened
 from interpd.cli.ask import WrongCommandLine
-from interpd_client.testing import FakeTransport, fake_manifest
 
 
 def options(*words):
@@ -39,7 +39,10 @@ def test_what_a_model_of_this_process_lacks_is_said(monkeypatch):
         raise ImportError("no torch here; pip install 'interpd[daemon]'")
 
     monkeypatch.setattr(interpd_client, "local", local)
-    with pytest.raises(PackageMissing, match="no torch here.*ask a daemon"), opened(options("--in-process", "-m", "x")):
+    with (
+        pytest.raises(PackageMissing, match=r"no torch here.*ask a daemon"),
+        opened(options("--in-process", "-m", "x")),
+    ):
         pass
 
 

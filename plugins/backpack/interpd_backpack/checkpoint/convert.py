@@ -58,6 +58,7 @@ def convert(
     config: Path | str | Mapping[str, Any] | None = None,
     sha256: str | None = None,
     report: Report | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Converted:
     """The folder of a Backpack that daemons load, made of a published checkpoint.
 
@@ -72,6 +73,7 @@ def convert(
             follows from the weights need not be said; the training code's ``.ckpt`` files need ``n_head``.
         sha256: What the one file that is read must hash to, 64 hex digits.
         report: Takes words on how far it is, the checksums among them.
+        changes: Entries of the config that are to be others, ``sense_output_scale`` for instance.
 
     Raises:
         InvalidRequest: No such file, another checksum, a folder that is there already, weights or a config that are
@@ -87,7 +89,7 @@ def convert(
     _check_sum(sums, sha256)
     tell("reading the weights")
     where = f"the checkpoint {str(source)!r}"
-    own, weights, variant = understood(_tensors(files), _settings(config, beside), where)
+    own, weights, variant = understood(_tensors(files), {**_settings(config, beside), **(changes or {})}, where)
     found = _tokenizer(tokenizer, beside, own)
     made = Converted(target, sums, variant, sum(map(Tensor.numel, weights.values())), found is not None)
     tell("writing the folder")

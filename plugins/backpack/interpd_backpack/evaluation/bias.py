@@ -167,7 +167,7 @@ def measure_bias(asking: Asking, settings: BiasSettings) -> GenderBias:
     """
     asked = settings.read()
     _check(asked)
-    known, left_out = _professions(asking, asked)
+    known, left_out = known_professions(asking, asked.professions)
     if not known:
         raise CallerError(f"no profession is a single token of the vocabulary: {_said(left_out)}")
     test, train = (
@@ -203,10 +203,10 @@ def _edited(asking: Asking, test: Cases) -> np.ndarray:
     return last[..., 1] - last[..., 0]
 
 
-def _professions(asking: Asking, asked: BiasSettings) -> tuple[tuple[str, ...], dict[str, str]]:
+def known_professions(asking: Asking, professions: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Those of one token; and why others are left out."""
     known, left_out, unknown = [], {}, asking.unknown_token()
-    words = tuple(dict.fromkeys(asked.professions))
+    words = tuple(dict.fromkeys(professions))
     tokens = asking.tokenized([f" {word}" for word in words], special=False)
     for word, (ids, strings) in zip(words, tokens, strict=True):
         if unknown in ids:
