@@ -4,10 +4,12 @@ The pair lies in folders below the model's, ``tokenizer-src`` and ``tokenizer-tg
 tokenizer is meant is refused: the wrong one would turn a text into other tokens without a word.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from interpd.errors import InvalidRequest
 
@@ -96,9 +98,20 @@ def _refuse_ambiguous(folder: Path, there: list[str], *, has_encoder: bool) -> N
 def _load(folder: Path) -> tuple[PreTrainedTokenizerFast | None, str]:
     """(the tokenizer, why there is none)."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, **_unknown_kind(folder)
+        )
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
         raise InvalidRequest(f"the tokenizer in {str(folder)!r} cannot be loaded: {error}") from error
     if not tokenizer.is_fast:
         return None, f"the model's tokenizer ({type(tokenizer).__name__}) is no fast one and cannot tell offsets"
     return tokenizer, ""
+
+
+def _unknown_kind(folder: Path) -> dict[str, Any]:
+    """The configuration of a model that a plugin knows and transformers does not: given it, it does not warn of it."""
+    file = folder / "config.json"
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kind = content.get("model_type")
+    is_of_plugin = kind and kind not in CONFIG_MAPPING and "auto_map" not in content
+    return {"config": PreTrainedConfig.from_dict(content)} if is_of_plugin else {}

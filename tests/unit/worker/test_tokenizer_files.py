@@ -32,6 +32,15 @@ def test_one_tokenizer_serves_both_sides(tmp_path):
     assert load_tokenizers(tmp_path, has_encoder=True).target is None
 
 
+def test_a_kind_of_model_that_only_a_plugin_knows_is_no_reason_to_warn(tmp_path, caplog):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "of_a_plugin"}')
+    found = load_tokenizers(tmp_path, has_encoder=False)
+    assert found.own.get_vocab() == tokenizer.get_vocab()
+    assert not caplog.records
+
+
 def test_a_folder_without_any_is_served_for_ids(tmp_path):
     found = load_tokenizers(tmp_path, has_encoder=True)
     assert (found.own, found.problem) == (None, "the model's folder holds no tokenizer")
