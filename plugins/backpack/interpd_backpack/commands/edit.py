@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from interpd.cli import add_model, checking, opened, print_json
@@ -55,7 +56,7 @@ def _add_new(actions: Any) -> None:
     new.description = f"{text}\n\n{arguments.WORDS}"
     new.add_argument("folder", metavar="FOLDER", help="where it is written")
     operations.add_operations(new)
-    new.add_argument("--name", default="", help="what it is called (default: what it does)")
+    new.add_argument("--name", default="", help="what it is called (default: as --operations FILE says, or as FOLDER)")
     arguments.add_pieces(new, "first", "last", "each")
     new.add_argument(
         "--on-conflict",
@@ -99,7 +100,9 @@ def make(args: argparse.Namespace) -> int:
         delivering.check_folder("FOLDER", args.folder, overwrite=args.overwrite)
     on_conflict = "refuse" if args.on_conflict == "refuse" else "allow"
     with opened(args, plugins=["backpack"]) as model:
-        edit = model.backpack.edit(*made, name=args.name or name, pieces=args.pieces, on_conflict=on_conflict)
+        edit = model.backpack.edit(
+            *made, name=args.name or name or Path(args.folder).name, pieces=args.pieces, on_conflict=on_conflict
+        )
     return _written(args, edit, warn=args.on_conflict == "warn")
 
 

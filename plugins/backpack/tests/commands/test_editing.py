@@ -62,7 +62,9 @@ def test_operations_of_a_file_come_first(ask, model, written, tmp_path):
 def test_conflicts_are_told_or_refused(ask, line, tmp_path):
     argv = ("--scale", "cat", "0", "2", "--transplant", "cat", "dog", "0")
     ask("edit", "new", tmp_path / "told", *argv)
-    assert line("edit", "show", tmp_path / "told").out.count("their order matters") == 1
+    shown = line("edit", "show", tmp_path / "told").out
+    assert shown.startswith("told:")
+    assert shown.count("their order matters") == 1
     found = line("edit", "new", tmp_path / "refused", *argv, "--on-conflict", "refuse")
     assert (found.code, (tmp_path / "refused").exists()) == (3, False)
     found = line("edit", "new", tmp_path / "told", *argv)
