@@ -27,6 +27,19 @@ def test_its_parts_have_the_published_numbers_of_parameters():
     assert model.backpack.sense_network.final_mlp.c_proj.weight.shape == (3072, 12288)
 
 
+def test_what_a_config_does_not_say_is_as_published():
+    assert {
+        "vocab_size": 50264,
+        "n_positions": 512,
+        "num_senses": 16,
+        "sense_intermediate_scale": 4,
+        "sense_output_scale": 1.0,
+        "scale_attn_by_inverse_layer_idx": True,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+    }.items() <= BackpackConfig().to_dict().items()
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_it_is_converted_loaded_saved_and_loaded_again_by_every_name(tmp_path):

@@ -101,10 +101,14 @@ def test_scaling_senses_is_scaling_the_weights_of_their_token(model, part, plain
         np.testing.assert_allclose(under(model, part, built(part, [operation]))[0], by_weights, **EXACT)
 
 
-def test_what_is_added_gives_the_new_word_the_logit_of_the_old_one(part, plain):
+def test_what_is_added_gives_the_new_word_the_logit_of_the_old_one(model, part, plain):
     edit = built(part, [ReplaceAssociation("nurse", "she", "he")])
     (one,) = edit.operations
-    before, after = plain.senses[one.target.id], plain.table(edit.operations)[one.target.id]
+    with model.trace(TEXT) as t:
+        part.with_edit(t, edit)
+        t.save(after=t.senses[0])
+    here = int((plain.ids(TEXT)[0] == one.target.id).nonzero())
+    before, after = plain.senses[one.target.id], t.result["after"][:, here]
     she, he = plain.rows[one.remove.id], plain.rows[one.add.id]
     removed = (before @ she / (she @ she))[:, None] * she
     np.testing.assert_allclose((after - before + removed) @ he, before @ she, **EXACT)
