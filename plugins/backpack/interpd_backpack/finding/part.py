@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from interpd_backpack.edits import Edit
 from interpd_backpack.evaluation.examples import Criterion
 from interpd_backpack.finding import bias
 from interpd_backpack.finding.bias_results import BiasRanking, OptimalScale
 from interpd_backpack.finding.cases import Side, Under
 from interpd_backpack.finding.finetuned import SenseFinetuning
 from interpd_backpack.finding.finetuning import Examples, Texts, finetune
+from interpd_backpack.finding.transfer import BETAS, Transfer, transfer
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 from interpd_client.places import pass_over
@@ -103,3 +105,28 @@ class Finding:
         """
         given = {"held_out": held_out, "evaluation": evaluation, "hard_negatives": hard_negatives}
         return finetune(self._model, examples, task, background=background, **given, **options)
+
+    def transfer(
+        self,
+        edit: Edit,
+        large: Model,
+        texts: Sequence[str],
+        *,
+        radius: float = 1e-4,
+        betas: Sequence[float] = BETAS,
+        **run: Any,
+    ) -> Transfer:
+        """How much of an edit a larger model with the same tokens bears (Hewitt et al. 2024, section 6).
+
+        Its predictions are ``log p_large + beta (log p_edited - log p_unedited)``, which ``finding.transfer`` gives for
+        prompts: ``transferred(predictions((model, large), edit, prompt), found.beta)``.
+
+        Args:
+            edit: Of this model.
+            large: The larger model, of this daemon or another.
+            texts: Held out; they say whether the degradation ball is left.
+            radius: epsilon: by which share their NLL may grow.
+            betas: Tried in this order; falling, as published.
+            run: Options of requests.
+        """
+        return transfer((self._model, large), edit, texts, radius=radius, betas=betas, **run)
