@@ -92,6 +92,7 @@ def test_an_edit_of_a_served_model_is_carried_over_to_another(model, bare):
     assert found.beta > 0
 
 
+@pytest.mark.slow
 def test_models_of_other_tokens_are_refused(model):
     other = tiny_backpack(torch.float64)[0], tiny_tokenizer(with_bos=False)
     edit = Backpack(model).edit(Scale("nurse", 1, 4.0))
