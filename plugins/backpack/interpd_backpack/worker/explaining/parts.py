@@ -126,7 +126,7 @@ def check(parts: Parts, session: Session) -> None:
     residual, most = parts.residual.abs(), TOLERANCE[session.dtype] * parts.magnitude
     if residual <= most:
         return
-    late = [site for site in session.written if site in ("sense_mix", "logits", "ln_final", HEAD)]
+    late = [name for name in session.written if name in ("sense_mix", "logits", "ln_final") or name.startswith(HEAD)]
     why = (
         f"the trace writes at {', '.join(map(repr, late))}, behind the senses: leave that write out"
         if late
