@@ -279,8 +279,9 @@ def _log_softmaxes(model: nn.Module, parts: Sequence[Predicted]) -> Iterator[Ten
     device = next(model.parameters()).device
     for some in _batches(parts):
         longest = max(len(part.ids) for part in some)
-        ids = torch.stack([functional.pad(part.ids, (0, longest - len(part.ids))) for part in some])
-        logits = model(ids.to(device), use_cache=False).logits
+        ids = torch.stack([functional.pad(part.ids, (0, longest - len(part.ids))) for part in some]).to(device)
+        mask = torch.stack([torch.arange(longest) < len(part.ids) for part in some]).long().to(device)
+        logits = model(ids, attention_mask=mask, use_cache=False).logits
         for part, own in zip(some, logits, strict=True):
             rows = own[part.start - 1 : len(part.ids) - 1]
             yield (rows if rows.dtype == torch.float64 else rows.float()).log_softmax(-1)
