@@ -42,6 +42,8 @@ class Recording:
     saved_at: dict[str, Place] = field(default_factory=dict)
     begun_at: Place | None = None
     """The line that began the trace."""
+    adapter: str = ""
+    """In force in the whole trace; empty: none."""
     blobs: dict[str, TensorData] = field(default_factory=dict)
     steps: Steps | None = None
     """The steps of a generation that reads and writes now apply to."""

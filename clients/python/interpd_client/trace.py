@@ -76,7 +76,8 @@ class TraceDraft(PromptTrace):
         options: RunOptions,
         tokenize: Callable[[Prompt], Tokens],
     ) -> None:
-        recording = Recording(context.manifest, tokenize, begun_at=user_place())
+        adapter = options.get("adapter", "")
+        recording = Recording(context.manifest, tokenize, begun_at=user_place(), adapter=adapter)
         super().__init__(recording, context.table, self._only_prompt)
         self._context = context
         self._options = options

@@ -62,6 +62,7 @@ def _tell(edit: Edit, on_conflict: OnConflict) -> None:
 def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
     """Records the writes that apply an edit: see ``model.backpack.with_edit``."""
     check_base(model, edit)
+    _refuse_adapter(t, edit)
     _refuse_second(t, edit)
     late = [one for one in edit.operations if isinstance(one, MaskWeights | Topic)]
     fades = any(isinstance(one, Topic) and one.anneal for one in late)
@@ -79,6 +80,14 @@ def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
 
 
 EDIT = "backpack.edit"
+
+
+def _refuse_adapter(t: PromptTrace, edit: Edit) -> None:
+    if t._recording.adapter:
+        raise CallerError(
+            f"the adapter {t._recording.adapter!r} is in force in this trace, and {edit.name!r} is of the senses that "
+            "the model has without it: leave one of them out"
+        )
 
 
 def _in_trace(model: Model, t: PromptTrace, edit: Edit) -> str:

@@ -49,7 +49,8 @@ class Editing:
             edit: Of this model.
 
         Raises:
-            CallerError: An edit of another model, or a second one in the same prompt: put them together, ``a + b``.
+            CallerError: An edit of another model, one under an adapter, or a second one in the same prompt: put them
+                together, ``a + b``.
         """
         asking.put_in_force(self._model, t, edit)
 

@@ -224,6 +224,13 @@ def test_edits_of_another_model_are_refused(model, part):
         part.with_edit(t, Edit([Scale(3, 0, 2)], "foreign", base))
 
 
+def test_an_edit_under_an_adapter_is_refused(model, part):
+    edit = built(part, [Scale("nurse", 0, 2)])
+    for t in (model.trace(TEXT, adapter="tuned"), model.trace(adapter="tuned").prompt(TEXT)):
+        with pytest.raises(CallerError, match="the adapter 'tuned' is in force"):
+            part.with_edit(t, edit)
+
+
 def test_a_second_edit_in_a_prompt_is_refused(model, part):
     first, second = (built(part, [Scale("nurse", 0, factor)], f"{factor}") for factor in (2, 3))
     t = model.trace(TEXT)
