@@ -1,6 +1,7 @@
 """The command line on a tiny Backpack that is loaded once."""
 
 import json
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -8,9 +9,11 @@ import pytest
 from backpack_tests.tiny import tiny_backpack
 
 import interpd_client
-from interpd.cli import main
 from interpd_backpack import worker
 from interpd_backpack.commands import COMMANDS
+
+# the package has a function of the module's name
+command_line = sys.modules["interpd.cli.main"]
 
 
 @pytest.fixture(scope="package")
@@ -20,13 +23,20 @@ def model():
         yield client.model("tiny")
 
 
+@pytest.fixture(scope="package")
+def parser():
+    """The parser of the command line, which takes longer to make than most commands here take."""
+    return command_line.make_parser(["backpack"])
+
+
 @pytest.fixture
-def line(capsys):
+def line(capsys, parser, monkeypatch):
     """The command line ``interpd backpack``: what a command said, and its exit code."""
+    monkeypatch.setattr(command_line, "make_parser", lambda argv: parser)
 
     def line(*argv):
         try:
-            code = main(["backpack", *(str(one) for one in argv)])
+            code = command_line.main(["backpack", *(str(one) for one in argv)])
         except SystemExit as error:
             code = error.code
         out, err = capsys.readouterr()

@@ -88,6 +88,7 @@ def test_edits_are_shown_compared_combined_and_inverted_without_a_daemon(line, c
     assert Edit.load(tmp_path / "back") == calm[1].inverse()
 
 
+@pytest.mark.slow
 def test_an_edit_is_tried_on_senses_and_on_predictions(ask, model, calm):
     folder, edit = calm
     senses = ask("edit", "try", folder, "--top", 2, "--words", "nurse", "cat", "--json")
@@ -106,6 +107,7 @@ def test_effects_are_of_each_edit(ask, model, calm, swap, records):
     assert found == json.loads(expected.to_json())
 
 
+@pytest.mark.slow
 def test_edits_are_in_force_one_after_the_other_in_contributions(ask, model, calm, swap):
     found = ask("contributions", "The nurse said", "--target", "she", "--edit", calm[0], "--edit", swap[0], "--json")
     expected = model.backpack.contributions("The nurse said", "she", under=calm[1] + swap[1])
@@ -125,6 +127,7 @@ def test_variants_are_side_by_side(ask, model, calm, swap, tmp_path):
     assert "calm" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_single_text_appears_as_it_comes(ask, model, calm, swap):
     argv = ("--edit", calm[0], "--edit", swap[0], "--combined", "--only-edits", "--max-new-tokens", 3, "--ignore-eos")
     expected = model.backpack.generate("The nurse", [calm[1] + swap[1]], max_new_tokens=3, ignore_eos=True)

@@ -55,6 +55,7 @@ def test_the_least_bias_is_an_edit(ask, model, words, prompts, tmp_path):
     assert Edit.load(folder) == expected.edit
 
 
+@pytest.mark.slow
 def test_jobs_of_a_file_have_prompts_of_their_own(ask, model, written):
     content = {"professions": JOBS, "prompts": PROMPTS[:1], "train_prompts": PROMPTS[1:]}
     found = ask("bias", "--jobs", written("jobs.json", content), "--optimise", "--json")
@@ -62,6 +63,7 @@ def test_jobs_of_a_file_have_prompts_of_their_own(ask, model, written):
     assert found == json.loads(expected.to_json())
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_is_measured_and_written(ask, model, texts, written, tmp_path):
     folder = model.backpack.edit(Scale("cat", 0, 0.5), name="less cat").save(tmp_path / "less")
     control = written("control.txt", "The dog sat\n")
@@ -76,12 +78,14 @@ def test_what_was_asked_for_is_measured_and_written(ask, model, texts, written, 
     assert (tmp_path / "report" / "report.html").stat().st_mode & 0o044
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_be_measured_is_told_by_the_exit_code(ask, texts, written):
     jobs = written("jobs.json", {"professions": ["robots"], "prompts": PROMPTS, "train_prompts": PROMPTS})
     shown = ask("evaluate", "--suite", "bias", "perplexity", "--jobs", jobs, "--texts", texts, code=1)
     assert "bias could not be measured: no profession is a single token" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_an_edit_is_learned_from_examples(ask, model, examples, texts, tmp_path):
     folder = tmp_path / "learned"
     argv = (examples, "--task", "say", "--below", 1.5, "--background", texts, "--n-epochs", 2, "--radius", 0.05)
@@ -125,6 +129,7 @@ def test_a_wrong_command_line_is_said_before_anything_runs(line, argv, said):
     assert said in found.err
 
 
+@pytest.mark.slow
 def test_settings_of_a_finetuning_that_cannot_be_are_wrong_command_lines(line, examples, texts):
     argv = ("finetune", examples, "--background", texts)
     for more, said in (

@@ -14,6 +14,7 @@ from interpd_backpack.model import BackpackForCausalLM
 TINY = ("--n-embd", 8, "--n-layer", 1, "--n-head", 2, "--n-positions", 8, "--num-senses", 2, "--rows", 2)
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_and_gone_on_with(line, written, tmp_path):
     text, out = written("text.txt", "the cat sat on the mat. " * 20), tmp_path / "model"
     argv = ("train", text, "--out", out, *TINY, "--warm-up", 1, "--steps", 2, "--saved-every", 1)
@@ -71,6 +72,7 @@ def test_a_wrong_command_line_is_said_before_anything_runs(line, argv, said):
     assert said in found.err
 
 
+@pytest.mark.slow
 def test_declaring_the_commands_needs_no_torch():
     code = (
         "import sys, argparse, interpd_backpack.commands as c; c.declare(argparse.ArgumentParser());"

@@ -15,6 +15,7 @@ def test_senses_of_words_are_those_of_the_model(ask, model):
     assert found == document(expected)
 
 
+@pytest.mark.slow
 def test_senses_that_say_a_word_and_senses_like_one(ask, model):
     reverse = ask("senses", "she", "--reverse", "--against", "he", "--scaled", "--top", 2, "--json")
     assert reverse == document(model.backpack.reverse("she", against="he", scaled=True, top=2))
@@ -22,6 +23,7 @@ def test_senses_that_say_a_word_and_senses_like_one(ask, model):
     assert nearest == document(model.backpack.nearest("nurse", 1, top=2))
 
 
+@pytest.mark.slow
 def test_pairs_are_given_as_words_and_as_files(ask, model, written):
     expected = document(model.backpack.similarity([("nurse", "doctor"), ("cat", "dog")]))
     assert ask("similarity", "nurse", "doctor", "cat", "dog", "--json") == expected
@@ -31,6 +33,7 @@ def test_pairs_are_given_as_words_and_as_files(ask, model, written):
     assert ask("similarity", "--file", rated, "--json") == expected
 
 
+@pytest.mark.slow
 def test_specialisation_is_of_texts_or_of_words(ask, model, records):
     texts = records("texts.jsonl", [{"text": "The nurse said that she was tired"}])
     found = ask("specialisation", "The cat sat", "--texts", texts, "--json")
@@ -46,6 +49,7 @@ def test_contributions_are_of_one_text_or_of_many(ask, model):
     assert over == document(model.backpack.contributions_over(["The nurse said", "The cat sat"], position="all"))
 
 
+@pytest.mark.slow
 def test_sums_and_strongest_parts_are_shown(ask, model):
     found = model.backpack.contributions("The nurse said", "she")
     part = found.top(1)[0]
