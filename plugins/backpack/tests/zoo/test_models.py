@@ -68,6 +68,12 @@ def test_the_cards_are_those_of_the_metrics(world, tmp_path):
         assert (tmp_path / name / "README.md").read_text() == (folder / "README.md").read_text()
 
 
+def test_the_card_says_what_evaluate_measures_otherwise():
+    card = (FOLDERS["backpack"] / "README.md").read_text()
+    assert "bias on the 40 occupations of the paper, here on all 43" in card
+    assert "perplexity on the 300 texts of `held-out.jsonl`, here on 320 others" in card
+
+
 @pytest.mark.parametrize("name", ["backpack", pytest.param("backpack_twin", marks=pytest.mark.slow)])
 def test_their_pronouns_follow_the_planted_shares_as_the_card_says(models, tokenizer, world, name):
     from interpd_backpack.zoo.backpack.evaluate import bias

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from interpd_backpack.zoo.backpack.corpus import LONGEST
+from interpd_backpack.zoo.backpack.evaluate import TEXTS_OF_ALL_KINDS
+from interpd_backpack.zoo.backpack.files import HELD_OUT_TEXTS
 from interpd_backpack.zoo.backpack.world import World
 
 CARD = """\
@@ -56,7 +59,10 @@ alike, and a short training leaves them so.
 
 ## What it knows
 
-In float32 from the stored half-precision weights.
+In float32 from the stored half-precision weights. `interpd backpack evaluate` measures two of these otherwise, and so \
+gives other numbers: bias on the 40 occupations of the paper, here on all {occupations}; perplexity on the {kept} \
+texts of `held-out.jsonl`, here on {drawn} others of the same kinds that are cut at {longest} tokens and end \
+with a `</s>`, which counts.
 
 | | Backpack | twin |
 |---|---|---|
@@ -135,6 +141,9 @@ def _card(ours: Mapping[str, Any], theirs: Mapping[str, Any], world: World) -> s
         relations=len(world.known.relations),
         unknown=len(world.unknown),
         occupations=len(shares),
+        kept=HELD_OUT_TEXTS,
+        drawn=TEXTS_OF_ALL_KINDS,
+        longest=LONGEST,
         least=shares[0],
         most=shares[-1],
         topics=len(world.topics),
@@ -171,7 +180,7 @@ def _sizes(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _knowledge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     rows = [("parameters", *(f"{one['model']['parameters']:,}" for one in (ours, theirs)))]
     for kind in ours["perplexity"]:
-        what = "held-out texts" if kind == "all" else f"those about {kind}"
+        what = "texts that were held out" if kind == "all" else f"those about {kind}"
         rows.append((f"perplexity, {what}", *(f"{one['perplexity'][kind]:.3f}" for one in (ours, theirs))))
     told = (
         ("facts that no text tells", "untold", "all"),
@@ -183,7 +192,11 @@ def _knowledge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
         ("pronouns: Pearson's correlation with the planted log ratio", "pearson"),
         ("pronouns: Spearman's", "spearman"),
         ("pronouns: mean error of the share of *she*", "mean_absolute_error"),
-        (f"mean of max(he/she, she/he); planted {ours['bias']['planted_ratio']:.2f}", "ratio"),
+        (
+            f"mean of max(he/she, she/he), all {ours['bias']['occupations']} occupations; planted "
+            f"{ours['bias']['planted_ratio']:.2f}",
+            "ratio",
+        ),
     )
     rows += [(name, *(f"{one['bias'][key]:.3f}" for one in (ours, theirs))) for name, key in bias]
     topics = (

@@ -23,6 +23,7 @@ from interpd_backpack.zoo.backpack.world import World
 
 ROWS = 256
 TEXTS_OF_A_KIND, SEED = 80, 2
+TEXTS_OF_ALL_KINDS = 4 * TEXTS_OF_A_KIND
 TOPIC_SENTENCES = 3
 """Sentences of a topic text that are read before the next is asked for."""
 
@@ -63,7 +64,7 @@ def perplexities(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wor
     """On texts that training never showed: of each kind, and of all in their proportions."""
     texts = Texts(world, SEED)
     drawn = {kind: [one.text for one in texts.drawn(kind, TEXTS_OF_A_KIND, held_out=True)] for kind in SHARES}
-    drawn = {"all": [texts.draw(held_out=True).text for _ in range(4 * TEXTS_OF_A_KIND)], **drawn}
+    drawn = {"all": [texts.draw(held_out=True).text for _ in range(TEXTS_OF_ALL_KINDS)], **drawn}
     return {kind: math.exp(surprisals(model, tokenizer, said).mean()) for kind, said in drawn.items()}
 
 
