@@ -67,9 +67,12 @@ class GenderBias:
     words: tuple[str, str]
     sense: int
     log_ratios: Mapping[str, np.ndarray]
-    """log p(he)/p(she), ``[profession prompt]``: ``base``, ``removed``, ``optimised``, and ``edited`` with an edit."""
+    """log p(he)/p(she), ``[profession prompt]``: ``base``, ``removed``, ``optimised`` (with the published penalty on
+    leaving 1), ``least`` (without), and ``edited`` with an edit."""
     factors: np.ndarray
     """What the sense of each profession is multiplied by in ``optimised``."""
+    least_factors: np.ndarray
+    """The same in ``least``."""
     by_sense: np.ndarray
     """The bias on the train prompts with each sense removed, ``[sense]``."""
     left_out: Mapping[str, str]
@@ -102,12 +105,12 @@ class GenderBias:
             rows = [(*row, self.published.get(name)) for name, row in zip(names, rows, strict=True)]  # type: ignore[misc]
         by_profession = {name: self.ratios(name) for name in names}
         each = tuple(
-            (profession, *(float(by_profession[name][number]) for name in names), float(self.factors[number]))
-            for number, profession in enumerate(self.professions)
+            (profession, *(float(by_profession[name][number]) for name in names), *factors)
+            for number, (profession, factors) in enumerate(zip(self.professions, self._factors(), strict=True))
         )
         tables = (
             Table(columns, tuple(rows)),
-            Table(("profession", *names, "factor"), each, "professions"),
+            Table(("profession", *names, "factor", "factor, least"), each, "professions"),
             Table(("sense", "bias"), tuple(enumerate(map(float, self.by_sense))), REMOVED),
         )
         chart = Chart(
@@ -119,7 +122,8 @@ class GenderBias:
         notes = [
             f"the mean of max(p({one})/p({other}), p({other})/p({one})) over {len(self.prompts)} prompts, then over "
             f"{len(self.professions)} professions; reductions are of what is above 1; factors are found on the train "
-            "prompts"
+            "prompts, the optimised ones with the published penalty |1 - factor|, which may leave many at 1, the least "
+            "ones without"
         ]
         notes += [
             f"left out, {why}: {', '.join(name for name, said in self.left_out.items() if said == why)}"
@@ -128,6 +132,9 @@ class GenderBias:
         if self.n_strange:
             notes.append(f"{self.n_strange} prompts have words that the vocabulary cannot express")
         return Section("Gender bias", tables, (chart,), tuple(notes))
+
+    def _factors(self) -> list[tuple[float, float]]:
+        return list(zip(self.factors.tolist(), self.least_factors.tolist(), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything."""
@@ -141,6 +148,7 @@ class GenderBias:
                 "reduction": {name: self.reduction(name) for name in self.log_ratios},
                 "log_ratios": self.log_ratios,
                 "factors": self.factors,
+                "least_factors": self.least_factors,
                 "by_sense": self.by_sense,
                 "left_out": self.left_out,
                 "n_strange": self.n_strange,
@@ -152,7 +160,8 @@ class GenderBias:
 _TITLES = {
     "base": "as it is",
     "removed": "sense {} removed",
-    "optimised": "sense {} optimally scaled",
+    "optimised": "sense {} optimised (published penalty)",
+    "least": "sense {} scaled to the least bias (no penalty)",
     "edited": "edited",
 }
 
@@ -180,16 +189,30 @@ def measure_bias(asking: Asking, settings: BiasSettings) -> GenderBias:
         sense = PUBLISHED_SENSE if is_published(asking.model.info) else int(by_sense.argmin())
     places = range(len(known))
     train.checked_sense(sense)
-    factors = np.array([train.best(word, sense, penalty=PENALTY, bounds=None).factor for word in places])
-    ratios = np.array([test.log_ratios(word, sense, np.array([1.0, 0.0, factors[word]])) for word in places])
-    log_ratios = {name: ratios[:, number] for number, name in enumerate(("base", "removed", "optimised"))}
+    factors, least = (
+        np.array([train.best(word, sense, penalty=penalty, bounds=None).factor for word in places])
+        for penalty in (PENALTY, 0.0)
+    )
+    scaled = [np.array([1.0, 0.0, factors[word], least[word]]) for word in places]
+    ratios = np.array([test.log_ratios(word, sense, scaled[word]) for word in places])
+    log_ratios = {name: ratios[:, number] for number, name in enumerate(("base", "removed", "optimised", "least"))}
     if asking.put is not None:
         log_ratios["edited"] = _edited(asking, test)
     asking.told(2, 2, "prompts")
     n_strange = _strange(asking, (*asked.prompts, *asked.train_prompts), known[0])
     published = BIAS if is_published(asking.model.info) and asked.professions == PROFESSIONS else {}
     return GenderBias(
-        known, asked.prompts, asked.words, sense, log_ratios, factors, by_sense, left_out, n_strange, published
+        professions=known,
+        prompts=asked.prompts,
+        words=asked.words,
+        sense=sense,
+        log_ratios=log_ratios,
+        factors=factors,
+        least_factors=least,
+        by_sense=by_sense,
+        left_out=left_out,
+        n_strange=n_strange,
+        published=published,
     )
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from interpd.errors import CallerError
 from interpd_backpack.asking import plain
 from interpd_backpack.edits import Edit, Fingerprint, Scale, Token
 from interpd_backpack.finding.cases import Cases
@@ -149,11 +151,14 @@ class OptimalScale(Shown):
 
     @property
     def edit(self) -> Edit:
-        """What puts the factors in force."""
+        """What puts the factors in force; words whose factor is 1 are not in it. Raises ``CallerError``: all are 1."""
         operations = [
             Scale(tuple(Token(number, one.text) for number in one.ids), self.sense, float(factor))
             for one, factor in zip(self.train.words, self.factors, strict=True)
+            if factor != 1
         ]
+        if not operations:
+            raise CallerError(f"there is no edit: {self._hint()}")
         return Edit(tuple(operations), f"least bias {self.train.pair} in sense {self.sense}", self.base)
 
     @property
@@ -202,7 +207,22 @@ class OptimalScale(Shown):
     def _heading(self) -> str:
         means = " → ".join(f"{part.mean():.4g}" for part in (self.before, self.removed, self.after))
         where = "test prompts" if self.test else "the prompts that factors were chosen on"
-        return f"bias {self.train.pair}, sense {self.sense}: {means} (as it is, removed, scaled) on {where}"
+        penalty = f"penalty {self.penalty:g} |1 - factor|" if self.penalty else "no penalty on the factor"
+        return f"bias {self.train.pair}, sense {self.sense}: {means} (as it is, removed, scaled) on {where}; {penalty}"
+
+    def _hint(self) -> str:
+        """What has to be known of factors that are 1; empty where there is none."""
+        same = [one.text for one, factor in zip(self.train.words, self.factors, strict=True) if factor == 1]
+        if not same:
+            return ""
+        if len(same) < len(self.factors):
+            return f"factor 1, so not in the edit: {', '.join(same)}"
+        if not self.penalty:
+            return "every factor is 1: no other gives less bias"
+        return (
+            f"every factor is 1: with a penalty of {self.penalty:g} any other costs more than it gains; a penalty of 0 "
+            "(penalty=0) gives the least bias"
+        )
 
     def _rows(self) -> list[tuple[str, ...]]:
         columns = (self.factors, self.before, self.removed, self.after, reduction(self.before, self.after))
@@ -215,14 +235,18 @@ class OptimalScale(Shown):
         low, high = min(0.0, float(self.factors.min())), max(1.0, float(self.factors.max()))
         factors = np.linspace(low, high, POINTS)
         lines = [(one.text, self.measured.bias(row, self.sense, factors)) for row, one in enumerate(self.train.words)]
+        hint = self._hint()
         return (
             rows_html(_SCALE_HEAD, self._rows())
+            + (f'<p class="note">{escape(hint)}</p>' if hint else "")
             + "<h4>bias against factor</h4>"
             + curves_html(factors, lines, self.factors.tolist())
         )
 
     def _rendered(self, width: int) -> RenderableType:
-        return Group(Text(self._heading(), "bold"), rows_table(_SCALE_HEAD, self._rows()))
+        hint = self._hint()
+        notes = (Text(hint, "dim"),) if hint else ()
+        return Group(Text(self._heading(), "bold"), rows_table(_SCALE_HEAD, self._rows()), *notes)
 
 
 _HEAD = ("word", "sense", "bias", "scaled", "reduction")

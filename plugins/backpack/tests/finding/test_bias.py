@@ -1,5 +1,7 @@
 """Bias and its reduction against the bare model, run again for every factor with its senses scaled by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,22 @@ def test_the_edit_holds_the_factors(model):
     assert all(isinstance(one, Scale) and one.senses == (2,) for one in edit.operations)
     assert [one.factor for one in edit.operations] == best.factors.tolist()
     assert [one.tokens[0].text for one in edit.operations] == list(WORDS)
+    assert "no penalty" in best.to_html()
+
+
+def test_words_that_stay_as_they_are_are_not_in_the_edit_and_the_penalty_that_leaves_them_is_told(model, capsys):
+    best = optimal_scale(model, WORDS, PROMPTS, sense=2, penalty=1e6)
+    assert best.factors.tolist() == [1.0, 1.0]
+    best.show()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "penalty 1e+06 |1 - factor|" in shown
+    assert "every factor is 1" in shown
+    assert "penalty=0" in best.to_html()
+    with pytest.raises(CallerError, match=r"there is no edit: every factor is 1.*penalty=0"):
+        _ = best.edit
+    one = replace(best, factors=np.array([1.0, 0.5]))
+    assert [operation.tokens[0].text for operation in one.edit.operations] == ["doctor"]
+    assert "factor 1, so not in the edit: nurse" in one.to_html()
 
 
 def test_an_edit_that_is_in_force_is_in_the_numbers(model):
