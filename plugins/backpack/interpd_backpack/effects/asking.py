@@ -11,7 +11,8 @@ from interpd.graph.run import Tokens
 from interpd_backpack.asking import Said, known_peaks, listed, one_token, strings_of
 from interpd_backpack.edits import Edit
 from interpd_backpack.effects.results import Effects, Item
-from interpd_backpack.words import Pieces, Word, laid_out, spelt
+from interpd_backpack.texts import Text, whole
+from interpd_backpack.words import Pieces, Word, shown_prompt, spelt
 from interpd_client import Model
 
 Where = int | Sequence[int] | Literal["all"]
@@ -37,7 +38,7 @@ def effects(
     chosen = [edits] if isinstance(edits, Edit) else list(edits)
     if not chosen or not all(isinstance(one, Edit) for one in chosen):
         raise CallerError("effects are of edits: give one, or a list of them (model.backpack.edit makes them)")
-    texts = [model.tokenize(prompt) for prompt in _several(prompts)]
+    texts = whole(model, _several(prompts))
     items = tuple(
         _item(tokens, row, place) for row, tokens in enumerate(texts) for place in _places(len(tokens.ids), position)
     )
@@ -82,13 +83,13 @@ def effects(
 
 def _several(prompts: Any) -> list[Any]:
     """A list of texts, or of lists of token ids, is several prompts."""
-    if isinstance(prompts, list | tuple) and prompts and all(isinstance(one, str | list | tuple) for one in prompts):
+    if isinstance(prompts, list | tuple) and prompts and all(isinstance(one, Text | list | tuple) for one in prompts):
         return list(prompts)
     return [prompts]
 
 
 def _item(tokens: Tokens, row: int, place: int) -> Item:
-    return Item(row, place, tokens.ids[: place + 1], laid_out(tokens.text, tokens.strings)[: place + 1])
+    return Item(row, place, tokens.ids[: place + 1], shown_prompt(tokens)[: place + 1])
 
 
 def _places(length: int, position: Where) -> list[int]:

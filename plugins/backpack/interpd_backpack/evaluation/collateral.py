@@ -1,12 +1,12 @@
 """What else an edit does: how far predictions on control prompts move, and which tokens move most."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from interpd.errors import CallerError
+from interpd.errors import CallerError, InvalidRequest
 from interpd_backpack.evaluation.asking import Asking
 from interpd_backpack.evaluation.sections import Chart, Section, Table, percent, plain
 from interpd_backpack.words import spelt
@@ -35,7 +35,8 @@ class CollateralSettings:
     """What predictions are looked at.
 
     Args:
-        prompts: Control prompts: texts on which nothing should change. Every position is a prediction.
+        prompts: Control prompts: texts on which nothing should change. Every position is a prediction; of those that
+            are longer than the model takes, as many as it takes.
         n_moved: How many tokens are told whose probability rose and fell most.
     """
 
@@ -68,6 +69,8 @@ class Collateral:
     fallen: tuple[tuple[int, float], ...]
     spelling: dict[int, str]
     """The text of each token id that is named here."""
+    n_cut: int = 0
+    """Control prompts whose end was left out, for they are longer than the model takes."""
 
     @property
     def n_predictions(self) -> int:
@@ -106,6 +109,12 @@ class Collateral:
             f"{percent(self.flipped)} of {self.n_predictions} predictions have another first token; KL is of the model "
             "as it is from the edited one, in nats; tokens move by the mean change of their probability"
         ]
+        if self.n_cut:
+            longest = max(map(len, self.strings))
+            notes.append(
+                f"{self.n_cut} of {len(self.prompts)} control prompts are longer than the {longest} tokens that the "
+                "model takes: what comes behind these is left out"
+            )
         if len(self.flips) > LONGEST_FLIPS:
             notes.append(f"{len(self.flips) - LONGEST_FLIPS} more flips are in the JSON")
         chart = Chart("mean KL (nats)", self.prompts, {"KL": [row[2] for row in by_prompt[:-1]]})
@@ -119,7 +128,7 @@ class Collateral:
         ]
         found = {"prompts": self.prompts, "tokens": self.strings, "kl": self.divergences, "kl_mean": self.mean}
         found |= {"flips": flips, "flipped": self.flipped, "risen": self.risen, "fallen": self.fallen}
-        return plain(found | {"strings": self.spelling})
+        return plain(found | {"n_cut": self.n_cut, "strings": self.spelling})
 
     def _moved(self) -> list[tuple[Any, ...]]:
         n_rows = max(len(self.risen), len(self.fallen))
@@ -147,12 +156,28 @@ def measure_collateral(asking: Asking, settings: CollateralSettings) -> Collater
         raise CallerError("collateral is that of an edit: give one (edit=...)")
     if not settings.prompts:
         raise CallerError("there are no control prompts")
-    tokens = asking.tokenized(settings.prompts)
+    tokens, n_cut = _tokens(asking, settings.prompts)
     found = _Found(np.zeros(0), [], [])
     for part in _parts([len(ids) for ids, _ in tokens], asking.model.info.sizes["d_vocab"]):
         found.take(_asked(asking, [ids for ids, _ in tokens[part]]), part.start)
         asking.told(part.stop, len(tokens), "control prompts")
-    return found.collateral(asking, settings, [strings for _, strings in tokens])
+    return replace(found.collateral(asking, settings, [strings for _, strings in tokens]), n_cut=n_cut)
+
+
+def _tokens(asking: Asking, prompts: Sequence[str]) -> tuple[list[tuple[tuple[int, ...], tuple[str, ...]]], int]:
+    """Ids and strings of as many tokens of each prompt as the model takes, and how many prompts are longer."""
+    try:
+        return asking.tokenized(prompts), 0
+    except InvalidRequest:
+        # one is too long; which, nobody says
+        most = asking.model.info.max_positions
+    found, n_cut = [], 0
+    for prompt in prompts:
+        ids = asking.text_tokens(prompt)
+        n_cut += bool(most) and len(ids) > most
+        kept = ids[: most or None]
+        found.append((kept, spelt(asking.model, kept)))
+    return found, n_cut
 
 
 @dataclass

@@ -7,13 +7,14 @@ from typing import Any, Literal
 import numpy as np
 
 from interpd.errors import CallerError
-from interpd.graph.run import Event, Tokens
+from interpd.graph.run import Event
 from interpd.graph.run import Result as ResultEvent
 from interpd_backpack.asking import Write, ask, one_token, strings_of
 from interpd_backpack.edits import Edit
 from interpd_backpack.edits.asking import put_in_force
 from interpd_backpack.explaining.contributions import Contributions, Quantity, number_said
 from interpd_backpack.explaining.over_texts import ContributionsOver
+from interpd_backpack.texts import Text, in_pieces, whole
 from interpd_backpack.words import Pieces, Word, spelt
 from interpd_client import Model
 
@@ -73,7 +74,7 @@ def contributions(
 
 def contributions_over(
     model: Model,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     number: Number,
     *,
     position: Where = -1,
@@ -82,22 +83,22 @@ def contributions_over(
     **run: Any,
 ) -> ContributionsOver:
     """Many predictions, taken apart by token and sense; see ``Backpack.contributions_over``."""
-    if isinstance(texts, str) or not texts:
+    if isinstance(texts, Text) or not texts:
         raise CallerError("texts are several prompts, in a list; of one, contributions(...) says more")
     chosen, word, other = _asked(model, number)
-    encoded = [model.tokenize(text) for text in texts]
+    encoded, cut = _encoded(model, texts, position)
     places = _places(encoded, position, word)
     constants = {
-        "texts": tuple(id_ for tokens in encoded for id_ in tokens.ids),
-        "lengths": tuple(len(tokens.ids) for tokens in encoded),
+        "texts": tuple(id_ for ids in encoded for id_ in ids),
+        "lengths": tuple(map(len, encoded)),
         "rows": tuple(row for row, _ in places),
         "positions": tuple(at for _, at in places),
-        "targets": tuple(_target(encoded[row].ids, at, position, word) for row, at in places),
+        "targets": tuple(_target(encoded[row], at, position, word) for row, at in places),
         "against": () if other is None else other.ids * len(places),
         "quantity": chosen,
     }
     watch = None if on_partial is None else _Watch(on_partial)
-    method, prompt = "backpack.contributions_over", encoded[0].ids
+    method, prompt = "backpack.contributions_over", encoded[0]
     answer = ask(model, method, prompt, constants, run, write=_write(model, under), on_event=watch)
     found = answer.values
     names = ("types", "sums", "squares", "counts", "values", "bases", "residuals", "targets")
@@ -114,8 +115,21 @@ def contributions_over(
         *(np.asarray(getattr(found, name)) for name in names),
         strings,
         len(texts),
-        {**answer.info, "pieces": used, "under": _said(under)},
+        {**answer.info, "pieces": used, "under": _said(under), "cut": cut},
     )
+
+
+def _encoded(model: Model, texts: Sequence[Text], position: Where) -> tuple[Sequence[tuple[int, ...]], str]:
+    """The tokens of texts, and what has to be said of long ones. Raises ``CallerError``.
+
+    Where many positions of a text predict, long ones are read in pieces; the one prediction of a position needs all
+    that is before it.
+    """
+    if isinstance(position, str):
+        found = in_pieces(model, texts)
+        return found.ids, found.said()
+    way_out = "with position='all' or 'before_target' texts are read in pieces; for one prediction shorten or leave out"
+    return [tokens.ids for tokens in whole(model, texts, way_out)], ""
 
 
 def _write(model: Model, under: Under | None) -> Write | None:
@@ -163,28 +177,23 @@ def _ids(word: Word | None, other: Word | None) -> dict[str, int]:
     return {name: one.ids[0] for name, one in given.items() if one is not None}
 
 
-def _places(texts: Sequence[Tokens], position: Where, word: Word | None) -> list[tuple[int, int]]:
+def _places(texts: Sequence[Sequence[int]], position: Where, word: Word | None) -> list[tuple[int, int]]:
     """The (text, position) of each prediction. Raises ``CallerError``."""
     if position == "all":
-        return [(row, at) for row, tokens in enumerate(texts) for at in range(len(tokens.ids) - 1)]
+        return [(row, at) for row, ids in enumerate(texts) for at in range(len(ids) - 1)]
     if position == "before_target":
         if word is None:
             raise CallerError("position='before_target' looks for the target: give one")
-        found = [
-            (row, at)
-            for row, tokens in enumerate(texts)
-            for at in range(len(tokens.ids) - 1)
-            if tokens.ids[at + 1] == word.ids[0]
-        ]
+        found = [(row, at) for row, ids in enumerate(texts) for at in range(len(ids) - 1) if ids[at + 1] == word.ids[0]]
         if not found:
             raise CallerError(f"{word.text!r} comes in none of the {len(texts)} texts")
         return found
     if isinstance(position, str):
         raise CallerError(f"position is {position!r}, expected a number, 'all' or 'before_target'")
-    for row, tokens in enumerate(texts):
-        if not -len(tokens.ids) <= position < len(tokens.ids):
-            raise CallerError(f"text {row} has {len(tokens.ids)} tokens, and no position {position}")
-    return [(row, position % len(tokens.ids)) for row, tokens in enumerate(texts)]
+    for row, ids in enumerate(texts):
+        if not -len(ids) <= position < len(ids):
+            raise CallerError(f"text {row} has {len(ids)} tokens, and no position {position}")
+    return [(row, position % len(ids)) for row, ids in enumerate(texts)]
 
 
 def _target(ids: Sequence[int], at: int, position: Where, word: Word | None) -> int:

@@ -132,7 +132,10 @@ class ContributionsOver(Shown):
 
     def _proof(self) -> str:
         most = np.abs(self.residuals).max()
-        return f"mean of the number {self.values.mean():.4g}; the parts miss it by {most:.1e} at most"
+        return f"mean of the number {self.values.mean():.4g}; the parts miss it by {most:.1e} at most{self._cut()}"
+
+    def _cut(self) -> str:
+        return f"; {self.info['cut']}" if self.info.get("cut") else ""
 
     def _shown(self) -> tuple[list[int], Scale]:
         """The tokens of the map, and its colours."""

@@ -7,6 +7,7 @@ from interpd_backpack.explaining import asking
 from interpd_backpack.explaining.asking import Number, OnPartial, Under, Where
 from interpd_backpack.explaining.contributions import Contributions, Quantity
 from interpd_backpack.explaining.over_texts import ContributionsOver
+from interpd_backpack.texts import Text
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 from interpd_client.places import pass_over
@@ -53,7 +54,7 @@ class Explaining:
 
     def contributions_over(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text],
         target: str | int | None = None,
         *,
         contrast: str | int | None = None,

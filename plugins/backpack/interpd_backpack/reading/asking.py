@@ -6,12 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from interpd.errors import CallerError
-from interpd.graph.ir import Prompt
 from interpd_backpack.asking import ask, asked_words, listed, one_token, strings_of
 from interpd_backpack.reading.ranking import SenseRanking
 from interpd_backpack.reading.senses import SenseWords, shown
 from interpd_backpack.reading.similarity import Similarity
 from interpd_backpack.reading.specialisation import Specialisation
+from interpd_backpack.texts import Text, in_pieces
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 
@@ -141,7 +141,7 @@ def similarity(
 
 def specialisation(
     model: Model,
-    texts: Sequence[str] = (),
+    texts: Text | Sequence[Text] = (),
     *,
     words: Sequence[str | int] | None = None,
     top: int = 10,
@@ -149,9 +149,9 @@ def specialisation(
     **run: Any,
 ) -> Specialisation:
     """How the senses divide the work; see ``Backpack.specialisation``."""
-    if isinstance(texts, str):
-        texts = [texts]
-    encoded = [model.tokenize(Prompt(text=text)).ids for text in texts]
+    given = [texts] if isinstance(texts, Text) else list(texts)
+    read = in_pieces(model, given)
+    encoded = read.ids
     tokens = _frequent(model, encoded) if words is None else _distinct(model, words, pieces)
     constants = {
         "tokens": tokens,
@@ -167,9 +167,9 @@ def specialisation(
     )  # fmt: skip
     arrays = {name: np.asarray(getattr(found, name)) for name in names}
     chosen = "the most frequent of the texts" if words is None and encoded else "evenly over the vocabulary"
-    info = {**answer.info, "pieces": pieces, "tokens": chosen if words is None else "given"}
+    info = {**answer.info, "pieces": pieces, "tokens": chosen if words is None else "given", "cut": read.said()}
     strings = strings_of(model, found.top_ids, found.types)
-    return Specialisation(tokens=tokens, n_texts=len(encoded), top_words=top, strings=strings, info=info, **arrays)
+    return Specialisation(tokens=tokens, n_texts=len(given), top_words=top, strings=strings, info=info, **arrays)
 
 
 def _ranking(model: Model, answer: Any, question: str, by: str, pieces: str) -> SenseRanking:

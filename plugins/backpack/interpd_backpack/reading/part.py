@@ -9,6 +9,7 @@ from interpd_backpack.reading.ranking import SenseRanking
 from interpd_backpack.reading.senses import SenseWords
 from interpd_backpack.reading.similarity import Similarity
 from interpd_backpack.reading.specialisation import Specialisation
+from interpd_backpack.texts import Text
 from interpd_backpack.words import Pieces
 from interpd_client import Model
 from interpd_client.places import pass_over
@@ -97,7 +98,7 @@ class Reading:
 
     def specialisation(
         self,
-        texts: Sequence[str] = (),
+        texts: Text | Sequence[Text] = (),
         *,
         words: Sequence[str | int] | None = None,
         top: int = 10,
@@ -107,7 +108,8 @@ class Reading:
         """How the senses divide the work, and which have collapsed.
 
         Args:
-            texts: Texts on which the sense weights are looked at; empty: they are not.
+            texts: Texts on which the sense weights are looked at; empty: they are not. Texts that are longer than the
+                model takes are read in pieces, and counted.
             words: Whose senses are looked at; ``None``: the most frequent tokens of the texts, or without texts tokens
                 evenly over the vocabulary.
             top: Words of a sense that count for the overlap.

@@ -140,9 +140,12 @@ class Specialisation(Shown):
     def _note(self) -> str:
         collapsed = self.collapsed()
         if not collapsed:
-            return f"no sense has one first word for more than {COLLAPSED:.0%} of the tokens"
+            return f"no sense has one first word for more than {COLLAPSED:.0%} of the tokens{self._cut()}"
         words = ", ".join(f"{sense} ({label(self.strings[int(self.top_ids[sense])])})" for sense in collapsed)
-        return f"collapsed, one first word for more than {COLLAPSED:.0%} of the tokens: {words}"
+        return f"collapsed, one first word for more than {COLLAPSED:.0%} of the tokens: {words}{self._cut()}"
+
+    def _cut(self) -> str:
+        return f"; {self.info['cut']}" if self.info.get("cut") else ""
 
     def _columns(self) -> list[str]:
         return [name for name in _COLUMNS if self.n_texts or name not in ("weight_entropy", "said")]

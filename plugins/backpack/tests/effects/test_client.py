@@ -118,3 +118,9 @@ def test_edits_are_variants_of_a_generation(model, edits):
             model.backpack.with_edit(g, edit)
             assert g.run().token_ids == found.of(edit.name, number).token_ids, edit.name
     assert any(found.compare(edit.name).first_difference is not None for edit in edits)
+
+
+def test_a_prompt_longer_than_the_model_takes_is_named(model, edits):
+    long = "The nurse said that she was happy . " * 5 + "The nurse said that she was happy ."
+    with pytest.raises(CallerError, match=r"text 1 \('The nurse said.* has 49 tokens, .* at most 32"):
+        model.backpack.effects([PROMPTS[0], long], edits[0])

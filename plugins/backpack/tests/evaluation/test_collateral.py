@@ -50,3 +50,11 @@ def test_an_edit_that_changes_nothing_has_no_collateral(here):
 def test_collateral_without_an_edit_is_refused(here):
     with pytest.raises(CallerError, match="collateral is that of an edit"):
         measure_collateral(Asking(here.model), CollateralSettings())
+
+
+def test_control_prompts_longer_than_the_model_takes_are_cut_and_counted(here, put):
+    long = "The nurse said that she was happy . " * 5 + "The nurse said that she was happy ."
+    found = measure_collateral(Asking(here.model, put), CollateralSettings(prompts=(PROMPTS[0], long)))
+    assert [len(values) for values in found.divergences] == [4, 32]
+    assert [len(strings) for strings in found.strings] == [4, 32]
+    assert "1 of 2 control prompts are longer than the 32 tokens" in " ".join(found.section().notes)

@@ -1,11 +1,14 @@
 """Contributions over many texts are those of each, added up by token and sense."""
 
+import json
+
 import numpy as np
 import pytest
 from backpack_tests.reading.screen import shown, written
 
 from interpd.errors import CallerError
 from interpd_backpack.edits import Remove, Scale
+from interpd_backpack.evaluation.files import read_documents
 from interpd_backpack.worker.explaining import over_texts
 from interpd_backpack.worker.reading import passes
 
@@ -125,3 +128,17 @@ def test_the_strongest_senses_and_their_pictures(backpack):
 def test_what_cannot_be_is_refused(backpack, texts, options, message):
     with pytest.raises(CallerError, match=message):
         backpack.contributions_over(texts, **options)
+
+
+def test_texts_longer_than_the_model_takes_are_named_or_read_in_pieces(backpack, tmp_path):
+    long = "The nurse said that she was happy . " * 5 + "The nurse said that she was happy ."
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in (TEXTS[0], long, long)))
+    documents = read_documents([file])
+    with pytest.raises(CallerError, match=r"texts\.jsonl, line 2 has 49 tokens.* at most 32; 2 of the 3 texts.*'all'"):
+        backpack.contributions_over(documents, "she")
+    with pytest.raises(CallerError, match=r"text 1 \('The nurse.* leave out it"):
+        backpack.contributions_over([TEXTS[0], long], "she")
+    found = backpack.contributions_over(documents, "she", position="before_target")
+    assert len(found.values) == 1 + 6 + 6
+    assert "2 texts are longer than the 32 tokens" in found.to_html()

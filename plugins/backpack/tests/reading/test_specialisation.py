@@ -110,3 +110,14 @@ def test_a_report_without_texts_has_no_weights(backpack):
         found.bands()
     with pytest.raises(CallerError, match="fewer than two"):
         backpack.specialisation(words=["cat"])
+
+
+def test_texts_longer_than_the_model_takes_are_read_in_pieces_and_counted(backpack, capsys):
+    long = "The nurse said that she was tired . " * 5 + "The nurse said that she was tired ."
+    found = backpack.specialisation([TEXTS[0], long], words=WORDS)
+    assert found.n_texts == 2
+    assert found.counts.sum() == (1 + 8) + (1 + 6 * 8)
+    said = "1 text is longer than the 32 tokens that the model takes, and read in pieces"
+    assert said in found.to_html()
+    assert said in found.info["cut"]
+    assert not backpack.specialisation(TEXTS, words=WORDS).info["cut"]
