@@ -50,6 +50,7 @@ def test_the_tokenizers_are_that_of_the_script_and_decode_exactly(world, tokeniz
     assert tokenizer.get_vocab() == make_tokenizer(world).get_vocab()
     one, other = ((folder / "tokenizer.json").read_bytes() for folder in FOLDERS.values())
     assert one == other
+    assert [json.loads(one)[setting] for setting in ("truncation", "padding")] == [None, None]
     drawn = Texts(world, 4)
     for text in (drawn.draw().text for _ in range(100)):
         ids = tokenizer(text)["input_ids"]

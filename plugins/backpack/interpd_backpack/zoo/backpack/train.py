@@ -93,7 +93,8 @@ def run(doc: str | None, folder: Path, make: Callable[[PreTrainedTokenizerFast],
         return next_token_loss(model, batch.input_ids, batch.labels)
 
     training = train(model, RECIPE, loss_at, seed=arguments.seed, steps=arguments.steps)
-    save(model, tokenizer, arguments.out, bos_token_id=tokenizer.bos_token_id)
+    # another one: what cuts and pads batches stays set, and would be saved
+    save(model, make_tokenizer(world), arguments.out, bos_token_id=tokenizer.bos_token_id)
     write_metrics(arguments.out, type(model), world, training)
     return arguments.out
 
