@@ -1,6 +1,6 @@
 """One method of the plugin, asked by the client: what it says, and how that came about."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd.graph.run import Event, Tokens
-from interpd_backpack.words import Pieces, Word, spelt, word
+from interpd_backpack.words import Pieces, Word, checked, spelt, word
 from interpd_client import Model, PromptTrace
 
 Write = Callable[[PromptTrace], object]
@@ -133,8 +133,10 @@ def known_peaks(model: Model) -> dict[str, str]:
 
 
 def listed(words: str | int | Sequence[str | int]) -> list[str | int]:
-    """One word, or several."""
-    return [words] if isinstance(words, str | int) else list(words)
+    """One word, or several. Raises ``CallerError`` for what is neither."""
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        words = [checked(words)]
+    return [checked(one) for one in words]
 
 
 def strings_of(model: Model, *ids: Any) -> dict[int, str]:

@@ -12,6 +12,7 @@ from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
 from interpd.graph.run import Event, Progress, Tokens
 from interpd_backpack.evaluation.long_texts import long_text_ids
+from interpd_backpack.words import unknown_token
 from interpd_client import Model
 
 TOKENS_AT_ONCE = 1 << 14
@@ -58,10 +59,7 @@ class Asking:
 
     def unknown_token(self) -> int | None:
         """The id that stands for what the vocabulary cannot express; ``None`` where there is none."""
-        t = self.model.trace([0], progress=False)
-        t.save(found=t.op("backpack.unknown_token"))
-        found = int(t.run()["found"])
-        return None if found < 0 else found
+        return unknown_token(self.model)
 
     def surprisals(
         self, sequences: Sequence[Sequence[int]], *, edited: bool = False, what: str = "texts"

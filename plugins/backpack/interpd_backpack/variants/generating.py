@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from interpd.errors import CallerError
 from interpd.graph.run import Generated, TokenGenerated, Tokens
 from interpd_backpack.variants.continuations import Continuation, Prompted, Variants
-from interpd_backpack.words import laid_out, spelt
+from interpd_backpack.words import laid_out, shown_prompt, spelt
 from interpd_client import Model, PromptTrace
 
 Write = Callable[[PromptTrace], object]
@@ -174,7 +174,7 @@ def _spelt(model: Model, done: Mapping[_Row, Generated]) -> tuple[tuple[Continua
 
 
 def _prompted(tokens: Tokens) -> Prompted:
-    return Prompted("".join(laid_out(tokens.text, tokens.strings)), tokens.ids)
+    return Prompted("".join(shown_prompt(tokens)), tokens.ids)
 
 
 def _said(result: Any, model: Model) -> dict[str, Any]:
