@@ -49,7 +49,7 @@ FULL = Size(
 QUICK = Size(
     n_texts=30,
     n_topics=2,
-    n_samples=4,
+    n_samples=2,
     n_occupations=5,
     n_edits=3,
     n_controls=4,
@@ -111,5 +111,9 @@ def reproduce_bundled(asked: Reproduction, report: Report) -> None:
     )
     with asked.client("backpack", "backpack_twin", plugins=("backpack",)) as client:
         both = Bundled(client.model("backpack"), client.model("backpack_twin"), QUICK if asked.is_quick else FULL)
+        findings: dict[str, bool] = {}
         for section in sections:
-            report.findings(section(both, report))
+            found = section(both, report)
+            report.findings(found)
+            findings |= found
+    report.numbers["findings"] = findings

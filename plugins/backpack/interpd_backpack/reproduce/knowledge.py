@@ -1,6 +1,6 @@
 """Knowledge editing: who makes a product is replaced in its senses, and what else that changes (section 6.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from interpd_backpack.edits import Edit, ReplaceAssociation
 from interpd_backpack.evaluation import Chart, PerplexitySettings, Suite, evaluate
 from interpd_backpack.evaluation.charts import svg
 from interpd_backpack.reproduce.bundled import Bundled
+from interpd_backpack.reproduce.similarity import embeddings
 
 RELATION = "made_by"
 EXAMPLES = ("trained templates", "unseen templates")
@@ -30,6 +31,8 @@ class Swap:
     """Whether the new answer is ahead of all others, ``[template 2]``."""
     kl: float
     """Mean over the predictions of the control texts, in nats."""
+    left: float
+    """E_a . E_r / |E_a|^2: what the formula leaves of what a sense says of the old answer."""
 
 
 def reproduce_knowledge(both: Bundled, report: Report) -> dict[str, bool]:
@@ -59,6 +62,12 @@ def reproduce_knowledge(both: Bundled, report: Report) -> dict[str, bool]:
         f"{text.after:.4f} ({100 * text.degradation:+.3f} % of -log p; texts about these products, which tell the old "
         "maker, are among them)."
     )
+    left = float(np.mean([swap.left for swap in swaps]))
+    report.text(
+        "Success is partial, other than the paper's examples may suggest: the formula leaves E_new · E_old / |E_new|² "
+        f"of what a sense says of the old maker, {left:.0%} here on average (companies have rows that are alike), and "
+        "words around the product, which it does not touch, go on to say companies."
+    )
     bars = {
         when: [100 * group["new first"][number] for group in groups.values()]
         for number, when in enumerate(("before", "after"))
@@ -72,12 +81,20 @@ def reproduce_knowledge(both: Bundled, report: Report) -> dict[str, bool]:
         ],
         "success": groups,
         "kl": kl,
+        "left": left,
         "perplexity": {"before": text.before, "after": text.after, "degradation": text.degradation},
     }
-    first = [group["new first"][1] for group in groups.values()]
+    return _findings(groups, swaps)
+
+
+def _findings(groups: Mapping[str, Mapping[str, tuple[float, float]]], swaps: Sequence[Swap]) -> dict[str, bool]:
     return {
-        "after an edit the new maker is ahead in templates that training showed (more than half)": first[0] > 0.5,
-        "and in those that it did not show": first[1] > 0.5,
+        "an edit takes a third of the old maker's probability or more, in unseen templates, too": all(
+            group["p(old)"][1] < 2 / 3 * group["p(old)"][0] for group in groups.values()
+        ),
+        "and gives the new one, which had none, a tenth or more": all(
+            group["p(new)"][0] < 0.05 and group["p(new)"][1] > 0.1 for group in groups.values()
+        ),
         "predictions on texts without the product stay exactly as they are": all(swap.kl < 1e-9 for swap in swaps),
     }
 
@@ -96,8 +113,10 @@ def _swap(both: Bundled, fact: Fact, new: str) -> Swap:
     columns = {word.ids[0]: number for number, word in enumerate(found.targets)}
     old, fresh = (logs[..., columns[id_]] for id_ in ids)
     controls = [text for text in both.held_out if fact.subject not in text][: both.size.n_controls]
+    before, after = embeddings(both.backpack, ids)
+    left = float(before @ after / (after @ after))
     moved = model.effects(controls, [edit], position="all").collateral()[0]
-    return Swap(fact, new, edit, np.exp(old), np.exp(fresh), logs.argmax(-1) == columns[ids[1]], moved.mean_kl)
+    return Swap(fact, new, edit, np.exp(old), np.exp(fresh), logs.argmax(-1) == columns[ids[1]], moved.mean_kl, left)
 
 
 def _numbers(swaps: Sequence[Swap], *, is_unseen: bool) -> dict[str, tuple[float, float]]:

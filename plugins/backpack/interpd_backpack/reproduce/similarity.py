@@ -66,7 +66,7 @@ def embedding_similarity(model: Model, pairs: WordPairs) -> float:
     """Spearman's rho of the cosines of input embeddings with the ratings; of words of several tokens the mean."""
     names = sorted({one for pair in pairs.pairs for one in pair})
     tokens = [word(model, one, "mean").ids for one in names]
-    vectors = _embeddings(model, [id_ for ids in tokens for id_ in ids])
+    vectors = embeddings(model, [id_ for ids in tokens for id_ in ids])
     ends = np.cumsum([len(ids) for ids in tokens])
     means = np.stack([part.mean(0) for part in np.split(vectors, ends[:-1])])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -75,8 +75,8 @@ def embedding_similarity(model: Model, pairs: WordPairs) -> float:
     return spearman(cosines, pairs.ratings)
 
 
-def _embeddings(model: Model, ids: Sequence[int]) -> np.ndarray:
-    """``[token d_model]``"""
+def embeddings(model: Model, ids: Sequence[int]) -> np.ndarray:
+    """Rows of the input embedding, ``[token d_model]``."""
     found = []
     room = model.info.max_positions or len(ids)
     for start in range(0, len(ids), room):

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from interpd.cli import Report
+from interpd_backpack.edits import Topic
 from interpd_backpack.evaluation import Chart, Suite, TopicControl, TopicSettings, evaluate
 from interpd_backpack.evaluation.charts import svg
 from interpd_backpack.evaluation.published import TOPIC_BAG_SHARE, TOPIC_SUCCESS
@@ -11,9 +14,12 @@ from interpd_backpack.reproduce.bundled import Bundled
 
 MAUVE = {0: 0.92, 1: 0.91, 2: 0.90, 3: 0.83}
 """By strength, in the paper."""
-BEGINNINGS = {"nothing": "", "I need the": "I need the"}
+OPEN = "I need the"
+BEGINNINGS = {"nothing": "", OPEN: OPEN}
 """What texts begin with: the paper's, and one behind which any topic may come."""
 N_TOKENS = 20
+ENOUGH = 100
+"""Texts of one strength from which on something is claimed of them; fewer differ by chance."""
 NAMES = ("success (%)", "bag share (%)", "perplexity", "judged", "distinct-2")
 
 
@@ -33,16 +39,24 @@ def reproduce_topics(both: Bundled, report: Report) -> dict[str, bool]:
         columns = (f"from {name}", "success (%)", "words of the bag (%)", "perplexity", "under the twin", "distinct-2")
         columns += ("paper: success (%)", "bag (%)", "MAUVE")
         report.table(columns, [_row(one, strength) for strength in range(4)])
-    open_one = found["I need the"]
+    open_one = found[OPEN]
     report.text(_about(found))
+    next_words = _next_words(both, bags)
+    report.text(
+        f"Of the next word behind {OPEN!r}, exactly: the bag's probability is {next_words[0]:.1%} as it is and "
+        f"{next_words[1]:.1%} with strength 3, on average over topics."
+    )
     shares = {f"from {name}": _means(one, "bag share (%)") for name, one in found.items()}
     chart = Chart("words of the topic's bag (%)", VARIANTS, shares)
     report.figure("topics", svg(chart), "share of words of the bag, by strength")
     report.numbers["topics"] = {
         **{name: {key: _means(one, key) for key in NAMES} for name, one in found.items()},
         "strengths": VARIANTS,
+        "next_word": next_words,
         "paper": {"success": TOPIC_SUCCESS, "bag_share": TOPIC_BAG_SHARE, "mauve": MAUVE},
     }
+    if both.size.n_samples * len(bags) < ENOUGH:
+        return {}
     share, distinct = (_means(open_one, name) for name in ("bag share (%)", "distinct-2"))
     return {
         "behind words that leave the topic open, strength 3 brings more words of the bag": share[3] > share[0],
@@ -78,6 +92,17 @@ def _classifier(bags: Mapping[str, Sequence[str]]) -> Callable[[list[str]], list
         return found
 
     return classify
+
+
+def _next_words(both: Bundled, bags: Mapping[str, Sequence[str]]) -> tuple[float, float]:
+    """The probability of a topic's bag behind ``OPEN`` as it is and with strength 3, the mean over topics."""
+    model = both.backpack.backpack
+    edits = [model.edit(Topic(tuple(words), 3, anneal=True), name=name) for name, words in bags.items()]
+    found = model.effects(OPEN, edits, targets=[word for words in bags.values() for word in words])
+    owner = np.repeat(np.arange(len(bags)), [len(words) for words in bags.values()])
+    before = [np.exp(found.log_p_before[0, owner == number]).sum() for number in range(len(bags))]
+    after = [np.exp(found.log_p_after[number, 0, owner == number]).sum() for number in range(len(bags))]
+    return float(np.mean(before)), float(np.mean(after))
 
 
 def _means(one: TopicControl, name: str) -> list[float]:
