@@ -9,10 +9,11 @@ from typing import Any
 from interpd.errors import CallerError
 from interpd_backpack.evaluation.bias import BiasSettings
 from interpd_backpack.evaluation.collateral import CONTROL_PROMPTS, CollateralSettings
-from interpd_backpack.evaluation.examples import ExampleSettings
+from interpd_backpack.evaluation.examples import ExampleSettings, read_examples
 from interpd_backpack.evaluation.perplexity import PerplexitySettings
 from interpd_backpack.evaluation.similarity import SimilaritySettings
 from interpd_backpack.evaluation.topics import TopicSettings
+from interpd_backpack.evaluation.word_pairs import read_word_pairs
 
 PartSettings = (
     SimilaritySettings | BiasSettings | TopicSettings | ExampleSettings | PerplexitySettings | CollateralSettings
@@ -92,7 +93,9 @@ class Data:
                 return CollateralSettings(prompts=tuple(self.prompts) or CONTROL_PROMPTS)
 
     def has(self, name: str) -> bool:
-        """Whether a part can be measured with what was given."""
+        """Whether what a part is about was given; of collateral that is the edit."""
+        if name == "bias":
+            return self.jobs is not None or self.sense is not None
         needed = {"similarity": "pairs", "topics": "bags", "examples": "examples", "perplexity": "texts"}.get(name)
         return needed is None or bool(getattr(self, needed))
 
@@ -107,7 +110,8 @@ def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any
     """The suite that is meant.
 
     Args:
-        asked: A suite; names of parts; ``None``: all parts whose data are there.
+        asked: A suite; names of parts; ``None``: all parts whose data or settings are there; where there are none at
+            all, bias, which has data of its own.
         data: Fields of ``Data``, and of the settings of the parts that are named (``n_samples`` of ``topics``).
         has_edit: Whether an edit is compared; without one there is no collateral.
 
@@ -123,7 +127,9 @@ def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any
         given = Data(**{name: value for name, value in data.items() if name in own})
         details = {name: value for name, value in data.items() if name not in own}
         if asked is None:
-            names = [name for name in PARTS if given.has(name) and (has_edit or name != "collateral")]
+            bias = not data or bool(details.keys() & {field.name for field in fields(BiasSettings)})
+            names = [name for name in PARTS if given.has(name) or (bias and name == "bias")]
+            names = [name for name in names if has_edit or name != "collateral"]
         else:
             names = [asked] if isinstance(asked, str) else list(asked)
         _refuse_unknown(names, PARTS, "part")
@@ -131,6 +137,26 @@ def suite_of(asked: "Suite | str | Sequence[str] | None", data: Mapping[str, Any
     if not any(found.parts()):
         raise CallerError(f"there is nothing to measure: name parts of {', '.join(PARTS)}, and give their data")
     return found
+
+
+def read_files(settings: PartSettings) -> None:
+    """Reads all files of a part, to know what is wrong with one before anything runs. Raises ``CallerError``."""
+    match settings:
+        case SimilaritySettings():
+            for path in settings.files:
+                read_word_pairs(path)
+        case BiasSettings():
+            settings.read()
+        case TopicSettings():
+            settings.topics()
+        case ExampleSettings():
+            for given in (settings.examples, settings.hard_negatives):
+                if isinstance(given, str | Path):
+                    read_examples(given)
+            if settings.general is not None:
+                settings.general.all_documents()
+        case PerplexitySettings():
+            settings.all_documents()
 
 
 def _detailed(parts: Mapping[str, PartSettings], details: Mapping[str, Any]) -> dict[str, PartSettings]:

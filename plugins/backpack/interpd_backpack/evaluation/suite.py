@@ -7,14 +7,14 @@ from types import MappingProxyType
 from typing import Any
 
 from interpd.errors import Broken, CallerError, DeadlineExceeded, InvalidGraph
-from interpd_backpack.evaluation.asking import Asking, Put
+from interpd_backpack.evaluation.asking import Asking, Put, silent
 from interpd_backpack.evaluation.bias import measure_bias
 from interpd_backpack.evaluation.collateral import measure_collateral
 from interpd_backpack.evaluation.examples import measure_examples
 from interpd_backpack.evaluation.perplexity import measure_perplexity
 from interpd_backpack.evaluation.report import Evaluation
 from interpd_backpack.evaluation.sections import Part
-from interpd_backpack.evaluation.settings import Suite, suite_of
+from interpd_backpack.evaluation.settings import Suite, read_files, suite_of
 from interpd_backpack.evaluation.similarity import measure_similarity
 from interpd_backpack.evaluation.topics import measure_topics
 from interpd_client import Model
@@ -53,7 +53,8 @@ def evaluate(
     Args:
         model: ``client.model(...)``.
         suite: A ``Suite`` of settings; or names of parts (``similarity``, ``bias``, ``topics``, ``examples``,
-            ``perplexity``, ``collateral``), whose data are given by name; ``None``: all whose data are given.
+            ``perplexity``, ``collateral``), whose data are given by name; ``None``: all whose data are given, and
+            where there are none ``bias``, which has some of its own. All files are read before anything runs.
         edit: An edit that the model is compared with, or a function that puts one in force in a trace.
         on_progress: Called with (part, done, total, what) as the work goes on.
         data: Fields of ``Data``: ``pairs``, ``jobs``, ``bags``, ``examples``, ``task``, ``hard_negatives``, ``texts``,
@@ -68,6 +69,15 @@ def evaluate(
     failures: dict[str, str] = {}
     began_s = time.monotonic()
     for name, settings in asked.items():
+        try:
+            read_files(settings)
+        except CallerError as error:
+            if len(asked) == 1:
+                raise
+            failures[name] = said(error)
+    for name, settings in asked.items():
+        if name in failures:
+            continue
         try:
             parts[name] = MEASURES[name](Asking(model, put, _told(name, on_progress)), settings)
         except ITS_OWN as error:
@@ -93,7 +103,7 @@ def _put(model: Model, edit: Any) -> Put | None:
 
 def _told(name: str, on_progress: OnProgress | None) -> Callable[[float, float, str], object]:
     if on_progress is None:
-        return lambda done, total, what: None
+        return silent
     return lambda done, total, what: on_progress(name, done, total, what)
 
 

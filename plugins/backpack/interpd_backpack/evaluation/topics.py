@@ -10,7 +10,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_backpack.edits import Edit, Token, Topic, fingerprint
-from interpd_backpack.evaluation.asking import Asking, Put
+from interpd_backpack.evaluation.asking import Asking, Put, silent
 from interpd_backpack.evaluation.classifiers import Classify, find_classifier, scores_of
 from interpd_backpack.evaluation.files import read_json
 from interpd_backpack.evaluation.published import TOPIC_BAG_SHARE, TOPIC_SUCCESS, is_published
@@ -233,10 +233,10 @@ class _Sampler:
 
     def drawn(self, puts: Mapping[Any, Put | None]) -> dict[Any, tuple[Sample, ...]]:
         """The texts of each variant; those of one number draw the same random numbers."""
-        settings, done = self._settings, 0
+        settings = self._settings
         keys = list(puts)
         found: dict[Any, list[Sample]] = {key: [] for key in keys}
-        total = settings.n_samples * len(keys)
+        self._counted = _Counted(self._asking, settings.n_samples * len(keys), self.n_new)
         each = self._n_prompt + self.n_new
         limits = self._asking.model.manifest.limits
         room = max(1, min(limits.n_prompts, limits.n_tokens // each))
@@ -245,8 +245,7 @@ class _Sampler:
             for start in range(0, settings.n_samples, n_texts):
                 count = min(n_texts, settings.n_samples - start)
                 self._add(found, {key: puts[key] for key in some}, start, count)
-                done += count * len(some)
-                self._asking.told(done, total, "texts")
+                self._counted.texts(count * len(some))
         return {key: tuple(samples) for key, samples in found.items()}
 
     def _add(self, found: Mapping[Any, list[Sample]], puts: Mapping[Any, Put | None], start: int, count: int) -> None:
@@ -258,6 +257,7 @@ class _Sampler:
             {name: puts[key] for name, key in keys.items()},
             put_in_force=lambda t, edit: edit(t),
             max_new_tokens=self.n_new,
+            on_token=self._counted.token,
             seed=settings.seed + start,
             **{"do_sample": True, "ignore_eos": True, "progress": False, **settings.options},
         )
@@ -294,6 +294,30 @@ class _Sampler:
         ids = [judge.text_tokens(one.text) for one in samples if one.text.strip()]
         found = judge.surprisals([one for one in ids if len(one) > 1])
         return perplexity(np.concatenate([values[1:] for values in found])) if found else float("nan")
+
+
+class _Counted:
+    """Tells how many tokens of all texts are there, from the first on."""
+
+    def __init__(self, asking: Asking, n_texts: int, n_new: int) -> None:
+        self._asking, self._n_new, self._total = asking, n_new, n_texts * n_new
+        self._what = f"tokens of {n_texts} texts"
+        self._done = self._before = 0
+        # who does not want to know is not sent every token
+        self.token = None if asking.told is silent else self._token
+        self._tell(0)
+
+    def texts(self, n: int) -> None:
+        """So many texts are complete; they may have ended early."""
+        self._before += n * self._n_new
+        self._tell(self._before)
+
+    def _token(self, _: object) -> None:
+        self._tell(self._done + 1)
+
+    def _tell(self, done: int) -> None:
+        self._done = done
+        self._asking.told(done, self._total, self._what)
 
 
 def _bag(asking: Asking, words: Sequence[str]) -> tuple[tuple[Token, ...], tuple[str, ...]]:

@@ -54,6 +54,26 @@ def test_a_part_that_fails_costs_no_other(found):
         found["similarity"]
 
 
+def test_files_are_read_before_anything_runs(here, tmp_path):
+    (tmp_path / "pairs.txt").write_text("nurse doctor\nsong\t3\n")
+    (tmp_path / "bags.json").write_text("[")
+    (tmp_path / "text.txt").write_text("The dog ran")
+    wrong = Suite(
+        similarity=SimilaritySettings(files=(tmp_path / "pairs.txt",)),
+        perplexity=PerplexitySettings(texts=(tmp_path / "text.txt",)),
+        topics=TopicSettings(bags=tmp_path / "bags.json"),
+    )
+
+    def begun(part, *_):
+        # what is read later is not there any more
+        (tmp_path / "bags.json").unlink(missing_ok=True)
+
+    found = evaluate(here.model, wrong, on_progress=begun)
+    assert list(found.parts) == ["perplexity"]
+    assert "line 2 is no word pair" in found.failures["similarity"]
+    assert "is no JSON" in found.failures["topics"]
+
+
 def test_what_the_only_part_refuses_is_raised(here):
     with pytest.raises(CallerError, match="collateral is that of an edit"):
         evaluate(here.model, "collateral")
@@ -162,11 +182,16 @@ def test_topic_edits_are_those_of_the_edit_language(here):
 
 
 def test_without_names_all_parts_are_measured_whose_data_are_there():
-    names = [name for name, _ in suite_of(None, {"texts": "a.txt"}, has_edit=False).parts()]
-    assert names == ["bias", "perplexity"]
+    def names(has_edit=False, **given):
+        return [name for name, _ in suite_of(None, given, has_edit=has_edit).parts()]
+
     given = {"pairs": "a.txt", "bags": {"a": ["b"]}, "examples": "e.jsonl", "task": "gender"}
-    names = [name for name, _ in suite_of(None, given, has_edit=True).parts()]
-    assert names == ["similarity", "bias", "topics", "examples", "collateral"]
+    assert names(**given, has_edit=True) == ["similarity", "topics", "examples", "collateral"]
+    assert names(texts="a.txt") == ["perplexity"]
+    for bias in ({"jobs": "a.json"}, {"sense": 0}, {"professions": ("nurse",)}):
+        assert names(texts="a.txt", **bias) == ["bias", "perplexity"]
+    assert names() == ["bias"]
+    assert names(has_edit=True) == ["bias", "collateral"]
     assert Data(texts="a.txt").settings("perplexity") == PerplexitySettings(texts=("a.txt",))
 
 

@@ -173,3 +173,13 @@ def test_answers_of_a_classifier_that_are_none_are_refused():
         scores_of(lambda texts: [{"pets": 3}], ["a"], "pets")
     with pytest.raises(Broken, match="ZeroDivisionError"):
         scores_of(lambda texts: 1 / 0, ["a"], "pets")
+
+
+def test_progress_is_told_in_tokens_from_before_the_first_one(here, pushed):
+    told = []
+    settings = TopicSettings(bags=BAGS, strengths=(1,), n_samples=2, max_new_tokens=3)
+    measure_topics(Asking(here.model, told=lambda *args: told.append(args)), settings)
+    drawn = [done for done, total, what in told if (total, what) == (18, "tokens of 6 texts")]
+    assert drawn[0] == 0
+    assert drawn == sorted(drawn)
+    assert set(drawn) == set(range(19))
