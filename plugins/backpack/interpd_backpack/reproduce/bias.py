@@ -54,7 +54,7 @@ def reproduce_bias(both: Bundled, report: Report) -> dict[str, bool]:
         f"The order is the paper's: a projection takes {gone['transformer, projected']:.0%} of the bias, a removed "
         f"sense {gone['Backpack, a sense removed']:.0%}, a scaled one {gone[best]:.0%} (paper: "
         f"{gone_there['transformer, projected']:.0%}, {gone_there['Backpack, a sense removed']:.0%}, "
-        f"{gone_there[best]:.0%}). Here the bias is planted on purpose, and other senses carry part of it."
+        f"{gone_there[best]:.0%}). Here the bias is planted on purpose."
     )
     series = {"here": list(means.values()), "paper": list(PAPER.values())}
     report.figure("bias", svg(Chart("bias", tuple(PAPER), series, line=1.0)), "bias, here and in the paper")
