@@ -50,7 +50,8 @@ def schema_of(manifest: Manifest, id_: str, *, granular: bool = False) -> OpSche
     if name not in known:
         theirs = METHODS.get(name)
         near = (theirs.id,) if theirs else nearest_names(name, ids(manifest))
-        said = f"; {theirs.note}" if theirs else unused_as_hint(manifest, name, near)
+        there = "" if near else f"; there are {', '.join(ids(manifest))}"
+        said = f"; {theirs.note}" if theirs else there + unused_as_hint(manifest, name, near)
         raise UnknownName(f"no attribution method {id_!r} in {manifest.model.name!r}{said}", name=id_, nearest=near)
     if not granular:
         return known[name]

@@ -50,6 +50,7 @@ def test_a_continuation_that_begins_with_the_prompt_is_refused(gpt2):
         ({"top_p": 0.5}, r"target='kl_divergence\(top_p=...\)'"),
         ({"granular": True, "reduce": "sum"}, "method 'saliency' has no option 'reduce'; granular keeps the vectors"),
         ({"method": "attention", "target": "logit"}, "method 'attention' has no option 'target'; leave it out"),
+        ({"method": "foo"}, "no attribution method 'foo' in .*; there are .*integrated_gradients, .*saliency"),
         ({"method": "deeplift"}, "no attribution method 'deeplift' .* what Captum's .* mean 'gradient_x_difference'"),
     ],
     ids=str,
