@@ -160,14 +160,15 @@ def too_many_tokens(subject: Subject) -> Iterator[Violation]:
     extra = max(subject.n_steps - 1, 0)
     longest, has_encoder = subject.manifest.model.max_positions, subject.manifest.model.has_encoder
     for index, lengths in enumerate(subject.lengths):
-        grown = f" and {extra} generated ones" if extra else ""
+        grown = f" and {subject.n_steps} to be generated, all but the last of which need a position" if extra else ""
         sides = [("tokens", lengths.pos, extra, grown)]
         if has_encoder:
             # the decoder's start token is one of its positions
             sides = [("source tokens", lengths.src_pos, 0, ""), ("decoder positions", lengths.pos, extra, grown)]
         for what, count, more, text in sides:
             if count is not None and longest and count + more > longest:
-                message = f"{count} {what}{text}, the model takes at most {longest} positions"
+                made = f": {count + more} positions" if text else ""
+                message = f"{count} {what}{text}{made}, the model takes at most {longest} positions"
                 yield Violation("LIMIT", f"prompts[{index}]", message)
     sizes = [(lengths.pos or 0) + (lengths.src_pos or 0) for lengths in subject.lengths]
     total = sum(sizes) + len(sizes) * extra

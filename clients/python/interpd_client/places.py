@@ -40,10 +40,17 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The place with the beginning of its line, for messages."""
+        """The place with the beginning of its line, for messages; of no program ``""``."""
+        if self is NOWHERE:
+            return ""
         source = self.source
         cut = source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 4].rstrip()} ..."
         return f"{self}: {cut}" if cut else str(self)
+
+
+NOWHERE = Place("", 0)
+"""Of what the command line asks: no line of it is the user's."""
+COMMAND_LINE = "interpd.cli"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,17 @@ class Places:
         found = _NODE.search(text)
         if found is not None:
             number = int(found.group(1))
-            return self.nodes[number] if number < len(self.nodes) else None
+            return _known(self.nodes[number]) if number < len(self.nodes) else None
         found = _OUTPUT.search(text)
-        return self.outputs.get(found.group(2)) if found is not None else None
+        return _known(self.outputs.get(found.group(2))) if found is not None else None
 
     def of_path(self, path: str) -> Place | None:
         """The line that a path into the request means; for what concerns the whole request that of the trace."""
-        return self.named_in(path) or self.trace
+        return self.named_in(path) or _known(self.trace)
+
+
+def _known(place: Place | None) -> Place | None:
+    return None if place is NOWHERE else place
 
 
 def pass_over(*files: str) -> None:
@@ -84,9 +95,12 @@ def is_passed_over(file: str) -> bool:
 def user_place(frame: FrameType | None = None) -> Place:
     """The innermost line of a stack that lies outside this package, and outside what is passed over.
 
-    ``frame``: the innermost frame of the stack; by default that of the caller.
+    ``frame``: the innermost frame of the stack; by default that of the caller. ``NOWHERE`` where that line is one of
+    the command line.
     """
     frame = frame or sys._getframe(1)
     while frame.f_back is not None and is_passed_over(frame.f_code.co_filename):
         frame = frame.f_back
+    if str(frame.f_globals.get("__name__", "")).startswith(COMMAND_LINE):
+        return NOWHERE
     return Place(frame.f_code.co_filename, frame.f_lineno)

@@ -29,6 +29,17 @@ def test_what_only_the_service_can_know_points_at_the_line_too(model):
             t.save(product=h @ h)
 
 
+def test_lines_of_the_command_line_are_nobodys(model):
+    asked = "def asked(model):\n    t = model.trace('a b')\n    t.save(x=t.logits[:, :, 99])\n    t.run()\n"
+    for name, is_known in (("somebody.s", True), ("interpd.cli.extensions", False)):
+        space = {"__name__": name}
+        exec(compile(asked, "asked.py", "exec"), space)
+        with pytest.raises(interpd.CallerError) as caught:
+            space["asked"](model)
+        assert ("asked.py:" in str(caught.value)) == is_known
+        assert "POSITION_OUT_OF_RANGE" in str(caught.value)
+
+
 def test_every_violation_names_its_own_line(model):
     t = model.trace("a b")
     t.layers[0].resid_post = t.layers[2].resid_post

@@ -296,6 +296,12 @@ def test_prompts_longer_than_the_model_are_refused(found, ask, read):
     assert found(generate, [6]) == [("LIMIT", "prompts[0]")]
 
 
+def test_a_generation_that_is_too_long_is_told_with_the_tokens_that_were_asked_for(ask, manifest):
+    (violation,) = check(ask(generation=Generation(500)), manifest, [5]).violations
+    assert violation.message.startswith("5 tokens and 500 to be generated, all but the last of which need a position")
+    assert violation.message.endswith(": 504 positions, the model takes at most 64 positions")
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
