@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as st
 
 from interpd.errors import CallerError
+from interpd_backpack.edits.writing import check_format
 
 JSON, TENSORS = "edit.json", "edit.safetensors"
 KIND = "sense_edit"
@@ -32,6 +33,8 @@ def read(folder: Path) -> tuple[Any, np.ndarray]:
     """The content and the vectors ``[vector d_model]``. Raises ``CallerError`` for files that cannot be read."""
     try:
         content = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        # before the other file, which what is no edit does not have
+        check_format(content, f"{JSON} in {str(folder)!r}")
         tensors = st.load((folder / TENSORS).read_bytes())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
         raise CallerError(f"no edit can be read from {str(folder)!r}: {error}") from error

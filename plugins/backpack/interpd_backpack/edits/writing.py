@@ -38,8 +38,7 @@ def digest_of(content: Mapping[str, Any], vectors: np.ndarray) -> str:
 
 def parsed(content: Any, vectors: np.ndarray, where: str) -> tuple[tuple[Operation, ...], str, Fingerprint]:
     """What ``spelled_out`` wrote, with its digest: operations, name, base. Raises ``CallerError``."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CallerError(f"{where} is no edit: expected 'format': {FORMAT!r}")
+    check_format(content, where)
     if content.get("version") != VERSION:
         raise CallerError(
             f"{where} has version {content.get('version')!r} of {FORMAT}, but this package reads version {VERSION}"
@@ -53,6 +52,17 @@ def parsed(content: Any, vectors: np.ndarray, where: str) -> tuple[tuple[Operati
         return operations, content["name"], Fingerprint(**content["base"])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CallerError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+
+
+def check_format(content: Any, where: str) -> None:
+    """Raises ``CallerError`` for JSON that is of something else."""
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return
+    if not isinstance(content, dict):
+        said = f"a {type(content).__name__}"
+    else:
+        said = repr(content["format"]) if "format" in content else "none"
+    raise CallerError(f"{where} is no edit: expected 'format': {FORMAT!r} in its JSON, got {said}")
 
 
 def _written(operation: Operation, vectors: list[np.ndarray]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def read_examples(path: str | Path) -> tuple[Example, ...]:
     Raises:
         InvalidRequest: A line without a prefix and its suffixes, or a text.
     """
-    found = tuple(_example(place, record) for place, record in read_records(path))
+    found = tuple(example_of(place, record) for place, record in read_records(path))
     if not found:
         raise InvalidRequest(f"{path} has no examples")
     return found
@@ -195,17 +195,23 @@ def _given(examples: str | Path | tuple[Example, ...]) -> tuple[Example, ...]:
     return tuple(examples) if isinstance(examples, tuple | list) else read_examples(examples)
 
 
-def _example(place: str, record: Mapping[str, Any]) -> Example:
-    prefix = record.get("prefix", record.get("text"))
-    if not isinstance(prefix, str) or not prefix:
+def example_of(place: str, record: Mapping[str, Any]) -> Example:
+    """The example of a record that stands at ``place``. Raises ``InvalidRequest``."""
+    named = "prefix" if "prefix" in record else "text"
+    if named not in record:
         raise InvalidRequest(f"{place} has neither a prefix nor a text; its fields are {', '.join(record)}")
-    if "prefix" not in record:
+    for name in (named, *{name for names in SUFFIX_FIELDS for name in names} & record.keys()):
+        if not isinstance(record[name], str) or not record[name]:
+            got = "an empty one" if record[name] == "" else repr(record[name])
+            raise InvalidRequest(f"{place}: {name!r} is a text, got {got}")
+    prefix = record[named]
+    if named == "text":
         return Example(prefix, ())
     for names in SUFFIX_FIELDS:
-        found = tuple(record[name] for name in names if isinstance(record.get(name), str) and record[name])
+        found = tuple(record[name] for name in names if name in record)
         if len(found) == len(names):
             return Example(prefix, found)
-    raise InvalidRequest(f"{place} has a prefix and no suffix, or suffix1 and suffix2")
+    raise InvalidRequest(f"{place} has a prefix and no suffix, nor suffix1 and suffix2")
 
 
 def _check(examples: Sequence[Example], criterion: Criterion) -> None:

@@ -64,11 +64,7 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
             of one run.
     """
     state = _state(folder)
-    differing = [
-        f"{name} was {state.settings.get(name)!r} and is {value!r}"
-        for name, value in wanted.settings.items()
-        if state.settings.get(name) != value
-    ]
+    differing = _differing(state.settings, wanted.settings)
     if state.data != wanted.data:
         differing.append("the texts are others")
     if differing:
@@ -80,6 +76,18 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizer: torch.optim
     for name, value in model.named_parameters():
         optimizer.state[value] = {moment: moments[f"{name}:{moment}"].clone() for moment in MOMENTS}
     return state
+
+
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, field by field, also in what has fields of its own."""
+    found: list[str] = []
+    for name in dict.fromkeys((*now, *was)):
+        one, other = was.get(name), now.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += _differing(one, other)
+        elif one != other:
+            found.append(f"{name} was {one!r} and is {other!r}")
+    return found
 
 
 def _state(folder: Path) -> State:

@@ -111,6 +111,13 @@ def test_other_files_are_refused(edit, tmp_path, change, message):
         Edit.load(tmp_path)
 
 
+@pytest.mark.parametrize(("content", "got"), [("{}", "got none"), ("[]", "got a list"), ('{"format": 3}', "got 3")])
+def test_json_of_something_else_is_told_before_the_other_file_is_missed(tmp_path, content, got):
+    (tmp_path / "edit.json").write_text(content)
+    with pytest.raises(CallerError, match=f"edit.json in .* is no edit: expected 'format'.*{got}$"):
+        Edit.load(tmp_path)
+
+
 def test_what_is_no_folder_of_an_edit_is_refused(tmp_path):
     with pytest.raises(CallerError, match="no edit can be read from"):
         Edit.load(tmp_path / "nowhere")

@@ -93,6 +93,9 @@ def test_hard_negatives_and_general_text_say_what_an_edit_costs(here, log_p, put
     [
         ('{"prefix": "a"}', "line 1 has a prefix and no suffix"),
         ('{"suffix": "a"}', "neither a prefix nor a text"),
+        ('{"prefix": 3, "suffix": "a"}', "line 1: 'prefix' is a text, got 3"),
+        ('{"prefix": "a", "suffix": ""}', "line 1: 'suffix' is a text, got an empty one"),
+        ('{"prefix": "a", "suffix1": "b", "suffix2": null}', "line 1: 'suffix2' is a text, got None"),
         ("[1]", "line 1 is list, expected an object"),
         ("{", "line 1 is no JSON"),
         ("", "no examples"),

@@ -145,7 +145,7 @@ def test_what_cannot_be_trained_on_is_refused(settings, tmp_path):
         train(settings, resume=True, say=silent)
     weights_file.write_bytes(whole)
     other = dataclasses.replace(settings, steps=dataclasses.replace(settings.steps, rows=5))
-    with pytest.raises(InvalidRequest, match=r"of another training: steps was .*'rows': 4.* and is .*'rows': 5"):
+    with pytest.raises(InvalidRequest, match=r"of another training: rows was 4 and is 5$"):
         train(other, resume=True, say=silent)
     (tmp_path / "text.txt").write_text(TEXT.replace("cat", "cow"))
     with pytest.raises(InvalidRequest, match="of another training: the texts are others"):
