@@ -19,6 +19,7 @@ OF_OPTIMISING = {
     "save_edit": "--save-edit",
 }
 PENALTY = 1.0
+EXIT_NOTHING = 1
 EXAMPLES = """\
   interpd backpack bias
       which sense of the paper's 40 professions makes "he" and "she" differ, on its prompts
@@ -70,7 +71,11 @@ def _add_optimising(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--bounds", nargs=2, type=arguments.number(), metavar=("LOW", "HIGH"), help="least and greatest factor"
     )
-    group.add_argument("--save-edit", metavar="FOLDER", help="write the edit that has these factors")
+    group.add_argument(
+        "--save-edit",
+        metavar="FOLDER",
+        help="write the edit that has these factors, without those that are 1; where all are: exit code 1",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,9 +99,13 @@ def run(args: argparse.Namespace) -> int:
             bounds=tuple(args.bounds) if args.bounds else None,
             **options,
         )
-    if args.save_edit is not None:
+    if args.save_edit is not None and found.changes:
         delivering.save_edit(found.edit, args.save_edit)
-    return delivering.deliver(args, found)
+    delivering.deliver(args, found)
+    if args.save_edit is not None and not found.changes:
+        delivering.told(f"there is no edit to save: every factor is 1{'; see --penalty 0' if found.penalty else ''}")
+        return EXIT_NOTHING
+    return 0
 
 
 def _checked(args: argparse.Namespace) -> BiasSettings:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from interpd.cli import add_model, at_least, checking, opened, print_table
 from interpd.errors import InvalidRequest
 from interpd_backpack.commands import arguments, delivering
+from interpd_backpack.evaluation.files import Document
+from interpd_backpack.texts import whole
 
 if TYPE_CHECKING:
     from interpd_backpack.explaining.contributions import Contributions
@@ -67,13 +69,15 @@ def run(args: argparse.Namespace) -> int:
     asked = {"contrast": args.contrast, "quantity": args.quantity, "pieces": args.pieces, "under": under}
     with opened(args, plugins=["backpack"]) as model:
         if len(prompts) == 1 and isinstance(args.position, int):
-            one = model.backpack.contributions(prompts[0], args.target, position=args.position, **asked)
+            whole(model, prompts)  # one of a file is named where it is too long
+            text = prompts[0].text if isinstance(prompts[0], Document) else prompts[0]
+            one = model.backpack.contributions(text, args.target, position=args.position, **asked)
             return delivering.deliver(args, one, show=partial(_show, args, one) if args.by else None)
         over = model.backpack.contributions_over(list(prompts), args.target, position=args.position, **asked)
     return delivering.deliver(args, over, show=partial(_show_over, args, over) if args.by else None)
 
 
-def _checked(args: argparse.Namespace) -> tuple[str, ...]:
+def _checked(args: argparse.Namespace) -> tuple[str | Document, ...]:
     prompts = arguments.texts_of(args.prompts, args.texts)
     if not prompts:
         raise InvalidRequest("say which prediction: PROMPT, or --texts FILE")
@@ -81,6 +85,8 @@ def _checked(args: argparse.Namespace) -> tuple[str, ...]:
         raise InvalidRequest("--quantity difference is one of two words: --contrast WORD")
     if args.quantity not in (None, "difference") and args.contrast is not None:
         raise InvalidRequest(f"--contrast is the other word of a difference, not of --quantity {args.quantity}")
+    if args.contrast is not None and args.target is None:
+        raise InvalidRequest("--contrast is the other word of a difference; the one is --target WORD")
     if args.position == "before_target" and args.target is None:
         raise InvalidRequest("--position before_target looks for a word: --target WORD")
     delivering.check_output(args)

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interpd.cli import add_model, at_least, checking, opened
 from interpd.errors import InvalidRequest
 from interpd_backpack.commands import arguments, delivering
-from interpd_backpack.evaluation.settings import suite_of
+from interpd_backpack.evaluation.settings import read_files, suite_of
 
 if TYPE_CHECKING:
     from interpd_backpack.evaluation import Suite
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 EXIT_PARTLY = 1
 EXAMPLES = """\
   interpd backpack evaluate --pairs SimLex-999.txt --texts held-out.txt --out report
-      similarity, bias and perplexity, as tables here and as report.html, report.md and numbers.json
+      similarity and perplexity, as tables here and as report.html, report.md and numbers.json
   interpd backpack evaluate --suite bias perplexity collateral --texts held-out.txt --edit calm
       an edit against the model as it is, and what it costs
   interpd backpack evaluate --suite topics --bags topics.json --set n_samples=100 --set "strengths=[1, 3]"
@@ -36,7 +35,8 @@ def add(commands: Any) -> None:
         "--suite",
         nargs="+",
         metavar="PART",
-        help="similarity, bias, topics, examples, perplexity, collateral (default: all whose data are given)",
+        help="similarity, bias, topics, examples, perplexity, collateral (default: all whose data are given; bias, "
+        "which has data of its own, where there are none)",
     )
     arguments.add_edits(
         parser, "an edit that the model is compared with, a folder that holds one; further ones come after it"
@@ -69,14 +69,17 @@ def run(args: argparse.Namespace) -> int:
     with checking():
         edit = arguments.one_after_the_other(arguments.edits_of(args))
         suite = _suite(args, has_edit=edit is not None)
+        for _, settings in suite.parts():
+            read_files(settings)
         delivering.check_output(args)
         delivering.check_folder("--out", args.out, overwrite=args.overwrite)
     with opened(args, plugins=["backpack"]) as model, delivering.progress_line(args) as show:
-        told = None if show is None else partial(_tell, show)
-        found = model.backpack.evaluate(suite, edit=edit, on_progress=told)
+        found = model.backpack.evaluate(suite, edit=edit, on_progress=_Teller(show))
     if args.out is not None:
         delivering.save_folder(Path(args.out), found.save)
     delivering.deliver(args, found)
+    for name, why in found.failures.items():
+        delivering.told(f"{name} could not be measured: {' '.join(why.split())}")
     return EXIT_PARTLY if found.failures else 0
 
 
@@ -106,5 +109,16 @@ def _setting(text: str) -> tuple[str, Any]:
     return name.strip().replace("-", "_"), tuple(parsed) if isinstance(parsed, list) else parsed
 
 
-def _tell(show: delivering.Show, part: str, done: float, total: float, what: str) -> None:
-    show(f"{part}: {done:g} of {total:g} {what}")
+class _Teller:
+    """Shows how far each part is; what topics, the dear ones, will cost is said where no line can be written over."""
+
+    def __init__(self, show: delivering.Show | None) -> None:
+        self._show = show
+        self._is_told = False
+
+    def __call__(self, part: str, done: float, total: float, what: str) -> None:
+        if self._show is not None:
+            self._show(f"{part}: {done:g} of {total:g} {what}")
+        elif part == "topics" and not self._is_told:
+            self._is_told = True
+            delivering.told(f"{part}: {total:g} {what}")

@@ -150,6 +150,11 @@ class OptimalScale(Shown):
     """The model's."""
 
     @property
+    def changes(self) -> bool:
+        """Whether a factor is not 1."""
+        return bool((self.factors != 1).any())
+
+    @property
     def edit(self) -> Edit:
         """What puts the factors in force; words whose factor is 1 are not in it. Raises ``CallerError``: all are 1."""
         operations = [

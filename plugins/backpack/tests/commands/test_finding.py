@@ -55,6 +55,23 @@ def test_the_least_bias_is_an_edit(ask, model, words, prompts, tmp_path):
     assert Edit.load(folder) == expected.edit
 
 
+def test_factors_that_are_all_1_are_no_edit(ask, words, prompts, tmp_path):
+    argv = ("--words", words, "--prompts", prompts, "--pieces", "first", "--optimise", "--sense", 1)
+    shown = ask("bias", *argv, "--penalty", 1e6, "--save-edit", tmp_path / "none", code=1)
+    assert "every factor is 1" in shown
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.usefixtures("ask")
+def test_what_topics_cost_and_what_failed_is_said_on_standard_error(line, written):
+    argv = ("--suite", "topics", "similarity", "--bags", written("bags.json", {"pets": ["cat"]}))
+    few = written("pairs.txt", "cat\tdog\t3\n")
+    found = line("evaluate", *argv, "--pairs", few, "--set", "n_samples=2", "--set", "max_new_tokens=3", "--json")
+    assert found.code == 1
+    assert found.err.startswith("interpd: topics: 24 tokens of 8 texts\n")
+    assert "interpd: similarity could not be measured: pairs: 1 of 1 pairs are left" in found.err
+
+
 @pytest.mark.slow
 def test_jobs_of_a_file_have_prompts_of_their_own(ask, model, written):
     content = {"professions": JOBS, "prompts": PROMPTS[:1], "train_prompts": PROMPTS[1:]}
@@ -114,6 +131,7 @@ WRONG = [
     (("evaluate", "--suite", "perplexity"), "needs texts"),
     (("evaluate", "--suite", "collateral"), "collateral is that of an edit: --edit FOLDER"),
     (("evaluate", "--texts", "nowhere.txt"), "there is no file 'nowhere.txt'"),
+    (("evaluate", "--pairs", __file__), "line 3 is no word pair"),
     (("evaluate", "--set", "texts=1"), "--set texts: that is --texts"),
     (("evaluate", "--set", "n_samples"), "expected NAME=JSON"),
     (("evaluate", "--set", "n_smples=3"), "there is no data 'n_smples'"),
