@@ -2,6 +2,8 @@
 
 import argparse
 import math
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
@@ -10,7 +12,7 @@ from typing import Any
 
 from interpd.cli import flags
 from interpd.errors import InvalidRequest
-from interpd_backpack.edits import Edit
+from interpd_backpack.edits import Edit, OrderMatters
 from interpd_backpack.evaluation.files import read_documents, read_text
 
 Group = Any
@@ -64,9 +66,17 @@ def edits_of(args: argparse.Namespace) -> list[Edit]:
     return [Edit.load(folder) for folder in args.edit]
 
 
-def one_after_the_other(edits: Sequence[Edit]) -> Edit | None:
-    """All edits as one; ``None`` where there is none. Raises ``CallerError`` for those of different models."""
-    return reduce(add, edits) if edits else None
+def one_after_the_other(edits: Sequence[Edit], *, tell: bool = True) -> Edit | None:
+    """All edits as one; ``None`` where there is none. ``tell``: operations whose order matters, on standard error.
+
+    Raises ``CallerError`` for edits of different models.
+    """
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", OrderMatters)
+        found = reduce(add, edits) if edits else None
+    for one in met if tell else ():
+        sys.stderr.write(f"interpd: conflict: {one.message}\n")
+    return found
 
 
 def word(text: str) -> str | int:

@@ -132,7 +132,7 @@ def combine(args: argparse.Namespace) -> int:
     with checking():
         delivering.check_folder("FOLDER", args.folder, overwrite=args.overwrite)
         edits = [Edit.load(folder) for folder in args.edits]
-        edit = arguments.one_after_the_other(edits)
+        edit = arguments.one_after_the_other(edits, tell=False)  # all conflicts are told below
         if edit is None or len(edits) == 1:
             raise InvalidRequest("combine puts several edits together, got one")
     return _written(args, edit.renamed(args.name) if args.name else edit, warn=True)

@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
         texts = arguments.texts_of(args.text, args.texts)
         delivering.check_output(args)
     with opened(args, plugins=["backpack"]) as model:
-        result = model.backpack.specialisation(texts, words=args.words, top=args.top, pieces=args.pieces)
+        result = model.backpack.specialisation(texts or None, words=args.words, top=args.top, pieces=args.pieces)
     return delivering.deliver(args, result)

@@ -7,7 +7,7 @@
 ``README.md`` beside this file says what each operation does and what the files hold. Nothing here needs torch.
 """
 
-from interpd_backpack.edits.conflicts import Conflict
+from interpd_backpack.edits.conflicts import Conflict, OrderMatters
 from interpd_backpack.edits.edit import Edit
 from interpd_backpack.edits.fingerprint import Fingerprint, fingerprint
 from interpd_backpack.edits.operations import (
@@ -32,6 +32,7 @@ __all__ = [
     "Fingerprint",
     "MaskWeights",
     "Operation",
+    "OrderMatters",
     "ProjectOut",
     "Remove",
     "ReplaceAssociation",

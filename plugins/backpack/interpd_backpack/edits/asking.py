@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 from interpd.errors import CallerError
 from interpd.graph.ir import Prompt
 from interpd.graph.schema import ArtifactInfo
-from interpd_backpack.asking import ask, known_peaks, listed
+from interpd_backpack.asking import Write, ask, known_peaks, listed
+from interpd_backpack.edits.conflicts import OrderMatters
 from interpd_backpack.edits.dry_run import DryRun, MovedSense
-from interpd_backpack.edits.edit import Edit
+from interpd_backpack.edits.edit import Edit, an_edit
 from interpd_backpack.edits.files import KIND
 from interpd_backpack.edits.fingerprint import fingerprint
 from interpd_backpack.edits.operations import MaskWeights, Operation, Topic
@@ -26,10 +27,6 @@ OnConflict = Literal["warn", "refuse", "allow"]
 COMPILED = "compiled"
 
 
-class OrderMatters(UserWarning):
-    """Two operations of an edit would do something else in the other order."""
-
-
 def build(model: Model, operations: Sequence[Operation], *, name: str, pieces: Pieces, on_conflict: OnConflict) -> Edit:
     """An edit of ``model`` with tokens for words: see ``model.backpack.edit``."""
     if pieces not in get_args(OfTokens):
@@ -37,7 +34,7 @@ def build(model: Model, operations: Sequence[Operation], *, name: str, pieces: P
     if on_conflict not in get_args(OnConflict):
         raise CallerError(f"on_conflict is {on_conflict!r}, expected one of {', '.join(get_args(OnConflict))}")
     if wrong := [one for one in operations if not isinstance(one, Operation)]:
-        raise CallerError(f"{wrong[0]!r} is no operation of interpd_backpack.edits")
+        raise CallerError(_no_operation(wrong[0]))
     base = fingerprint(model.info)
 
     @cache
@@ -51,6 +48,14 @@ def build(model: Model, operations: Sequence[Operation], *, name: str, pieces: P
     return edit
 
 
+def _no_operation(given: object) -> str:
+    if isinstance(given, Edit):
+        return f"{given.name!r} is an edit and no operation: edits are put together with first + second"
+    if isinstance(given, list | tuple):
+        return f"operations are given one by one, without the {type(given).__name__}: edit(first, second)"
+    return f"{given!r} is no operation of interpd_backpack.edits"
+
+
 def _tell(edit: Edit, on_conflict: OnConflict) -> None:
     met = [one for one in edit.conflicts() if one.order_matters is not False]
     if met and on_conflict == "refuse":
@@ -61,7 +66,7 @@ def _tell(edit: Edit, on_conflict: OnConflict) -> None:
 
 def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
     """Records the writes that apply an edit: see ``model.backpack.with_edit``."""
-    check_base(model, edit)
+    check_base(model, an_edit(edit))
     _refuse_adapter(t, edit)
     _refuse_second(t, edit)
     late = [one for one in edit.operations if isinstance(one, MaskWeights | Topic)]
@@ -77,6 +82,14 @@ def put_in_force(model: Model, t: PromptTrace, edit: Edit) -> None:
     t.senses = t.op(EDIT, t.senses, ids, overrides=name)
     if reweights:
         t.logits = t.op("backpack.reweight", t.logits, t.sense_weights, ids, overrides=name)
+
+
+def write_of(model: Model, under: Write | Edit | None) -> Write | None:
+    """What records the writes of an edit, or of a function that does so. Raises ``CallerError`` for neither."""
+    if under is None or callable(under):
+        return under
+    edit = an_edit(under, ", a function that records writes in a trace, or None")
+    return lambda t: put_in_force(model, t, edit)
 
 
 EDIT = "backpack.edit"
@@ -154,7 +167,7 @@ def dry_run(
     model: Model, edit: Edit, *, words: str | int | Sequence[str | int], top: int, pieces: Pieces, **run: Any
 ) -> DryRun:
     """What an edit does to the words that each sense speaks for and against: see ``model.backpack.dry_run``."""
-    check_base(model, edit)
+    check_base(model, an_edit(edit))
     tokens = tuple(id_ for one in listed(words) for id_ in word(model, one, pieces).ids)
     constants = {"edit": uploaded(model, edit), "tokens": tokens, "k": top, **known_peaks(model)}
     answer = ask(model, "backpack.dry_run", _ANY, constants, run)

@@ -5,9 +5,9 @@ maps of rank one more (project out, replace association), translations (delta), 
 (transplant). Whether two commute follows from that, up to what depends on the model's own vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from interpd_backpack.edits.operations import (
     Transplant,
 )
 from interpd_backpack.edits.places import ALL, Senses, Token, Tokens, of_senses, spelled
+
+
+class OrderMatters(UserWarning):
+    """Two operations of an edit would do something else in the other order."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,17 @@ class Conflict:
 
 def conflicts(operations: Sequence[Operation]) -> tuple[Conflict, ...]:
     """Every pair that meets, in order."""
+    return _met(combinations(enumerate(operations), 2))
+
+
+def conflicts_between(operations: Sequence[Operation], others: Sequence[Operation]) -> tuple[Conflict, ...]:
+    """Pairs that meet of one of ``operations`` and one of ``others``, which act after them and are counted on."""
+    return _met(product(enumerate(operations), enumerate(others, len(operations))))
+
+
+def _met(pairs: Iterable[tuple[tuple[int, Operation], tuple[int, Operation]]]) -> tuple[Conflict, ...]:
     found = []
-    for (i, first), (j, second) in combinations(enumerate(operations), 2):
+    for (i, first), (j, second) in pairs:
         where = _meet(first, second)
         if where:
             order_matters, reason = _verdict(first, second)

@@ -1,5 +1,6 @@
 """An edit: operations in order, and the model that they are meant for."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ import numpy as np
 
 from interpd.errors import CallerError
 from interpd_backpack.edits import files, writing
-from interpd_backpack.edits.conflicts import Conflict, conflicts
+from interpd_backpack.edits.conflicts import Conflict, OrderMatters, conflicts, conflicts_between
 from interpd_backpack.edits.differences import Difference, difference
 from interpd_backpack.edits.fingerprint import Fingerprint
 from interpd_backpack.edits.inverses import inverse_of
@@ -43,17 +44,25 @@ class Edit:
                 raise CallerError(f"operation {number} ({one.describe()}): {problem}")
 
     def __add__(self, other: "Edit") -> "Edit":
-        """The operations of both, these first. Raises ``CallerError`` when they are of different models."""
+        """The operations of both, these first; warns (``OrderMatters``) where the other order is something else.
+
+        Raises ``CallerError`` when they are of different models.
+        """
         if not isinstance(other, Edit):
             return NotImplemented
         if problem := other.base.problem(self.base) and self.base.problem(other.base):
             raise CallerError(f"the edits {self.name!r} and {other.name!r} are of different models: {problem}")
         base = self.base if self.base.revision else other.base
-        return Edit(self.operations + other.operations, f"{self.name} + {other.name}", base)
+        both = Edit(self.operations + other.operations, f"{self.name} + {other.name}", base)
+        met = [one for one in conflicts_between(self.operations, other.operations) if one.order_matters is not False]
+        if met:
+            more = f" (and {len(met) - 1} more: see conflicts())" if len(met) > 1 else ""
+            warnings.warn(f"the edit {both.name!r}: {met[0]}{more}", OrderMatters, stacklevel=2)
+        return both
 
     @cached_property
     def digest(self) -> str:
-        """``sha256:...`` of all that the files of the edit say."""
+        """``sha256:...`` of all that the files of the edit say, its name too; ``diff`` compares what edits do."""
         return writing.digest_of(*self._spelled_out)
 
     @property
@@ -67,6 +76,7 @@ class Edit:
 
     def diff(self, other: "Edit") -> Difference:
         """What ``other`` does that this one does not, and the other way round."""
+        an_edit(other)
         return difference(self.operations, other.operations, base=self.base.problem(other.base))
 
     def inverse(self) -> "Edit":
@@ -128,6 +138,26 @@ class Edit:
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def an_edit(value: object, otherwise: str = "") -> Edit:
+    """``value``, which is an edit.
+
+    Args:
+        value: What was given.
+        otherwise: What else could have been, ``, or None`` for instance.
+
+    Raises:
+        CallerError: It is none; says how one is made of what was given.
+    """
+    if isinstance(value, Edit):
+        return value
+    got = f"got {value!r}"
+    if isinstance(value, Operation):
+        got = f"got an operation ({value.describe()}): model.backpack.edit(...) makes an edit of operations"
+    elif isinstance(value, list | tuple):
+        got = f"got {len(value)} things: edits are put together with first + second"
+    raise CallerError(f"expected an edit{otherwise}, {got}")
 
 
 def named(operation: Operation, *, changed_only: bool = False) -> Iterator[Token]:

@@ -258,10 +258,6 @@ class MaskWeights(Operation):
             return
         if self.positions is not None or self.tokens == ALL:
             raise CallerError("mask_weights: negative_only is about named tokens")
-        if not 0 < self.negative_only < 1:
-            raise CallerError(
-                f"mask_weights: negative_only is {self.negative_only}, expected a quantile between 0 and 1"
-            )
         if self.factor <= 0:
             raise CallerError(
                 f"mask_weights: factor is {self.factor:g}, expected more than 0 with negative_only: which contributions"
@@ -335,7 +331,7 @@ _CHECKED: Mapping[str, Callable[[Any, str], Any]] = {
     "positions": places.some_positions,
     "factor": places.a_number,
     "share": places.a_number,
-    "negative_only": places.a_number,
+    "negative_only": places.a_quantile,
     "vector": places.a_vector,
     "direction": _direction,
     "strength": _strength,

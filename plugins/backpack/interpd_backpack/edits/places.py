@@ -86,6 +86,14 @@ def a_number(value: Any, what: str) -> float:
     return float(value)
 
 
+def a_quantile(value: Any, what: str) -> float:
+    """A number between 0 and 1. Raises ``CallerError``."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or not 0 < value < 1:
+        raise CallerError(f"{what} is a quantile between 0 and 1, got {value!r}")
+    return float(value)
+
+
 def a_vector(value: Any, what: str) -> np.ndarray:
     """A copy of a vector in float64, which nobody can write to. Raises ``CallerError``."""
     try:

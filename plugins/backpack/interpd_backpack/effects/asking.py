@@ -1,7 +1,7 @@
 """``model.backpack.effects``: predictions before and after each of many edits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from interpd.errors import CallerError
 from interpd.graph.run import Tokens
 from interpd_backpack.asking import Said, known_peaks, listed, one_token, strings_of
 from interpd_backpack.edits import Edit
+from interpd_backpack.edits.edit import an_edit
 from interpd_backpack.effects.results import Effects, Item
 from interpd_backpack.texts import Text, whole
 from interpd_backpack.words import Pieces, Word, shown_prompt, spelt
@@ -35,8 +36,8 @@ def effects(
     **run: Any,
 ) -> Effects:
     """Predictions before and after each edit; see ``Backpack.effects``."""
-    chosen = [edits] if isinstance(edits, Edit) else list(edits)
-    if not chosen or not all(isinstance(one, Edit) for one in chosen):
+    chosen = [an_edit(one) for one in (edits if isinstance(edits, Iterable) else [edits])]
+    if not chosen:
         raise CallerError("effects are of edits: give one, or a list of them (model.backpack.edit makes them)")
     texts = whole(model, _several(prompts))
     items = tuple(
@@ -82,7 +83,9 @@ def effects(
 
 
 def _several(prompts: Any) -> list[Any]:
-    """A list of texts, or of lists of token ids, is several prompts."""
+    """A list of texts, or of lists of token ids, is several prompts. Raises ``CallerError`` for an empty one."""
+    if isinstance(prompts, list | tuple) and not prompts:
+        raise CallerError("there is no prompt")
     if isinstance(prompts, list | tuple) and prompts and all(isinstance(one, Text | list | tuple) for one in prompts):
         return list(prompts)
     return [prompts]

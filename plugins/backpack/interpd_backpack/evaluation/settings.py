@@ -69,11 +69,11 @@ class Data:
 
     def settings(self, name: str) -> PartSettings:
         """The settings of a part. Raises ``CallerError`` where its data were not given."""
-        texts = PerplexitySettings(texts=_files(self.texts))
+        texts = PerplexitySettings(texts=_files(self.texts, "texts"))
         match name:
             case "similarity":
                 self._need(name, "pairs")
-                return SimilaritySettings(files=_files(self.pairs))
+                return SimilaritySettings(files=_files(self.pairs, "pairs"))
             case "bias":
                 return BiasSettings(file=self.jobs, sense=self.sense)
             case "topics":
@@ -169,8 +169,12 @@ def _detailed(parts: Mapping[str, PartSettings], details: Mapping[str, Any]) -> 
     }
 
 
-def _files(given: str | Path | Sequence[str | Path]) -> tuple[str | Path, ...]:
-    return (given,) if isinstance(given, str | Path) else tuple(given)
+def _files(given: str | Path | Sequence[str | Path], name: str) -> tuple[str | Path, ...]:
+    found = (given,) if isinstance(given, str | Path) else tuple(given)
+    if wrong := [one for one in found if not isinstance(one, str | Path)]:
+        form = "word, word and rating, parted by tabs, on each line" if name == "pairs" else "text, or JSON Lines"
+        raise CallerError(f"{name} are files, got {wrong[0]!r}: write what you have to one ({form}), and give its path")
+    return found
 
 
 def _refuse_unknown(names: Any, known: Sequence[str], what: str) -> None:

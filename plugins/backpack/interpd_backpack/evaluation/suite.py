@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from interpd.errors import Broken, CallerError, DeadlineExceeded, InvalidGraph
+from interpd_backpack.edits.edit import an_edit
 from interpd_backpack.evaluation.asking import Asking, Put, silent
 from interpd_backpack.evaluation.bias import measure_bias
 from interpd_backpack.evaluation.collateral import measure_collateral
@@ -98,6 +99,7 @@ def said(error: Exception) -> str:
 def _put(model: Model, edit: Any) -> Put | None:
     if edit is None or callable(edit):
         return edit
+    an_edit(edit, ", a function that records writes in a trace, or None")
     return lambda t: model.backpack.with_edit(t, edit)
 
 

@@ -11,7 +11,7 @@ from interpd.graph.run import Event
 from interpd.graph.run import Result as ResultEvent
 from interpd_backpack.asking import Write, ask, one_token, strings_of
 from interpd_backpack.edits import Edit
-from interpd_backpack.edits.asking import put_in_force
+from interpd_backpack.edits.asking import write_of
 from interpd_backpack.explaining.contributions import Contributions, Quantity, number_said
 from interpd_backpack.explaining.over_texts import ContributionsOver
 from interpd_backpack.texts import Text, in_pieces, whole
@@ -47,9 +47,11 @@ def contributions(
     **run: Any,
 ) -> Contributions:
     """A prediction, taken apart; see ``Backpack.contributions``."""
+    if prompt == "":
+        raise CallerError("the prompt is empty; what a text begins with is explained by its token, prompt=[id]")
     chosen, word, other = _asked(model, number)
     constants = {"position": position, "quantity": chosen, **_ids(word, other)}
-    answer = ask(model, "backpack.contributions", prompt, constants, run, write=_write(model, under))
+    answer = ask(model, "backpack.contributions", prompt, constants, run, write=write_of(model, under))
     found, tokens = answer.values, answer.tokens
     at = position % len(tokens.ids)
     if word is None:
@@ -99,7 +101,7 @@ def contributions_over(
     }
     watch = None if on_partial is None else _Watch(on_partial)
     method, prompt = "backpack.contributions_over", encoded[0]
-    answer = ask(model, method, prompt, constants, run, write=_write(model, under), on_event=watch)
+    answer = ask(model, method, prompt, constants, run, write=write_of(model, under), on_event=watch)
     found = answer.values
     names = ("types", "sums", "squares", "counts", "values", "bases", "residuals", "targets")
     where = {"all": "at every position", "before_target": "wherever it comes", "-1": "at the last position"}.get(
@@ -169,7 +171,10 @@ def _asked(model: Model, number: Number) -> tuple[Quantity, Word | None, Word | 
             else f"contrast is the other word of a difference: with quantity={chosen!r} leave it out"
         )
     word = None if number.target is None else one_token(model, number.target, pieces)
-    return chosen, word, None if contrast is None else one_token(model, contrast, pieces)
+    other = None if contrast is None else one_token(model, contrast, pieces)
+    if word is not None and other is not None and word.ids == other.ids:
+        raise CallerError(f"the difference of {word.text!r} and itself is zero: contrast is another word")
+    return chosen, word, other
 
 
 def _ids(word: Word | None, other: Word | None) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from interpd.errors import CallerError
 from interpd_backpack.asking import Said, Write, ask
 from interpd_backpack.edits import Edit
-from interpd_backpack.edits.asking import put_in_force
+from interpd_backpack.edits.asking import write_of
 from interpd_backpack.finding.solving import Numbers, Optimum, best_factor, best_of_grid, bias
 from interpd_backpack.words import Pieces, Word, word
 from interpd_client import Model
@@ -204,11 +204,6 @@ def cases(model: Model, words: Sequence[str | int], prompts: Sequence[str], pair
         slopes.reshape(*shape, *slopes.shape[1:]),
         answer.info,
     )
-
-
-def write_of(model: Model, under: Under | None) -> Write | None:
-    """What records the writes of ``under``."""
-    return (lambda t: put_in_force(model, t, under)) if isinstance(under, Edit) else under
 
 
 def padded(rows: Sequence[Sequence[int]], filling: int) -> np.ndarray:

@@ -105,6 +105,22 @@ class Metrics:
         return Rate(len(before), *rates, float(before.mean()), float(after.mean()))
 
 
+@dataclass(frozen=True, eq=False)
+class History:
+    """How training goes: each ``[epoch]``, the beginning included."""
+
+    losses: Numbers
+    """Mean loss of the examples, averaged over tokens."""
+    kls: Numbers
+    """Mean KL of the epoch's steps."""
+    ratios: Numbers
+    """NLL of the held-out texts over what it was."""
+    learning_rates: Numbers
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SenseFinetuning(Shown):
     """Vectors added to senses, what they do, and how training went."""

@@ -11,10 +11,11 @@ from interpd.errors import CallerError
 from interpd.graph.run import Event, Result
 from interpd_backpack.asking import ask
 from interpd_backpack.edits import fingerprint
+from interpd_backpack.edits.asking import write_of
 from interpd_backpack.evaluation.asking import Asking
 from interpd_backpack.evaluation.examples import TASKS, Criterion, Example, read_examples
-from interpd_backpack.finding.cases import Under, write_of
-from interpd_backpack.finding.finetuned import Metrics, SenseFinetuning, TrainedSense
+from interpd_backpack.finding.cases import Under
+from interpd_backpack.finding.finetuned import History, Metrics, SenseFinetuning, TrainedSense
 from interpd_backpack.finding.settings import (
     BACKGROUND,
     EVALUATION,
@@ -34,8 +35,8 @@ Tokens = Callable[..., Sequence[tuple[int, ...]]]
 Texts = str | Path | Sequence[str]
 """A JSON Lines file of ``{text}``, or texts."""
 
-OnEpoch = Callable[[np.ndarray], object]
-"""Is given the history so far, ``[epoch 4]``."""
+OnEpoch = Callable[[History], object]
+"""Is given the history so far."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,6 @@ def _windows(ids: tuple[int, ...], most: int | None) -> Iterator[tuple[int, ...]
 def _told(on_epoch: OnEpoch) -> Callable[[Event], object]:
     def told(event: Event) -> None:
         if isinstance(event, Result) and event.partial and event.name.rpartition(".")[2] == "history":
-            on_epoch(event.tensor.to_numpy())
+            on_epoch(History(*event.tensor.to_numpy().T))
 
     return told

@@ -100,8 +100,8 @@ class Finding:
             hard_negatives: Examples or texts that must not get worse.
             options: Fields of ``finding.settings.Settings`` (``selector``, ``radius``, ...); ``name``
                 of the edit; ``checkpoint``, an artifact that is kept after each epoch, and ``resume``, one to go on
-                from; ``under``, an edit that is in force; ``on_epoch``, told the history after each
-                epoch; options of requests.
+                from; ``under``, an edit that is in force; ``on_epoch``, told the ``History`` so far after
+                each epoch; options of requests.
         """
         given = {"held_out": held_out, "evaluation": evaluation, "hard_negatives": hard_negatives}
         return finetune(self._model, examples, task, background=background, **given, **options)

@@ -76,6 +76,8 @@ def reverse(
     """Which senses push a word; see ``Backpack.reverse``."""
     target = one_token(model, word, pieces)
     other = None if against is None else one_token(model, against, pieces)
+    if other is not None and other.ids == target.ids:
+        raise CallerError(f"nothing pushes {target.text!r} rather than itself: against is another word")
     constants: dict[str, Any] = {"target": target.ids[0], "top": top, "by": by, "scaled": scaled}
     if other is not None:
         constants["against"] = other.ids[0]
@@ -141,7 +143,7 @@ def similarity(
 
 def specialisation(
     model: Model,
-    texts: Text | Sequence[Text] = (),
+    texts: Text | Sequence[Text] | None = None,
     *,
     words: Sequence[str | int] | None = None,
     top: int = 10,
@@ -149,7 +151,9 @@ def specialisation(
     **run: Any,
 ) -> Specialisation:
     """How the senses divide the work; see ``Backpack.specialisation``."""
-    given = [texts] if isinstance(texts, Text) else list(texts)
+    given = [texts] if isinstance(texts, Text) else list(texts or ())
+    if texts is not None and not given:
+        raise CallerError("there are no texts; leave them out for what senses say by themselves")
     read = in_pieces(model, given)
     encoded = read.ids
     tokens = _frequent(model, encoded) if words is None else _distinct(model, words, pieces)

@@ -98,7 +98,7 @@ class Reading:
 
     def specialisation(
         self,
-        texts: Text | Sequence[Text] = (),
+        texts: Text | Sequence[Text] | None = None,
         *,
         words: Sequence[str | int] | None = None,
         top: int = 10,
@@ -108,8 +108,8 @@ class Reading:
         """How the senses divide the work, and which have collapsed.
 
         Args:
-            texts: Texts on which the sense weights are looked at; empty: they are not. Texts that are longer than the
-                model takes are read in pieces, and counted.
+            texts: Texts on which the sense weights are looked at; left out: they are not. Texts that are longer than
+                the model takes are read in pieces, and counted.
             words: Whose senses are looked at; ``None``: the most frequent tokens of the texts, or without texts tokens
                 evenly over the vocabulary.
             top: Words of a sense that count for the overlap.

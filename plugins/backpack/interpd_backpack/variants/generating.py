@@ -6,12 +6,13 @@ numbers, so two variants differ by their edits and not by chance.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from interpd.errors import CallerError
 from interpd.graph.run import Generated, TokenGenerated, Tokens
+from interpd_backpack.edits.edit import an_edit
 from interpd_backpack.variants.continuations import Continuation, Prompted, Variants
 from interpd_backpack.words import laid_out, shown_prompt, spelt
 from interpd_client import Model, PromptTrace
@@ -59,7 +60,7 @@ class _Row:
 def generate(
     model: Model,
     prompts: Any,
-    variants: Sequence[Variant] | Mapping[str, Variant],
+    variants: Variant | Sequence[Variant] | Mapping[str, Variant],
     *,
     put_in_force: PutInForce,
     max_new_tokens: int,
@@ -72,7 +73,7 @@ def generate(
         model: A Backpack.
         prompts: A prompt, or a list of texts.
         variants: Edits, functions of a prompt of the trace that record writes, and ``None`` for the model as it is;
-            with names of your own as a mapping.
+            one, a list, or with names of your own a mapping.
         put_in_force: What an edit is recorded with.
         max_new_tokens: For each.
         on_token: Called with each token as it comes.
@@ -110,18 +111,23 @@ def generate(
 
 
 def _several(prompts: Any) -> list[Any]:
-    """A list of texts is several prompts; token ids, and messages of a chat, are one."""
+    """A list of texts is several prompts; token ids, and messages of a chat, are one. Raises ``CallerError``."""
+    if isinstance(prompts, list | tuple) and not prompts:
+        raise CallerError("there is no prompt")
     if isinstance(prompts, list | tuple) and prompts and all(isinstance(one, str) for one in prompts):
         return list(prompts)
     return [prompts]
 
 
-def _named(variants: Sequence[Variant] | Mapping[str, Variant]) -> tuple[tuple[str, ...], list[Variant]]:
+def _named(variants: Variant | Sequence[Variant] | Mapping[str, Variant]) -> tuple[tuple[str, ...], list[Variant]]:
     if isinstance(variants, Mapping):
         names, chosen = list(variants), list(variants.values())
     else:
-        chosen = list(variants)
+        chosen = list(variants) if isinstance(variants, Iterable) else [variants]
         names = [_name(one, number) for number, one in enumerate(chosen)]
+    for one in chosen:
+        if one is not None and not isinstance(one, Named) and not callable(one):
+            an_edit(one, ", a function of a prompt of the trace, or None")
     if not chosen:
         raise CallerError("no variants: give edits, and None for the model as it is")
     if twice := {name for name in names if names.count(name) > 1}:
@@ -139,14 +145,10 @@ def _name(variant: Variant, number: int) -> str:
 
 
 def _put(prompt: PromptTrace, variant: Variant, put_in_force: PutInForce) -> None:
-    if variant is None:
-        return
     if isinstance(variant, Named):
         put_in_force(prompt, variant)
-    elif callable(variant):
+    elif variant is not None:
         variant(prompt)
-    else:
-        raise CallerError(f"a variant is an edit, a function of a prompt of the trace, or None, got {variant!r}")
 
 
 def _parts(rows: Sequence[_Row], most: int) -> Iterator[Sequence[_Row]]:

@@ -27,7 +27,7 @@ class Varying(Editing):
     def generate(
         self,
         prompts: Any,
-        edits: Sequence[Variant] | Mapping[str, Variant] = (None,),
+        edits: Variant | Sequence[Variant] | Mapping[str, Variant] = None,
         *,
         max_new_tokens: int,
         on_token: Callable[[VariantToken], object] | None = None,
@@ -40,7 +40,7 @@ class Varying(Editing):
         Args:
             prompts: A prompt, or a list of texts.
             edits: Edits, ``None`` for the model as it is, and functions that record writes in the prompt of a trace
-                that they are given (``lambda p: ...``); or all of these by names of your own.
+                that they are given (``lambda p: ...``): one, a list, or a mapping of names of your own.
             max_new_tokens: For each.
             on_token: Called with each token as it comes.
             options: Of ``model.generate``: ``do_sample``, ``temperature``, ``top_p``, ``seed``, ``stop_strings``, ...

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from interpd_backpack.commands.arguments import one_after_the_other
 from interpd_backpack.edits import AddDelta, Edit, MaskWeights, ProjectOut, Remove, ReplaceAssociation, Scale, Topic
 from interpd_backpack.edits import Transplant as Give
 
@@ -73,6 +74,16 @@ def test_conflicts_are_told_or_refused(ask, line, tmp_path):
     again = line("edit", "new", tmp_path / "told", *argv, "--overwrite")
     assert again.code == 0
     assert "conflict: operations 0 and 1 meet" in again.err
+
+
+def test_edits_whose_order_matters_are_told_once(ask, line, calm, tmp_path, capsys):
+    ask("edit", "new", tmp_path / "copied", "--transplant", "nurse", "dog", "all")
+    combined = line("edit", "combine", tmp_path / "both", calm[0], tmp_path / "copied")
+    assert combined.code == 0
+    assert combined.err.count("their order matters") == 1
+    both = one_after_the_other([calm[1], Edit.load(tmp_path / "copied")])
+    assert both == Edit.load(tmp_path / "both")
+    assert capsys.readouterr().err.count("interpd: conflict: the edit 'calm + copied': operations 0 and 1 meet") == 1
 
 
 def test_edits_are_shown_compared_combined_and_inverted_without_a_daemon(line, calm, swap, tmp_path):

@@ -97,7 +97,7 @@ def test_effects_can_be_looked_at(model, edits):
 def test_questions_that_cannot_be_are_refused(model, edits):
     for given, message in (
         ({"edits": []}, "effects are of edits"),
-        ({"edits": [None]}, "effects are of edits"),
+        ({"edits": [None]}, "expected an edit, got None"),
         ({"position": 9}, "position 9 is not there: a prompt has 5 tokens"),
         ({"targets": "nurses"}, "2 tokens"),
         ({"targets": (), "only_logits": True}, "no targets"),

@@ -213,6 +213,11 @@ def test_settings_of_the_parts_that_are_named_can_be_given_by_name():
         ("examples", {"examples": "e.jsonl"}, "'examples' needs task"),
         (Suite(), {}, "nothing to measure"),
         (Suite(bias=PROFESSIONS), {"texts": "a"}, "a suite has its own data"),
+        (
+            "similarity",
+            {"pairs": [("cat", "dog", 5.0)]},
+            r"pairs are files, got \('cat', 'dog', 5.0\): .* parted by tabs",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_computed(here, asked, data, said):

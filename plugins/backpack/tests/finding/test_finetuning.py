@@ -182,6 +182,9 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(model, client):
     assert [len(one) for one in histories] == [2, 3]
     np.testing.assert_array_equal(going_on.history, whole.history)
     for one, other in zip(going_on.senses, whole.senses, strict=True):
+    told = histories[-1]
+    columns = np.stack([told.losses, told.kls, told.ratios, told.learning_rates], 1)
+    np.testing.assert_array_equal(columns, whole.history[: len(told)])
         assert (one.token, one.sense, one.score) == (other.token, other.sense, other.score)
         np.testing.assert_array_equal(one.vector, other.vector)
     with pytest.raises(CallerError, match="other settings"):

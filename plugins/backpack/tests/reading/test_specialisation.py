@@ -110,6 +110,8 @@ def test_a_report_without_texts_has_no_weights(backpack):
         found.bands()
     with pytest.raises(CallerError, match="fewer than two"):
         backpack.specialisation(words=["cat"])
+    with pytest.raises(CallerError, match="there are no texts; leave them out"):
+        backpack.specialisation([])
 
 
 def test_texts_longer_than_the_model_takes_are_read_in_pieces_and_counted(backpack, capsys):

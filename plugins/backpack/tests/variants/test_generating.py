@@ -125,7 +125,7 @@ def test_what_is_no_variant_is_refused(model):
     for variants, message in (
         ([], "no variants"),
         ([None, None], "several variants are called"),
-        (["x"], "a variant is an edit"),
+        (["x"], "expected an edit, a function of a prompt of the trace, or None, got 'x'"),
     ):
         with pytest.raises(CallerError, match=message):
             made(model, variants=variants)
