@@ -134,10 +134,6 @@ def _encoded(model: Model, texts: Sequence[Text], position: Where) -> tuple[Sequ
     return [tokens.ids for tokens in whole(model, texts, way_out)], ""
 
 
-def _write(model: Model, under: Under | None) -> Write | None:
-    return (lambda t: put_in_force(model, t, under)) if isinstance(under, Edit) else under
-
-
 def _said(under: Under | None) -> dict[str, str] | None:
     """What is in force, as results tell it."""
     if isinstance(under, Edit):
