@@ -13,7 +13,7 @@ from typing import Any
 from interpd.cli import flags
 from interpd.errors import InvalidRequest
 from interpd_backpack.edits import Edit, OrderMatters
-from interpd_backpack.evaluation.files import read_documents, read_text
+from interpd_backpack.evaluation.files import Document, read_documents, read_text
 
 Group = Any
 """A parser, or a group of one: argparse has no public name for what both are."""
@@ -126,8 +126,13 @@ def lines_of(path: str, what: str) -> tuple[str, ...]:
     return found
 
 
-def texts_of(given: Sequence[str], files: Sequence[str]) -> tuple[str, ...]:
-    """Texts of the command line, then those of files. Raises ``InvalidRequest`` for an empty one."""
+def texts_of(given: Sequence[str], files: Sequence[str]) -> tuple[str | Document, ...]:
+    """Texts of the command line, then those of files, which know their places there.
+
+    Raises ``InvalidRequest`` for an empty one, and for a file in the place of a text.
+    """
+    if len(given) == 1 and not files and Path(given[0]).is_file():
+        raise InvalidRequest(f"{given[0]!r} is a file, expected a text: --texts {given[0]} reads what is in it")
     if "" in given:
         raise InvalidRequest(f"text number {given.index('') + 1} of {len(given)} is empty")
-    return (*given, *(document.text for document in read_documents(files)))
+    return (*given, *read_documents(files))

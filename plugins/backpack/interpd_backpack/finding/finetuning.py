@@ -13,7 +13,8 @@ from interpd_backpack.asking import ask
 from interpd_backpack.edits import fingerprint
 from interpd_backpack.edits.asking import write_of
 from interpd_backpack.evaluation.asking import Asking
-from interpd_backpack.evaluation.examples import TASKS, Criterion, Example, read_examples
+from interpd_backpack.evaluation.examples import TASKS, Criterion, Example, example_of, read_examples
+from interpd_backpack.evaluation.files import read_documents
 from interpd_backpack.finding.cases import Under
 from interpd_backpack.finding.finetuned import History, Metrics, SenseFinetuning, TrainedSense
 from interpd_backpack.finding.settings import (
@@ -185,21 +186,21 @@ def listed_examples(given: Examples) -> tuple[Example, ...]:
     """Examples from a file, or as they are. Raises ``InvalidRequest``, ``CallerError``."""
     if isinstance(given, str | Path):
         return read_examples(given)
-    return tuple(one if isinstance(one, Example) else _example(one) for one in given)
+    return tuple(
+        one if isinstance(one, Example) else example_of(f"example {number}", one) for number, one in enumerate(given)
+    )
 
 
 def listed_texts(given: Texts) -> list[str]:
-    """Texts from a file, or as they are. Raises ``InvalidRequest``."""
-    return [one.prefix for one in read_examples(given)] if isinstance(given, str | Path) else list(given)
+    """Texts of a file (a ``.txt`` is one; else JSON Lines, of examples the prefixes), or as they are.
 
-
-def _example(record: Mapping[str, str]) -> Example:
-    for names in (("suffix",), ("suffix1", "suffix2")):
-        if record.keys() >= {"prefix", *names}:
-            return Example(record["prefix"], tuple(record[name] for name in names))
-    if "text" in record:
-        return Example(record["text"], ())
-    raise CallerError(f"an example has the fields {', '.join(record)}, expected prefix and suffix, suffix1 and suffix2")
+    Raises ``InvalidRequest``.
+    """
+    if not isinstance(given, str | Path):
+        return list(given)
+    if Path(given).suffix == ".txt":
+        return [document.text for document in read_documents([given])]
+    return [one.prefix for one in read_examples(given)]
 
 
 def _suffixes(example: Example, number: int, use: int, settings: Settings) -> tuple[str, ...]:

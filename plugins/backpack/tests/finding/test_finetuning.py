@@ -1,5 +1,6 @@
 """Sense finetuning against the bare model, to whose senses the found vectors are added by hand."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from interpd_backpack import worker
 from interpd_backpack.client import Backpack
 from interpd_backpack.edits import AddDelta, Edit, MaskWeights
 from interpd_backpack.evaluation.examples import Criterion
-from interpd_backpack.finding.finetuning import finetune
+from interpd_backpack.finding.finetuning import finetune, listed_examples, listed_texts
 
 SAY = [
     {"prefix": "The nurse said that", "suffix": " she was tired"},
@@ -181,10 +182,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(model, client):
     )
     assert [len(one) for one in histories] == [2, 3]
     np.testing.assert_array_equal(going_on.history, whole.history)
-    for one, other in zip(going_on.senses, whole.senses, strict=True):
     told = histories[-1]
     columns = np.stack([told.losses, told.kls, told.ratios, told.learning_rates], 1)
     np.testing.assert_array_equal(columns, whole.history[: len(told)])
+    for one, other in zip(going_on.senses, whole.senses, strict=True):
         assert (one.token, one.sense, one.score) == (other.token, other.sense, other.score)
         np.testing.assert_array_equal(one.vector, other.vector)
     with pytest.raises(CallerError, match="other settings"):
@@ -231,3 +232,15 @@ def test_examples_that_do_not_fit_the_task_are_refused(model):
         finetune(model, SAY, "capital", background=BACKGROUND)
     with pytest.raises(CallerError, match="has 1 suffixes, 'prefer' needs 2"):
         finetune(model, SAY, Criterion("prefer", 0.0), background=BACKGROUND)
+
+
+def test_a_background_is_a_text_file_too(tmp_path):
+    (tmp_path / "texts.txt").write_text("The cat sat.\nThe dog ran.\n")
+    assert listed_texts(tmp_path / "texts.txt") == ["The cat sat.\nThe dog ran.\n"]
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "a"}) + "\n" + json.dumps({"prefix": "b", "suffix": "c"}))
+    assert listed_texts(tmp_path / "texts.jsonl") == ["a", "b"]
+
+
+def test_examples_with_something_else_than_texts_are_refused_by_their_number():
+    with pytest.raises(CallerError, match="example 1: 'prefix' is a text, got 3"):
+        listed_examples([{"prefix": "a", "suffix": "b"}, {"prefix": 3, "suffix": "b"}])
