@@ -1,11 +1,14 @@
 """Words as tokens: what the vocabulary does not have is refused, and prompts show it."""
 
+import numpy as np
 import pytest
 from backpack_tests.tiny import tiny_backpack
 
 import interpd_client
 from interpd_backpack import worker
 from interpd_backpack.edits import ReplaceAssociation, Scale, Topic
+from interpd_backpack.evaluation import WordPairs
+from interpd_backpack.reproduce.similarity import embedding_similarity
 from interpd_backpack.words import shown_prompt, word
 from interpd_client import CallerError
 
@@ -82,3 +85,8 @@ def test_prompts_show_what_is_unknown_where_it_stands(model):
 def test_prompts_of_ids_are_shown_as_they_decode(model):
     ids = model.tokenize("The nurse said").ids
     assert "".join(shown_prompt(model.tokenize(ids))) == model.tokenize(ids).text
+
+
+def test_pairs_with_unknown_words_are_kept_in_reproductions_as_in_evaluations(model):
+    pairs = WordPairs("pairs", (("cat", "nruse"), ("cat", "dog"), ("nurse", "doctor")), np.array([1.0, 2.0, 3.0]))
+    assert -1 <= embedding_similarity(model, pairs) <= 1

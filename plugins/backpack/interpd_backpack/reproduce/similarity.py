@@ -6,11 +6,11 @@ import numpy as np
 
 from interpd.cli import Report
 from interpd_backpack.evaluation import Chart, SimilaritySettings, Suite, WordPairs, evaluate, read_word_pairs
+from interpd_backpack.evaluation.asking import Asking
 from interpd_backpack.evaluation.charts import svg
 from interpd_backpack.evaluation.published import SIMILARITY
 from interpd_backpack.evaluation.statistics import spearman
 from interpd_backpack.reproduce.bundled import Bundled
-from interpd_backpack.words import word
 from interpd_client import Model
 
 SETS = {"similarity-nouns": "SL999", "similarity-verbs": "SV3500"}
@@ -65,7 +65,8 @@ PAPER_ROWS = ("sense 12", "sense 14", "min")
 def embedding_similarity(model: Model, pairs: WordPairs) -> float:
     """Spearman's rho of the cosines of input embeddings with the ratings; of words of several tokens the mean."""
     names = sorted({one for pair in pairs.pairs for one in pair})
-    tokens = [word(model, one, "mean").ids for one in names]
+    # as evaluate(...) has it beside this: words that a vocabulary lacks are kept
+    tokens = Asking(model).tokens([f" {one}" for one in names], special=False)
     vectors = embeddings(model, [id_ for ids in tokens for id_ in ids])
     ends = np.cumsum([len(ids) for ids in tokens])
     means = np.stack([part.mean(0) for part in np.split(vectors, ends[:-1])])
