@@ -21,6 +21,8 @@ from interpd_backpack.words import Word
 
 N_SHOWN = 12
 """Predictions that are drawn; the others are counted."""
+LEAST_SHOWN = 0.001
+"""Tokens whose probability moves by less are counted."""
 TARGETS_SHOWN = 8
 """Columns of targets; more are in the arrays."""
 ARRAYS = (
@@ -125,7 +127,11 @@ class Effects(Shown):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each edit, prediction and target, for ``pandas.DataFrame``."""
+        """A row for each edit, prediction and target, for ``pandas.DataFrame``; without targets for each token that
+        moves most.
+        """
+        if not self.targets:
+            return self._rows_of_moved()
         return [
             {
                 "edit": name,
@@ -142,6 +148,28 @@ class Effects(Shown):
             for place, name in enumerate(self.edits)
             for number, item in enumerate(self.items)
             for column, word in enumerate(self.targets)
+        ]
+
+    def _rows_of_moved(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "edit": name,
+                "prompt": item.prompt,
+                "position": item.position,
+                "target": self.strings[id_].strip(),
+                "id": id_,
+                "log_p_before": before,
+                "log_p_after": after,
+                "kl": float(self.kl[place, number]),
+            }
+            for place, name in enumerate(self.edits)
+            for number, item in enumerate(self.items)
+            for id_, before, after in zip(
+                self.moved_ids[place, number].tolist(),
+                self.moved_before[place, number].tolist(),
+                self.moved_after[place, number].tolist(),
+                strict=True,
+            )
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,7 +216,13 @@ class Effects(Shown):
         return f"{_percent(before)} → {_percent(after)}"
 
     def _weighed(self, place: int, number: int) -> list[tuple[str, float]]:
-        return [(one.token, one.after - one.before) for one in self.moved(place, number)]
+        """The tokens that are shown: those that move by something, and the first in any case."""
+        moved = [(one.token, one.after - one.before) for one in self.moved(place, number)]
+        return [pair for rank, pair in enumerate(moved) if rank == 0 or abs(pair[1]) >= LEAST_SHOWN]
+
+    def _left_out(self, place: int, number: int) -> str:
+        n = self.moved_ids.shape[-1] - len(self._weighed(place, number))
+        return f"{n} more by less than {LEAST_SHOWN:g}" if n else ""
 
     def _note(self) -> str:
         left = len(self.items) - N_SHOWN
@@ -208,7 +242,8 @@ class Effects(Shown):
                     f"<td{used.painted(float(change))}>{self._written(place, number, column)}</td>"
                     for column, change in enumerate(changes[place, number, : len(shown)])
                 )
-                moved = words_html(self._weighed(place, number), words)
+                moved = words_html(self._weighed(place, number), words, numbers=True)
+                moved += f" <i>{self._left_out(place, number)}</i>"
                 kl = f"<td>{_small(self.kl[place, number])}</td>"
                 body.append(f'<tr><th>{escape(name)}</th>{kl}{cells}<td class="w">{moved}</td></tr>')
             parts.append(f"<h4>{escape(str(item))}</h4>{table_html(head, body)}")
@@ -227,7 +262,9 @@ class Effects(Shown):
                     name,
                     _small(self.kl[place, number]),
                     *self._cells(place, number, changes, used),
-                    words_text(self._weighed(place, number), words),
+                    words_text(self._weighed(place, number), words).append(
+                        f"  {self._left_out(place, number)}".rstrip(), "dim"
+                    ),
                 )
             parts.append(table)
         return Group(*parts)

@@ -104,7 +104,8 @@ class Perplexity:
 
     def section(self) -> Section:
         """Perplexities of each text and of all, and the balls of degradation."""
-        rows = [_row(text.name, text.n_tokens, text.surprisals, text.edited) for text in self.texts[:MOST_TEXTS]]
+        files = self._by_file()
+        rows = [_row(*one) for one in files[:MOST_TEXTS]]
         n_tokens = sum(text.n_tokens for text in self.texts)
         rows.append(_row("all", n_tokens, self.surprisals, self.edited))
         columns = ("text", "tokens", "scored", "nats per token", "perplexity")
@@ -115,9 +116,30 @@ class Perplexity:
             inside = tuple((f"{ball:g}", self.is_inside(ball)) for ball in self.ball)
             tables.append(Table(("ball", "inside"), inside, "degradation balls"))
         notes = [f"windows of {self.window} tokens, each {self.stride} behind the one before; perplexity is per token"]
-        if len(self.texts) > MOST_TEXTS:
-            notes.append(f"{len(self.texts) - MOST_TEXTS} more texts are in the JSON")
+        if len(files) > MOST_TEXTS:
+            notes.append(f"{len(files) - MOST_TEXTS} more texts are in the JSON")
         return Section("Held-out perplexity", tuple(tables), notes=tuple(notes))
+
+    def _by_file(self) -> list[tuple[str, int, np.ndarray, np.ndarray | None]]:
+        """Name, tokens, and -log p of each file, or text: the texts of a file of many are one row."""
+        found: dict[str, list[Text]] = {}
+        for text in self.texts:
+            found.setdefault(text.name.rpartition(LINE)[0] or text.name, []).append(text)
+        bare = [Path(name).name for name in found]
+        rows = []
+        for name, short in zip(found, bare, strict=True):
+            texts = found[name]
+            edited = [text.edited for text in texts if text.edited is not None]
+            shown = short if bare.count(short) == 1 else name
+            rows.append(
+                (
+                    shown if len(texts) == 1 else f"{shown}, {len(texts)} texts",
+                    sum(text.n_tokens for text in texts),
+                    np.concatenate([text.surprisals for text in texts]),
+                    np.concatenate(edited) if edited else None,
+                )
+            )
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Means by text; single tokens are in ``surprisals`` and ``edited``."""
@@ -136,8 +158,10 @@ class Perplexity:
         return plain(found)
 
 
+LINE = ", line "
+"""Between a file and the place of a text in it."""
 MOST_TEXTS = 20
-"""Texts with a row of their own in a table."""
+"""Texts and files with a row of their own in a table."""
 
 
 def measure_perplexity(asking: Asking, settings: PerplexitySettings) -> Perplexity:

@@ -133,7 +133,7 @@ class Contributions(Shown):
         )
 
     def _scales(self) -> tuple[Scale, Scale]:
-        sums = (self.by_token(), self.by_sense(), np.array([self.base]))
+        sums = (self.by_token(), self.by_sense(), np.array([self.base, self.contributions.sum()]))
         return scale((self.contributions,)), scale(sums)
 
     def _body(self) -> str:
@@ -151,7 +151,8 @@ class Contributions(Shown):
         if self.base:
             empty = '<td class="x"></td>' * self.contributions.shape[1]
             body.append(f"<tr><th>elsewhere</th>{empty}{cell_html(self.base, of_sums, extra='t')}</tr>")
-        return f'{used.legend_html()}<p class="note">{self._proof()}</p>{table_html(head, body)}'
+        legends = f'{used.legend_html()}<p class="note">sums at the edges:</p>{of_sums.legend_html()}'
+        return f'{legends}<p class="note">{self._proof()}</p>{table_html(head, body)}'
 
     def _hover(self, pos: int, sense: int) -> str:
         one = self._part(pos, sense)
@@ -173,7 +174,7 @@ class Contributions(Shown):
         else:
             cells = [*cells, last]
         columns = [*map(str, range(self.contributions.shape[1])), "all"]
-        heading = Text(self._heading(), "bold").append(f"  {used.said()}", "not bold dim")
+        heading = Text(self._heading(), "bold").append(f"  {used.said()}; sums {of_sums.said()}", "not bold dim")
         return Group(heading, Text(self._proof(), "dim"), *grids(rows, columns, cells, width))
 
 

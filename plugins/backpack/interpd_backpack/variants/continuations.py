@@ -146,7 +146,7 @@ class Variants(Shown):
         parts = [note]
         for number, prompt in enumerate(self.prompts):
             columns = list(self._columns(number))
-            heads = "".join(f"<th>{escape(name)} <i>{_parting(found)}</i></th>" for name, _, found in columns)
+            heads = "".join(f'<th class="w">{escape(name)} <i>{_parting(found)}</i></th>' for name, _, found in columns)
             cells = "".join(f'<td class="w">{_marked_html(one, found)}</td>' for _, one, found in columns)
             table = f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
             parts.append(f'<h4>{escape(prompt.text)}</h4><div class="scroll">{table}</div>')
@@ -187,11 +187,19 @@ def _parting(found: Comparison) -> str:
 
 
 def _runs(one: Continuation, found: Comparison) -> Iterator[tuple[str, bool]]:
-    """Tokens that stand beside one another and are marked alike, as one text."""
+    """Tokens that stand beside one another and are marked alike, as one text.
+
+    Blanks before marked words are not marked, and the one at the beginning, which parts the prompt, is not shown.
+    """
     start = 0
     for place in range(1, len(one.strings) + 1):
         if place == len(one.strings) or found.marks[place] != found.marks[start]:
-            yield "".join(one.strings[start:place]), found.marks[start]
+            run = "".join(one.strings[start:place])
+            word = run.lstrip(" ")
+            if start and len(word) < len(run):
+                yield run[: len(run) - len(word)], False
+            if word:
+                yield word, found.marks[start]
             start = place
 
 

@@ -20,6 +20,7 @@ font-size:12px}
 .bp thead th{position:sticky;top:0;z-index:2;vertical-align:bottom;border-bottom:1px solid var(--line)}
 .bp tbody th,.bp thead th:first-child{position:sticky;left:0;z-index:1;text-align:right;
 border-right:1px solid var(--line)}.bp thead th:first-child{z-index:3}
+.bp thead th.w{text-align:left}
 .bp td.w{text-align:left;white-space:normal;max-width:40em;line-height:1.75}
 .bp td.t,.bp th.t{border-left:2px solid var(--line);font-weight:600}.bp tr.t>*{border-top:2px solid var(--line)}
 .bp td.p,.bp mark.p{background:linear-gradient(rgb(178 24 43/var(--a)),rgb(178 24 43/var(--a))) var(--bg)}

@@ -35,10 +35,12 @@ def table_html(head: Sequence[str], rows: Sequence[str]) -> str:
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def words_html(words: Weighed, used: Scale) -> str:
-    """Words one behind the other, each with its colour; its number where the pointer is over it."""
+def words_html(words: Weighed, used: Scale, *, numbers: bool = False) -> str:
+    """Words one behind the other, each with its colour; its number where the pointer is over it, or beside it."""
     return " ".join(
-        f'<mark{used.painted(value)} title="{value:.6g}">{label_html(text)}</mark>' for text, value in words
+        f'<mark{used.painted(value)} title="{value:.6g}">{label_html(text)}</mark>'
+        + (f" <i>{used.written(value)}</i>" if numbers else "")
+        for text, value in words
     )
 
 

@@ -1,6 +1,7 @@
 """``model.backpack.effects`` and edits as variants of ``model.backpack.generate``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,3 +125,22 @@ def test_a_prompt_longer_than_the_model_takes_is_named(model, edits):
     long = "The nurse said that she was happy . " * 5 + "The nurse said that she was happy ."
     with pytest.raises(CallerError, match=r"text 1 \('The nurse said.* has 49 tokens, .* at most 32"):
         model.backpack.effects([PROMPTS[0], long], edits[0])
+
+
+def test_without_targets_rows_are_of_the_tokens_that_move(model, edits):
+    found = model.backpack.effects(PROMPTS[:1], edits[:1], top=3)
+    rows = found.rows()
+    assert [(row["target"], row["id"]) for row in rows] == [(one.token.strip(), one.id) for one in found.moved()]
+    assert rows[0]["log_p_after"] == pytest.approx(np.log(found.moved()[0].after))
+    assert rows[0]["kl"] == found.kl[0, 0]
+
+
+def test_pictures_count_tokens_that_hardly_move_and_tell_numbers_of_the_others(model, edits, capsys):
+    found = model.backpack.effects(PROMPTS[:1], edits[:1], top=3)
+    after = found.moved_before.copy()
+    after[0, 0, 0] = np.log(np.exp(after[0, 0, 0]) + 0.25)
+    few = replace(found, moved_after=after)
+    few.show()
+    for shown in (capsys.readouterr().out, few.to_html()):
+        assert "0.250" in shown
+        assert "2 more by less than 0.001" in " ".join(shown.split())

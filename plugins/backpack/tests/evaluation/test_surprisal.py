@@ -10,7 +10,7 @@ from interpd.errors import CallerError
 from interpd.testing.tiny_models import tiny_gpt2
 from interpd_backpack.evaluation import asking as asking_module
 from interpd_backpack.evaluation.asking import Asking, windows
-from interpd_backpack.evaluation.perplexity import PerplexitySettings, measure_perplexity
+from interpd_backpack.evaluation.perplexity import Perplexity, PerplexitySettings, Text, measure_perplexity
 
 TEXTS = ("The nurse said that she was happy .", "The dog ran", "a cat sat on the bread and ate fish not music")
 
@@ -143,3 +143,14 @@ def test_models_without_senses_are_measured_as_well():
             logs = other.model(torch.tensor([one])).logits[0].double().log_softmax(-1)[:-1]
         expected = -logs.gather(-1, torch.tensor(one)[1:, None])[:, 0]
         np.testing.assert_allclose(values[1:], expected, rtol=1e-5)
+
+
+def test_texts_of_one_file_are_one_row_under_its_bare_name():
+    texts = tuple(
+        Text(name, 2, np.array([value]), None)
+        for name, value in (("/a/held.jsonl, line 1", 1.0), ("/a/held.jsonl, line 2", 3.0), ("one.txt", 2.0))
+    )
+    rows = Perplexity(texts, 8, 8).section().tables[0].rows
+    assert [row[:4] for row in rows] == [("held.jsonl, 2 texts", 4, 2, 2.0), ("one.txt", 2, 1, 2.0), ("all", 6, 3, 2.0)]
+    same = (Text("/a/x.txt", 2, np.array([1.0]), None), Text("/b/x.txt", 2, np.array([1.0]), None))
+    assert [row[0] for row in Perplexity(same, 8, 8).section().tables[0].rows] == ["/a/x.txt", "/b/x.txt", "all"]

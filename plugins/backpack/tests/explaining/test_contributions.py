@@ -1,6 +1,7 @@
 """A prediction's parts: they add up to it, and each is what its sense brought."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,12 @@ def test_smaller_dtypes_add_up_within_their_rounding(dtype):
             found = client.model("tiny").backpack.contributions(PROMPT, "she", **options)
             most = np.abs(found.contributions).sum()
             assert abs(found.residual) < {torch.float32: 1e-5}.get(dtype, 0.02) * most
+
+
+def test_sums_have_colours_of_their_own_that_reach_to_the_whole(backpack):
+    found = backpack.contributions("The nurse said that", "she")
+    found = replace(found, contributions=np.ones_like(found.contributions))
+    n_pos, n_senses = found.contributions.shape
+    page = found.to_html()
+    assert f"<span>{n_pos * n_senses}</span>" in page
+    assert f'class="t p" style="--a:{1 / n_pos:.3g}"' in page

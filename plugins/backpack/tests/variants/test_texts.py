@@ -2,7 +2,7 @@
 
 import pytest
 
-from interpd_backpack.variants.continuations import compared
+from interpd_backpack.variants.continuations import Continuation, Prompted, Variants, compared
 from interpd_backpack.words import laid_out
 
 
@@ -26,3 +26,14 @@ def test_continuations_are_compared_as_diff_does():
     assert compared((1, 2), (1, 2, 3)).first_difference == 2
     assert compared((1, 2), (1, 2)).first_difference is None
     assert compared((), ()).share_kept == 1.0
+
+
+def test_marks_are_of_words_without_the_blanks_before_them():
+    first, second = (
+        Continuation(ids, strings, "".join(strings), "length")
+        for ids, strings in (((1, 2, 3), (" a", " b", " c")), ((1, 5, 3), (" a", " x", " c")))
+    )
+    found = Variants(("one", "two"), ("", ""), (Prompted("p", (0,)),), ((first, second),))
+    page = found.to_html()
+    assert '<td class="w">a b c</td>' in page
+    assert '<td class="w">a <mark class="p" style="--a:.25">x</mark> c</td>' in page
