@@ -55,7 +55,9 @@ class Edit:
         base = self.base if self.base.revision else other.base
         both = Edit(self.operations + other.operations, f"{self.name} + {other.name}", base)
         met = [one for one in conflicts_between(self.operations, other.operations) if one.order_matters is not False]
-        if met:
+        own, others = self.operations, other.operations
+        # in what takes another back the order is the right one
+        if met and not _takes_back(own, others) and not _takes_back(others, own):
             more = f" (and {len(met) - 1} more: see conflicts())" if len(met) > 1 else ""
             warnings.warn(f"the edit {both.name!r}: {met[0]}{more}", OrderMatters, stacklevel=2)
         return both
@@ -166,6 +168,10 @@ def named(operation: Operation, *, changed_only: bool = False) -> Iterator[Token
         parts: Iterable[Any] = value if isinstance(value, tuple) else (value,)
         if not changed_only or name in CHANGED:
             yield from (one for one in parts if isinstance(one, Token))
+
+
+def _takes_back(operations: tuple[Operation, ...], inverses: tuple[Operation, ...]) -> bool:
+    return tuple(inverse_of(one) for one in reversed(operations)) == inverses
 
 
 def _problem(operation: Operation, base: Fingerprint) -> str:

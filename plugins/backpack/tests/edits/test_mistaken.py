@@ -108,3 +108,6 @@ def test_a_sum_warns_once_where_its_order_matters(part):
         # what is inside each was told when it was made
         both + part.edit(Scale("doctor", 0, 0.5))
         half + part.edit(Remove("nurse", 0))
+        moved = part.edit(SCALE, AddDelta("nurse", 0, VECTOR), on_conflict="allow")
+        moved + moved.inverse()
+        moved.inverse() + moved
