@@ -158,7 +158,7 @@ def an_edit(value: object, otherwise: str = "") -> Edit:
     if isinstance(value, Operation):
         got = f"got an operation ({value.describe()}): model.backpack.edit(...) makes an edit of operations"
     elif isinstance(value, list | tuple):
-        got = f"got {len(value)} things: edits are put together with first + second"
+        got = f"got a {type(value).__name__} of {len(value)}: edits are put together with first + second"
     raise CallerError(f"expected an edit{otherwise}, {got}")
 
 

@@ -51,7 +51,7 @@ def test_none_or_a_list_is_no_edit_in_a_trace(part):
     edit = part.edit(SCALE)
     with pytest.raises(CallerError, match="expected an edit, got None"):
         _in_force(part, None)
-    with pytest.raises(CallerError, match=r"got 2 things: edits are put together with first \+ second"):
+    with pytest.raises(CallerError, match=r"got a list of 2: edits are put together with first \+ second"):
         _in_force(part, [edit, edit])
 
 
