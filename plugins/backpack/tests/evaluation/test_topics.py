@@ -106,7 +106,7 @@ def test_texts_of_one_number_draw_the_same_and_others_do_not(here, monkeypatch):
     rows = by_place(measure_topics(asking, SETTINGS))
     assert rows["pets", "unedited"].samples == rows["pets", "strength 1"].samples
     assert len({one.ids for one in rows["pets", "unedited"].samples}) == 3
-    assert (9, 9, "texts") in told
+    assert (54, 54, "tokens of 9 texts") in told
 
 
 @pytest.mark.slow
