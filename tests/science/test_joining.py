@@ -215,8 +215,10 @@ def test_prefills_steps_and_plain_passes_take_turns_however_many_wait(gpt2):
 
 
 def test_newcomers_of_similar_length_share_their_prefill_within_bounds(gpt2, monkeypatch):
-    newcomers = [(2, generate("The cat sat on the mat", n=2)) for _ in range(5)]
-    n_prompt = gpt2.ids("The cat sat on the mat").shape[1]
+    # different ones: equal prompts would be one row
+    texts = [f"The {noun} sat on the mat" for noun in ("dog", "hat", "mat", "rat", "bird")]
+    newcomers = [(2, generate(text, n=2)) for text in texts]
+    (n_prompt,) = {gpt2.ids(text).shape[1] for text in texts}
     for most, sizes in ((2048, [5]), (2 * n_prompt, [2, 2, 1])):
         monkeypatch.setattr(nnsight_engine, "MAX_PREFILL_TOKENS", most)
         with passes(gpt2) as seen:
