@@ -30,4 +30,5 @@ def write_backpack(folder: Path, sizes: Sizes, *, n_senses: int = 16) -> None:
         eos_token_id=sizes.d_vocab - 1,
     )
     BackpackForCausalLM(config).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
+    # all but 7 rows of the embedding have a token, as published
+    byte_tokenizer(sizes.d_vocab - 7).save_pretrained(folder)

@@ -30,10 +30,11 @@ def write_model(folder: Path, sizes: Sizes) -> None:
     byte_tokenizer().save_pretrained(folder)
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, and one for the end."""
+def byte_tokenizer(n_tokens: int = 0) -> PreTrainedTokenizerFast:
+    """One token per byte, one for the end, and as many that no text has as it takes to make ``n_tokens``."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {text: index for index, text in enumerate([*alphabet, _END])}
+    unused = (f"<|{number}|>" for number in range(len(alphabet) + 1, n_tokens))
+    vocabulary = {text: index for index, text in enumerate([*alphabet, _END, *unused])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
