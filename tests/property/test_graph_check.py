@@ -3,6 +3,7 @@
 import gc
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def nodes(draw):
     return Node(op, inputs, params, draw(st.sampled_from([1, 1, 1, 2])), draw(st.integers(-1, 2)), draw(steps))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(nodes(), max_size=8), st.booleans(), st.sampled_from([None, 0, 1, 5]))
 def test_any_request_gets_a_report(some, generates, n_tokens):

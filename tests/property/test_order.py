@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def _feasible(request, passes):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(graphs())
 def test_a_plan_is_the_shortest_that_gives_every_write_its_value(request):
@@ -61,6 +63,7 @@ def test_a_plan_is_the_shortest_that_gives_every_write_its_value(request):
         assert plan.n_passes == min(max(option) for option in options) + 1
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(graphs())
 def test_nodes_of_a_pass_come_after_what_they_use(request):

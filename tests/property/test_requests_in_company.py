@@ -20,6 +20,7 @@ def compare(company, seeds):
     return company.seen
 
 
+@pytest.mark.slow
 def test_requests_get_in_company_what_they_get_alone():
     assert compare(Company.of("gpt2"), range(4))["max shared"] > 2
 

@@ -3,6 +3,7 @@
 from math import prod
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def test_any_graph_comes_back(graph):
     assert request_from_proto(graph_service_pb2.RunGraphRequest.FromString(data)) == request
 
 
+@pytest.mark.slow
 @given(GRAPHS, st.data())
 @settings(max_examples=60)
 def test_damaged_requests_are_read_or_refused_and_nothing_else(graph, choose):

@@ -331,6 +331,7 @@ def test_a_handle_that_is_used_otherwise_is_refused(bench, how, message):
 TWO_SIDED = Prompt(text="The cat sat", target_text="on the mat")
 
 
+@pytest.mark.slow
 def test_values_of_encoder_decoder_models_follow_both_sides(t5):
     tokens = t5.engine.tokenize([TWO_SIDED])[0]
     source, target = torch.tensor([tokens.ids]), torch.tensor([tokens.target.ids])

@@ -291,6 +291,7 @@ def test_decoders_are_padded_on_the_left_without_a_trace(architecture):
     assert can_be_padded(bench_of(architecture).model)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_cannot_be_padded_decodes_alone(monkeypatch):
     bench = Bench.tiny("bart")
     monkeypatch.setattr(bench.engine, "_stateful", True)

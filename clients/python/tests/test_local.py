@@ -142,6 +142,7 @@ def test_ctrl_c_cancels_the_run(client, model, sigint):
     until(lambda: client.status().n_ended.get("cancelled") == 1)
 
 
+@pytest.mark.slow
 def test_an_engine_that_breaks_is_made_again(client, model):
     with pytest.raises(interpd.InternalError, match="RuntimeError: a bug"), model.trace("a") as t:
         t.save(x=t.op("fake.crash"))

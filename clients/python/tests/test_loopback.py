@@ -173,6 +173,7 @@ def proxy(server):
     proxy.close()
 
 
+@pytest.mark.slow
 def test_a_kept_run_survives_its_connection(proxy):
     with interpd.connect(proxy.address, timeout_s=30.0, progress=False) as client:
         with client.model("fake").trace("a", keep_s=30.0) as t:

@@ -46,6 +46,7 @@ def assert_scores(one, case):
             np.testing.assert_allclose(ours, theirs, RTOL, ATOL * max(1.0, np.nanmax(np.abs(theirs))))
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers_is_loaded_again_for_another_method():
     loaded, tokenizer = tiny.model("tiny-gpt2"), tiny.tokenizer("tiny-gpt2")
     one = inseq.load_model(loaded, "saliency", tokenizer=tokenizer)
@@ -96,6 +97,7 @@ def test_the_contrastive_script_has_inseqs_numbers(gpt2):
     assert out[0].generated[0].text.replace(" ", "").replace("Ġ", "") == "y→on"
 
 
+@pytest.mark.slow
 def test_translation_and_its_words(t5):
     source, target = texts("tiny-t5")
     out = t5.attribute(source, target, attribute_target=True, abs=False, step_scores=["probability", "entropy"])
@@ -308,6 +310,7 @@ def test_loading_is_checked():
         inseq.load_model("gpt2", tokenizer="gpt2")
 
 
+@pytest.mark.slow
 def test_arguments_of_transformers_and_where_the_tokenizer_is(gpt2, tmp_path):
     tiny.save("tiny-gpt2", tmp_path)
     source, target = texts("tiny-gpt2")

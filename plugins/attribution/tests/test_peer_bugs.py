@@ -92,6 +92,7 @@ def test_x01_generated_ids_are_not_spelled_again(gpt2):
     assert (out.info["constrained_decoding"], forced.info["constrained_decoding"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_x02_texts_generated_in_a_batch_are_those_of_each_alone(gpt2, llama, bare):
     """Inseq gives ``generate`` no mask: shorter texts of a batch go on behind padding."""
     for name, model in (("tiny-gpt2", gpt2), ("tiny-llama", llama)):

@@ -61,6 +61,7 @@ def in_force(client, monkeypatch, tmp_path):
         unregister(name)
 
 
+@pytest.mark.slow
 def test_the_readme_runs(in_force, capsys):
     run(in_force, lambda code: OTHER_MODEL not in code)
     printed = capsys.readouterr().out

@@ -110,6 +110,7 @@ def test_switching_back_gives_the_very_logits_of_the_model(residents):
     assert torch.equal(resident.model(**inputs).logits, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [slice(4, None), slice(0, 4)])
 @torch.no_grad()
 def test_padding_spoils_nothing_where_the_own_attention_of_a_model_is_eager(padding):

@@ -206,6 +206,7 @@ def test_nothing_of_a_pass_that_was_ended_stays_alive(driver, inputs, fails):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_the_import_leaves_objects_and_tensors_and_the_environment_as_they_were():
     code = (
         "import os, torch; before = torch.Tensor.backward\n"

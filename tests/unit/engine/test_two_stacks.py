@@ -56,6 +56,7 @@ def test_each_side_has_its_own_sizes(residents):
     assert resident.info.sizes == {"d_model": 24, "d_vocab": 330, "head": 3, "kv_head": 3, "d_head": 8, "d_mlp": 40}
 
 
+@pytest.mark.slow
 def test_layers_count_through_both_stacks(residents):
     resident = residents("pegasus")
     layers = {name: site.layer for name, site in resident.sites.items()}

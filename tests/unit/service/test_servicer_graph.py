@@ -299,6 +299,7 @@ async def test_a_large_request_that_comes_twice_at_once_runs_once(front, stub):
     assert len(front.submitted) == 1
 
 
+@pytest.mark.slow
 async def test_too_many_nodes_or_outputs_are_refused_before_they_are_read(front, stub):
     error = await failure(stub.RunGraph(request(graph=_long(10_001))))
     assert (type(error), str(error)) == (
@@ -334,6 +335,7 @@ def _endless(front):
     front.script = script
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_the_front_back(front, stub):
     _endless(front)
     call = stub.RunGraph(request())

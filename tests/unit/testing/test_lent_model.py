@@ -20,6 +20,7 @@ def hook(model):
     model.transformer.register_forward_hook(lambda module, args, output: None)
 
 
+@pytest.mark.slow
 def test_checks_get_one_model_until_it_is_changed():
     lender, seen = LentModel({}), []
     for change in (None, None, unfreeze, overwrite, hook, torch.nn.Module.train, None):

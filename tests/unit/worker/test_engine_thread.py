@@ -66,6 +66,7 @@ def test_requests_run_and_their_events_are_delivered(started, deliveries):
     assert isinstance(ended["b"].error, OpFailed)
 
 
+@pytest.mark.slow
 def test_requests_sent_within_the_window_share_their_first_pass(started, deliveries):
     thread = started(batch_wait_s=0.5)
     thread.submit([request("a")])
@@ -123,6 +124,7 @@ def test_busy_names_the_operation_and_its_run_while_it_hangs(started, deliveries
     deliveries.wait(1)
 
 
+@pytest.mark.slow
 def test_whoever_asks_again_at_once_and_is_alone_is_not_kept_waiting(started, deliveries):
     wait_s = 1.0
     thread, took_s = started(batch_wait_s=wait_s), []
@@ -137,6 +139,7 @@ def test_whoever_asks_again_at_once_and_is_alone_is_not_kept_waiting(started, de
     assert min(lonely) < wait_s / 2
 
 
+@pytest.mark.slow
 def test_where_there_was_company_the_next_one_waits_for_it_again(started, deliveries):
     thread = started(batch_wait_s=0.5)
     for n in range(2):

@@ -358,6 +358,7 @@ def test_real_models_load(shared):
         assert loaded.model.config.num_hidden_layers == n_layers
 
 
+@pytest.mark.slow
 def test_real_encoder_decoder_models_load_with_a_tokenizer_for_each_side(shared):
     for name, source, target in (("g2p-bart-us", "abc", "ɹ"), ("aren-transliteration", "بغداد", "baghdad")):
         loaded = load(shared / "models" / name)

@@ -4,6 +4,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from interpd.worker.reaper import processes_of, reap
 
@@ -17,6 +18,7 @@ def holder(path):
     return process
 
 
+@pytest.mark.slow
 def test_processes_with_files_open_below_the_folder_are_ended_and_the_folder_goes(tmp_path):
     inside, outside = tmp_path / "mine", tmp_path / "other"
     inside.mkdir()
@@ -43,6 +45,7 @@ def test_the_daemon_itself_is_spared(tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_it_waits_for_the_end_of_its_input(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -138,6 +138,7 @@ async def test_how_far_a_loading_is_is_told(monkeypatch):
     await replica.stop()
 
 
+@pytest.mark.slow
 async def test_a_loading_that_takes_too_long_says_how_far_it_was(monkeypatch):
     monkeypatch.setattr(supervision, "PROGRESS_S", 0.01)
     keeper, starter = LostKeeper(), Starter()

@@ -63,6 +63,7 @@ def test_patching_the_subject_after_the_first_block_flips_the_answer(patching):
     assert patching.flip_rate(0, WHOLE) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_last_subject_token_carries_the_answer_to_the_middle(patching):
     assert min(patching.flip_rate(layer, LAST) for layer in (0, 1, 2)) >= 0.9
     assert patching.flip_rate(5, LAST) <= 0.1

@@ -56,6 +56,7 @@ def test_a_chat_is_what_its_template_makes_of_it(llama):
     assert len(unopened.source) < len(out.source)
 
 
+@pytest.mark.slow
 def test_a_model_with_several_end_tokens_stops_at_each_and_keeps_each_in_baselines():
     tiny = tiny_model("gpt2")
     prompt, asked = [5, 40, 77], {"method": "feature_ablation", "baseline": "zeros"}

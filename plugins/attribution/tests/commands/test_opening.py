@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_a_folder_is_loaded_into_this_process(folder, line, gpt2, tmp_path):
     output = tmp_path / "out.json"
     code, _, err = line(

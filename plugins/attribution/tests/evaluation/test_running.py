@@ -32,6 +32,7 @@ def t5():
         yield client.model("tiny")
 
 
+@pytest.mark.slow
 def test_a_table_over_methods_and_inputs_is_what_each_alone_says(model):
     metrics = ("deletion", "infidelity", "completeness")
     table = evaluate(model, INPUTS, GENERATED, methods=["saliency", SIGNED], metrics=metrics, **OPTIONS)

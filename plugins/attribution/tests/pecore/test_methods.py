@@ -60,6 +60,7 @@ def test_a_layer_and_a_head_are_picked(served):
     np.testing.assert_allclose(one.input_context_scores, row[: len(one.input_context_scores)], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_are_scaled_over_all_inputs(served):
     raw = attribute_context(served("tiny-t5"), **TEXTS)
     share = attribute_context(served("tiny-t5"), **TEXTS, normalize_attributions=True)

@@ -106,6 +106,7 @@ def test_a_cancel_ends_it_between_two_passes():
         assert sum(isinstance(event, Progress) for event in events) < 4
 
 
+@pytest.mark.slow
 def test_half_precision_gives_the_same_within_its_digits():
     tiny = tiny_model("llama")
     found = {}

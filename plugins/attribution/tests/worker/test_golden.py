@@ -294,11 +294,13 @@ def test_scores_of_steps_are_inseqs(name):
         assert score_mismatches(client.model("model"), name) == []
 
 
+@pytest.mark.slow
 def test_saliency_is_inseqs():
     with interpd_client.local(served("tiny-t5"), plugins={"attribution": worker}, name="model") as client:
         assert mismatches(client.model("model"), "tiny-t5", ("saliency",)) == []
 
 
+@pytest.mark.slow
 def test_scaled_embeddings_give_the_models_own_predictions():
     """Of all models here only this one scales; its ids are the reference."""
     name = "aren-transliteration"

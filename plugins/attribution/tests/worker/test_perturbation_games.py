@@ -236,6 +236,7 @@ def events_of(method, max_steps=None, **constants):
         return model.events(graph, max_steps=max_steps) if max_steps else model.run(graph).events
 
 
+@pytest.mark.slow
 def test_what_is_known_so_far_comes_on_the_way():
     events = events_of("occlusion", rows_per_pass=1)
     told = [event for event in events if isinstance(event, Progress)]
