@@ -8,6 +8,7 @@ from interpd.cli import add_model, at_least, checking, opened
 from interpd.errors import InvalidRequest
 from interpd_backpack.commands import arguments, delivering
 from interpd_backpack.evaluation.examples import TASKS, Criterion, Quantity, read_examples
+from interpd_backpack.finding.finetuning import listed_texts
 from interpd_backpack.finding.settings import Selector, Settings
 
 EXAMPLES = """\
@@ -37,7 +38,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--below", type=arguments.number(), metavar="X", help="a criterion of one's own: success is a loss below this"
     )
-    parser.add_argument("--background", required=True, metavar="FILE", help="texts on which predictions are to stay")
+    parser.add_argument(
+        "--background",
+        required=True,
+        metavar="FILE",
+        help="texts on which predictions are to stay: .txt, or JSON Lines of {text}",
+    )
     parser.add_argument("--held-out", metavar="FILE", help="texts that say what it costs (default: the background)")
     parser.add_argument("--evaluation", metavar="FILE", help="other examples, on which the outcome is measured")
     parser.add_argument("--hard-negatives", metavar="FILE", help="examples or texts that must not get worse")
@@ -107,9 +113,12 @@ EXIT_NOTHING = 1
 def _checked(args: argparse.Namespace) -> tuple[str | Criterion, dict[str, Any]]:
     delivering.check_output(args)
     delivering.check_folder("--save-edit", args.save_edit, overwrite=args.overwrite)
-    for path in (args.examples, args.background, args.held_out, args.evaluation, args.hard_negatives):
+    for path in (args.examples, args.evaluation, args.hard_negatives):
         if path is not None:
             read_examples(path)
+    for path in (args.background, args.held_out):
+        if path is not None:
+            listed_texts(path)
     task: str | Criterion = args.task
     if args.below is not None:
         task = Criterion(args.task, args.below)

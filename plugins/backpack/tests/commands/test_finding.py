@@ -113,6 +113,13 @@ def test_an_edit_is_learned_from_examples(ask, model, examples, texts, tmp_path)
     assert Edit.load(folder) == expected.edit
 
 
+def test_a_background_of_plain_text_is_read(line, examples, written):
+    background = written("background.txt", "The cat sat.\nThe dog ran.\n")
+    found = line("finetune", examples, "--task", "no such", "--background", background, "--held-out", background)
+    # what comes after the files is what is wrong
+    assert (found.code, "there is no task 'no such'" in found.err) == (2, True)
+
+
 def test_where_nothing_is_learned_there_is_no_edit(ask, examples, records, tmp_path):
     same = records("same.jsonl", [{"text": "The nurse said that she was"}, {"text": "The teacher said that he was"}])
     argv = (examples, "--task", "country", "--background", same, "--n-epochs", 1, "--radius", 0, "--no-line-search")
