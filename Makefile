@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # in two processes, whole files to each: what a file has set up is set up once
 FAST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+EVERYTHING := tests clients/python/tests plugins
 # tests that start processes of their own, which want the machine for themselves
 ALONE := tests/benchmarks tests/e2e tests/integration
 
@@ -25,10 +26,10 @@ $(STAMP): pyproject.toml clients/python/pyproject.toml plugins/attribution/pypro
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
-test: lint
-	$(FAST)
-	$(BIN)/python -m pytest -q -m ray
-	$(FAST) -m slow $(addprefix --ignore=,$(ALONE))
+test: lint fast
+	$(FAST) plugins
+	$(BIN)/python -m pytest -q -m ray $(EVERYTHING)
+	$(FAST) -m slow $(addprefix --ignore=,$(ALONE)) $(EVERYTHING)
 	$(BIN)/python -m pytest -q -m slow $(ALONE)
 
 fast: $(STAMP)
