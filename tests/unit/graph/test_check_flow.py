@@ -1,5 +1,7 @@
 """Gradients, generations and methods in the checker."""
 
+from dataclasses import replace
+
 import pytest
 
 from interpd.errors import FeatureUnsupported
@@ -38,6 +40,15 @@ def test_a_target_that_does_not_reach_the_read_is_refused(found, ask, read, cut)
     back = Node("tensor.to", (Ref(2),), {"dtype": "float32"})
     request = ask(read(), read("logits"), cut, back, _sum(3), _grad(4, 0), outputs={"g": 5})
     assert found(request) == [("BAD_TARGET", "graph.nodes[5].inputs[0]")]
+
+
+def test_a_gradient_by_a_read_that_is_wrong_is_the_fault_of_the_read(manifest, ask, read):
+    # its type is known, and so is that of the gradient
+    apart = replace(manifest.sites["embed"], name="model.table.output", shares_pass=False)
+    with_raw = replace(manifest, sites={**manifest.sites, apart.name: apart})
+    nodes = [read(), read(apart.name), read("logits"), _sum(2), _grad(3, 1), _grad(3, 0), read("embed", 1)]
+    report = check(ask(*nodes, outputs={"g": 4, "h": 5, "e": 6}, prompts=2), with_raw, [7, 7])
+    assert [(one.code, one.path) for one in report.violations] == [("UNSUPPORTED", "graph.nodes[1].params.site")]
 
 
 def test_a_target_read_before_the_value_is_refused(found, ask, read):
