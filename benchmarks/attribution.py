@@ -6,12 +6,10 @@ time. One target for a span, which Inseq does not have, is compared with the sum
 
 import random
 import string
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from benchmarks.harness.claims import claim
 from benchmarks.harness.model_folder import write_model
 from benchmarks.harness.peer_environment import INSEQ
 from benchmarks.harness.row import Row, time_row
-from benchmarks.harness.side import Side
+from benchmarks.harness.side import Side, both_sides
 from benchmarks.harness.sizes import QUICK, Sizes
 from benchmarks.harness.stage import Stage
 from benchmarks.harness.timing import in_turn, medians
@@ -106,18 +104,13 @@ class Rows:
         return time_row(f"attribution-{name}", found["ours"], found["theirs"], "CPU s", at_least)
 
 
-@contextmanager
-def both(stage: Stage, shape: Sizes) -> Iterator[Sides]:
+def both(stage: Stage, shape: Sizes) -> AbstractContextManager[Sides]:
     """Our side and theirs, with a model of this shape."""
-    python = INSEQ.python(stage.tell)
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(TemporaryDirectory(prefix="interpd-benchmarks-")))
-        write_model(work / "model", shape)
-        stage.tell("starting both sides")
-        yield (
-            stack.enter_context(Side(sys.executable, "attribution_side.py", work / "model", work)),
-            stack.enter_context(Side(python, "inseq_side.py", work / "model", work)),
-        )
+
+    def write(folder: Path) -> None:
+        write_model(folder, shape)
+
+    return both_sides("attribution_side.py", "inseq_side.py", INSEQ.python(stage.tell), write, stage.tell)
 
 
 def letters(seed: int, n: int) -> str:

@@ -6,11 +6,9 @@ time. The sense table has the senses of the texts' tokens, as it has in a servic
 
 import random
 import string
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from benchmarks.harness.backpack_folder import FULL, write_backpack
 from benchmarks.harness.claims import claim
 from benchmarks.harness.peer_environment import BACKPACK
 from benchmarks.harness.row import Row, time_row
-from benchmarks.harness.side import Side
+from benchmarks.harness.side import Side, both_sides
 from benchmarks.harness.sizes import QUICK, Sizes
 from benchmarks.harness.stage import Stage
 from benchmarks.harness.timing import in_turn, medians
@@ -148,19 +146,13 @@ class Rows:
         return time_row(f"backpack-{name}", found["ours"], found["theirs"], "CPU s", at_least)
 
 
-@contextmanager
-def both(stage: Stage, sizes: Sizes) -> Iterator[Sides]:
+def both(stage: Stage, sizes: Sizes) -> AbstractContextManager[Sides]:
     """Our side and theirs, with a model of these sizes."""
-    python = BACKPACK.python(stage.tell)
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(TemporaryDirectory(prefix="interpd-benchmarks-")))
-        stage.tell("writing the Backpack")
-        write_backpack(work / "model", sizes, n_senses=4 if sizes is QUICK else 16)
-        stage.tell("starting both sides")
-        yield (
-            stack.enter_context(Side(sys.executable, "backpack_side.py", work / "model", work)),
-            stack.enter_context(Side(python, "backpack_published_side.py", work / "model", work)),
-        )
+
+    def write(folder: Path) -> None:
+        write_backpack(folder, sizes, n_senses=4 if sizes is QUICK else 16)
+
+    return both_sides("backpack_side.py", "backpack_published_side.py", BACKPACK.python(stage.tell), write, stage.tell)
 
 
 def letters(seed: int, n: int) -> str:

@@ -7,9 +7,12 @@ JSON and answers with one, so that neither side has anything in its process that
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -63,3 +66,27 @@ class Side:
         if "error" in answer:
             raise RuntimeError(f"{self._name}, {job}: {answer['error']}")
         return Done(answer["cpu_s"], answer["grown_mb"], load_file(out)["scores"])
+
+
+@contextmanager
+def both_sides(
+    ours: str, theirs: str, python: str, write: Callable[[Path], None], tell: Callable[[str], None]
+) -> Iterator[tuple[Side, Side]]:
+    """Our side and theirs, with one model.
+
+    Args:
+        ours: Our script, which runs with this Python.
+        theirs: Their script.
+        python: What theirs runs with.
+        write: Writes the model to a folder.
+        tell: Is told what goes on.
+    """
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(TemporaryDirectory(prefix="interpd-benchmarks-")))
+        tell("writing the model")
+        write(work / "model")
+        tell("starting both sides")
+        yield (
+            stack.enter_context(Side(sys.executable, ours, work / "model", work)),
+            stack.enter_context(Side(python, theirs, work / "model", work)),
+        )
