@@ -122,10 +122,8 @@ def bad_targets(subject: Subject) -> Iterator[Violation]:
     reached = _reach(subject, wanted)
     for index, node in grads:
         target, wrt = node.inputs[0], node.inputs[1]
-        if index in subject.bad or not isinstance(wrt, Ref) or subject.types[index] is None:
-            continue
-        if wrt.node not in wanted:
-            # a read that is wrong itself, and has its own fault
+        # a read that is not wanted is wrong itself, and has its own fault
+        if index in subject.bad or subject.types[index] is None or not isinstance(wrt, Ref) or wrt.node not in wanted:
             continue
         if not isinstance(target, Ref) or not reached[target.node] >> wanted[wrt.node] & 1:
             yield subject.fault("BAD_TARGET", index, "inputs[0]", _no_way(subject, target, wrt))
